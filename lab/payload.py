@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks of tiny test guests. Runs on the Xen host: the guests are made of the host's own kernel and busybox.
+
+payload.py hvm --say LINE OUTPUT    a disk whose boot sector writes LINE to the serial port and powers off
+payload.py pv --say LINE OUTPUT     a disk with a grub.cfg and a Linux whose init writes LINE to the console and powers off
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import List, NamedTuple, Sequence
+
+SECTOR = 512
+LOAD_ADDRESS = 0x7C00
+PARTITION_START = 1024 * 1024
+
+COM1 = 0x3F8
+# Where hvmloader puts the ACPI registers of the emulated PIIX4; the second one is PM1a control, in which SLP_EN with sleep
+# type 0 is "soft off" (QEMU hw/acpi/core.c, acpi_pm1_cnt_write).
+PM1A_CONTROL = 0xB004
+SLP_EN = 0x2000
+
+
+def boot_sector(line: str, stay: bool = False) -> bytes:
+    """The 512 bytes that write `line` to COM1 at 115200 8n1 and then power off, or halt if `stay` is set.
+
+    Raises ValueError for a line that is not ASCII or does not fit.
+    """
+    code = bytearray()
+
+    def out(port: int, value: int) -> bytes:
+        # mov dx, port; mov al, value; out dx, al
+        return bytes([0xBA, port & 0xFF, port >> 8, 0xB0, value, 0xEE])
+
+    code += b"\xfa"  # cli
+    code += b"\x31\xc0\x8e\xd8\xfc"  # xor ax, ax; mov ds, ax; cld
+    code += out(COM1 + 3, 0x80)  # line control: the divisor shows in the first two registers
+    code += out(COM1, 1)  # 115200 baud
+    code += out(COM1 + 1, 0)
+    code += out(COM1 + 3, 0x03)  # eight bits, no parity, one stop bit
+    code += b"\xbe\x00\x00"  # mov si, message (address filled in below)
+    message_reference = len(code) - 2
+    following = len(code)
+    code += b"\xac\x84\xc0"  # lodsb; test al, al
+    code += b"\x74\x00"  # jz finished (distance filled in below)
+    finished_reference = len(code) - 1
+    code += b"\x88\xc4"  # mov ah, al
+    code += b"\xba\xfd\x03"  # mov dx, COM1 + 5 (line status)
+    code += b"\xec\xa8\x20\x74\xfb"  # in al, dx; test al, transmitter holding register empty; jz back to the in
+    code += b"\x88\xe0\xba\xf8\x03\xee"  # mov al, ah; mov dx, COM1; out dx, al
+    code += bytes([0xEB, (following - len(code) - 2) & 0xFF])  # jmp following
+    code[finished_reference] = len(code) - finished_reference - 1
+    code += b"\xba\xfd\x03"  # mov dx, COM1 + 5
+    code += b"\xec\xa8\x40\x74\xfb"  # in al, dx; test al, transmitter empty; jz back to the in
+    if not stay:
+        # mov dx, PM1A_CONTROL; mov ax, SLP_EN; out dx, ax
+        code += bytes([0xBA, PM1A_CONTROL & 0xFF, PM1A_CONTROL >> 8, 0xB8, SLP_EN & 0xFF, SLP_EN >> 8, 0xEF])
+    code += b"\xf4\xeb\xfd"  # hlt; jmp back to the hlt
+    code[message_reference : message_reference + 2] = (LOAD_ADDRESS + len(code)).to_bytes(2, "little")
+    code += line.encode("ascii") + b"\r\n\0"
+    if len(code) > 440:
+        raise ValueError("the line is {} bytes too long for a boot sector".format(len(code) - 440))
+    return bytes(code).ljust(SECTOR - 2, b"\0") + b"\x55\xaa"
+
+
+def partition_table(sectors: int) -> bytes:
+    """A first sector without code: one active Linux partition of so many sectors at PARTITION_START."""
+    entry = b"\x80\xfe\xff\xff\x83\xfe\xff\xff"
+    entry += (PARTITION_START // SECTOR).to_bytes(4, "little") + sectors.to_bytes(4, "little")
+    return bytes(446) + entry + bytes(48) + b"\x55\xaa"
+
+
+class Entry(NamedTuple):
+    """One file of a cpio archive; device is (major, minor) of a character device."""
+
+    name: str
+    mode: int
+    content: bytes = b""
+    device: Sequence[int] = (0, 0)
+
+
+def cpio(entries: Sequence[Entry]) -> bytes:
+    """An archive in the newc format (Linux Documentation/driver-api/early-userspace/buffer-format.rst), all owned by root."""
+    archive = bytearray()
+    for number, entry in enumerate([*entries, Entry("TRAILER!!!", 0)], 1):
+        name = entry.name.encode() + b"\0"
+        # inode, mode, uid, gid, links, mtime, size, device, device of a special file, length of the name, checksum
+        fields = [number, entry.mode, 0, 0, 1, 0, len(entry.content), 0, 0, *entry.device, len(name), 0]
+        archive += b"070701" + b"".join(b"%08x" % field for field in fields) + name
+        archive += bytes(-len(archive) % 4) + entry.content
+        archive += bytes(-len(archive) % 4)
+    return bytes(archive)
+
+
+def init_script(line: str, stay: bool = False) -> str:
+    """What process 1 of the PV guest does."""
+    end = "while :; do /bin/busybox sleep 3600; done" if stay else "/bin/busybox poweroff -f"
+    return "#!/bin/busybox sh\n/bin/busybox printf '%s\\n' {}\n{}\n".format(shlex.quote(line), end)
+
+
+def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
+    """A root file system in memory: busybox, a console and the init that says the line."""
+    return cpio(
+        [
+            Entry("bin", 0o40755),
+            Entry("bin/busybox", 0o100755, busybox),
+            Entry("dev", 0o40755),
+            Entry("dev/console", 0o20600, device=(5, 1)),
+            Entry("init", 0o100755, init_script(line, stay).encode()),
+        ]
+    )
+
+
+def grub_cfg() -> str:
+    """What GRUB for Xen finds on the guest's disk."""
+    return (
+        "set default=0\nset timeout=0\n"
+        "menuentry 'payload' {\n"
+        "    linux /boot/vmlinuz console=hvc0 quiet panic=1\n"
+        "    initrd /boot/initrd.img\n"
+        "}\n"
+    )
+
+
+def write_hvm(output: Path, line: str, stay: bool) -> None:
+    """Writes the HVM disk: 1 MiB, of which the first sector counts."""
+    with output.open("wb") as disk:
+        disk.write(boot_sector(line, stay))
+        disk.truncate(1024 * 1024)
+
+
+def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str, partitioned: bool) -> None:
+    """Writes the PV disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in its first partition."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name) / "root"
+        grub = root / "boot" / "grub"
+        grub.mkdir(parents=True)
+        (grub / "grub.cfg").write_text(grub_cfg())
+        (root / "boot" / "vmlinuz").write_bytes(kernel.read_bytes())
+        busybox = Path("/bin/busybox").read_bytes()
+        (root / "boot" / "initrd.img").write_bytes(gzip.compress(initramfs(line, busybox, stay), 1, mtime=0))
+        used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        mebibytes = used // 1024 // 1024 + 16
+        image = Path(name) / "file-system"
+        # GRUB cannot read the newest features of ext4.
+        features: List[str] = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
+        path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+        subprocess.run(
+            ["mke2fs", "-q", "-F", "-t", filesystem, *features, "-d", str(root), str(image), "{}M".format(mebibytes)],
+            check=True, env={**os.environ, "PATH": path},
+        )  # fmt: skip
+        with output.open("wb") as disk:
+            if partitioned:
+                disk.write(partition_table(mebibytes * 1024 * 1024 // SECTOR))
+                disk.seek(PARTITION_START)
+            disk.write(image.read_bytes())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the disk that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("hvm", "pv"))
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the disk to write")
+    parser.add_argument("--say", required=True, metavar="LINE", help="what the guest says")
+    parser.add_argument("--stay", action="store_true", help="the guest stays alive afterwards instead of powering off")
+    parser.add_argument("--partitioned", action="store_true", help="pv: put the file system in a partition")
+    parser.add_argument("--filesystem", choices=("ext2", "ext4"), default="ext4", help="pv: kind of file system (default: %(default)s)")
+    parser.add_argument(
+        "--kernel", type=Path, default=Path("/boot/vmlinuz-" + os.uname().release), help="pv: default is the running one"
+    )
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.kind == "hvm":
+            write_hvm(asked.output, asked.say, asked.stay)
+        else:
+            write_pv(asked.output, asked.say, asked.stay, asked.kernel, asked.filesystem, asked.partitioned)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        print("payload.py: {}".format(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

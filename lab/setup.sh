@@ -1,0 +1,169 @@
+#!/bin/sh
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Runs inside the root file system of a lab host while mmdebstrap builds it:
+#   setup.sh before     once the essential packages are there, before all others are installed
+#   setup.sh after      at the end; needs ROOT_UUID and DISK_ID, the identities the disk is going to have
+set -eu
+
+# The modules a lab host needs before its root file system is mounted, and those that udev would otherwise load
+# one by one later, when a process costs ten times what it costs on real hardware.
+initramfs_modules="virtio_pci virtio_blk ext4 crc32c_generic crc32c e1000 llc stp bridge xen_evtchn xen_gntdev xen_gntalloc
+    xenfs xen_privcmd xen_blkback xen_netback"
+
+# What a machine that lives for minutes has no use for, and what only waits or probes under emulation.
+masked_units="apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
+    fstrim.timer systemd-tmpfiles-clean.timer ifupdown-pre.service systemd-udev-settle.service
+    grub-common.service grub-initrd-fallback.service getty@tty1.service serial-getty@hvc0.service serial-getty@ttyS0.service
+    systemd-hwdb-update.service systemd-journal-catalog-update.service systemd-firstboot.service systemd-pstore.service
+    systemd-machine-id-commit.service systemd-update-utmp.service systemd-update-utmp-runlevel.service
+    systemd-network-generator.service systemd-binfmt.service systemd-battery-check.service
+    systemd-pcrmachine.service systemd-pcrphase.service systemd-pcrphase-initrd.service systemd-pcrphase-sysinit.service
+    systemd-tpm2-setup.service systemd-tpm2-setup-early.service systemd-rfkill.service systemd-rfkill.socket
+    modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
+    modprobe@fuse.service modprobe@loop.service
+    sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount
+    dev-hugepages.mount dev-mqueue.mount"
+
+before() {
+    export DEBIAN_FRONTEND=noninteractive
+    # There is no disk to install GRUB on yet: image.py writes the boot sector itself.
+    echo "grub-pc grub-pc/install_devices_empty boolean true" | debconf-set-selections
+    mkdir -p /etc/initramfs-tools/conf.d /etc/initramfs-tools/hooks
+    printf 'MODULES=list\nCOMPRESS=lz4\n' > /etc/initramfs-tools/conf.d/lab
+    {
+        echo '#!/bin/sh'
+        # shellcheck disable=SC2016 # expanded when mkinitramfs runs the hook
+        echo '[ "${1:-}" = prereqs ] && exit 0'
+        echo '. /usr/share/initramfs-tools/hook-functions'
+        for module in $initramfs_modules; do
+            echo "modinfo -k \"\$version\" $module > /dev/null 2>&1 && force_load $module"
+        done
+        echo 'exit 0'
+    } > /etc/initramfs-tools/hooks/lab
+    chmod 755 /etc/initramfs-tools/hooks/lab
+}
+
+network() {
+    echo xenlab > /etc/hostname
+    printf '127.0.0.1 localhost\n127.0.1.1 xenlab\n' > /etc/hosts
+    # 10.0.2.x are the addresses of QEMU's user networking (docs/system/devices/net.rst).
+    echo 'nameserver 10.0.2.3' > /etc/resolv.conf
+    cat > /etc/network/interfaces <<'END'
+auto lo
+iface lo inet loopback
+
+iface eth0 inet manual
+
+# guests are connected to this bridge
+auto xenbr0
+iface xenbr0 inet static
+    bridge_ports eth0
+    bridge_stp off
+    bridge_fd 0
+    bridge_maxwait 0
+    address 10.0.2.15/24
+    gateway 10.0.2.2
+END
+}
+
+ssh_server() {
+    mkdir -p /root/.ssh
+    chmod 700 /root/.ssh
+    mv /root/authorized_keys /root/.ssh/authorized_keys
+    chown -R root:root /root/.ssh
+    chmod 600 /root/.ssh/authorized_keys
+    cat > /etc/ssh/sshd_config.d/lab.conf <<'END'
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+UseDNS no
+# A play opens many sessions at once, and the emulated host is slow to answer each.
+MaxStartups 100
+MaxSessions 100
+LoginGraceTime 300
+END
+    # pam_systemd would ask a logind that is not installed; pam_motd runs scripts at every login.
+    sed -i '/pam_motd.so/s/^/# /' /etc/pam.d/sshd
+}
+
+system() {
+    echo "UUID=$ROOT_UUID / ext4 errors=remount-ro,noatime 0 1" > /etc/fstab
+    # Without an identity systemd takes every boot for the first one and runs all its first-boot units.
+    od -An -N16 -tx1 /dev/urandom | tr -d ' \n' > /etc/machine-id
+    echo >> /etc/machine-id
+    mkdir -p /etc/systemd/journald.conf.d /var/lib/xen/images
+    printf '[Journal]\nStorage=volatile\n' > /etc/systemd/journald.conf.d/lab.conf
+    for unit in $masked_units; do
+        ln -sf /dev/null "/etc/systemd/system/$unit"
+    done
+}
+
+# The loader as an administrator would set it up: Debian's own files with some lines filled in.
+boot_loader() {
+    sed -i -e 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=0/' \
+        -e 's/^GRUB_CMDLINE_LINUX=.*/GRUB_CMDLINE_LINUX="console=hvc0 net.ifnames=0"/' \
+        -e 's/^#GRUB_TERMINAL=.*/GRUB_TERMINAL=serial/' /etc/default/grub
+    cat >> /etc/default/grub <<'END'
+
+# The only terminal of this machine is its first serial port.
+GRUB_SERIAL_COMMAND="serial --unit=0 --speed=115200"
+END
+    sed -i -e 's/^#\? *GRUB_CMDLINE_XEN_DEFAULT=.*/GRUB_CMDLINE_XEN_DEFAULT="com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all"/' \
+        -e 's/^#\? *XEN_OVERRIDE_GRUB_DEFAULT=.*/XEN_OVERRIDE_GRUB_DEFAULT=1/' /etc/default/grub.d/xen.cfg
+    grep -q '^GRUB_CMDLINE_XEN_DEFAULT=' /etc/default/grub.d/xen.cfg
+    grep -q '^XEN_OVERRIDE_GRUB_DEFAULT=1' /etc/default/grub.d/xen.cfg
+
+    mkdir -p /boot/grub
+    cp -r /usr/lib/grub/i386-pc /boot/grub/
+    cp /usr/share/grub/unicode.pf2 /boot/grub/
+    printf '# GRUB Environment Block\n%s' "$(printf '%1000s' '' | tr ' ' '#')" | head -c 1024 > /boot/grub/grubenv
+    # Xen's image is compressed, and its menu entry leaves it to the core image to know how to read that (20_linux_xen).
+    grub-mkimage -O i386-pc -o /boot/grub/i386-pc/core.img -p '(hd0,msdos1)/boot/grub' \
+        biosdisk part_msdos ext2 gzio search_fs_uuid normal
+
+    # update-grub asks grub-probe about the disk below "/". That disk does not exist yet, so for this one call the answers
+    # are those grub-probe gives on the finished machine (xenlab lets update-grub run there again and compares).
+    mv /usr/sbin/grub-probe /usr/sbin/grub-probe.real
+    cat > /usr/sbin/grub-probe <<END
+#!/bin/sh
+for word; do
+    case "\$word" in
+        --target=*) target="\${word#--target=}" ;;
+        -t) target= ;;
+        *) [ -n "\${target-unset}" ] || target="\$word" ;;
+    esac
+done
+case "\${target-}" in
+    device) echo /dev/vda1 ;;
+    disk) echo /dev/vda ;;
+    drive) echo '(hd0,msdos1)' ;;
+    partmap) echo msdos ;;
+    fs) echo ext2 ;;
+    fs_uuid) echo "$ROOT_UUID" ;;
+    partuuid) echo "$DISK_ID-01" ;;
+    abstraction | cryptodisk_uuid | compatibility_hint | hints_string) ;;
+    *) exit 1 ;;
+esac
+END
+    chmod 755 /usr/sbin/grub-probe
+    mkdir -p /dev/disk/by-uuid
+    touch "/dev/disk/by-uuid/$ROOT_UUID"
+    update-grub
+    rm -r /dev/disk
+    mv /usr/sbin/grub-probe.real /usr/sbin/grub-probe
+    grep -q '^[[:space:]]*multiboot2.*/boot/xen' /boot/grub/grub.cfg
+}
+
+case "$1" in
+    before) before ;;
+    after)
+        network
+        ssh_server
+        system
+        boot_loader
+        rm -f /root/setup.sh
+        ;;
+    *) exit 2 ;;
+esac
