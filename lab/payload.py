@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 SECTOR = 512
 LOAD_ADDRESS = 0x7C00
@@ -29,6 +29,9 @@ COM1 = 0x3F8
 # type 0 is "soft off" (QEMU hw/acpi/core.c, acpi_pm1_cnt_write).
 PM1A_CONTROL = 0xB004
 SLP_EN = 0x2000
+
+# How packed kernels begin that GRUB for PV guests cannot unpack, and what can.
+UNPACK = ((b"\x28\xb5\x2f\xfd", ("zstd", "-dcq")), (b"\x02\x21\x4c\x18", ("lz4", "-dcq")))
 
 
 def boot_sector(line: str, stay: bool = False) -> bytes:
@@ -121,12 +124,34 @@ def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
     )
 
 
-def grub_cfg() -> str:
-    """What GRUB for Xen finds on the guest's disk."""
+def compressed_part(kernel: bytes) -> bytes:
+    """The compressed kernel proper in a bzImage (Linux Documentation/arch/x86/boot.rst: setup_sects, payload_offset, _length)."""
+    if kernel[0x202:0x206] != b"HdrS":
+        raise ValueError("the kernel is no bzImage")
+    start = (kernel[0x1F1] + 1) * SECTOR + int.from_bytes(kernel[0x248:0x24C], "little")
+    return kernel[start : start + int.from_bytes(kernel[0x24C:0x250], "little")]
+
+
+def vmlinux_for_grub(kernel: bytes) -> Optional[bytes]:
+    """The kernel as plain ELF if GRUB for PV guests cannot decompress it; None if GRUB can.
+
+    GRUB up to 2.12 unpacks gzip, xz and lzo (grub-core/loader/i386/xen_file.c); Debian 13's kernel is packed with zstd.
+    """
+    packed = compressed_part(kernel)
+    for magic, command in UNPACK:
+        if packed.startswith(magic):
+            # The build appends the unpacked size, four bytes which are no part of the packed data.
+            return subprocess.run(command, input=packed[:-4], stdout=subprocess.PIPE, check=True).stdout
+    return None
+
+
+def grub_cfg(pv_kernel: str) -> str:
+    """What GRUB finds on the guest's disk; pv_kernel is what GRUB for PV guests loads, GRUB for PVH takes a bzImage."""
     return (
         "set default=0\nset timeout=0\n"
         "menuentry 'payload' {\n"
-        "    linux /boot/vmlinuz console=hvc0 quiet panic=1\n"
+        '    if [ "$grub_platform" = xen ]; then kernel=/boot/' + pv_kernel + "; else kernel=/boot/vmlinuz; fi\n"
+        "    linux $kernel console=hvc0 quiet panic=1\n"
         "    initrd /boot/initrd.img\n"
         "}\n"
     )
@@ -145,8 +170,12 @@ def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str,
         root = Path(name) / "root"
         grub = root / "boot" / "grub"
         grub.mkdir(parents=True)
-        (grub / "grub.cfg").write_text(grub_cfg())
-        (root / "boot" / "vmlinuz").write_bytes(kernel.read_bytes())
+        packed = kernel.read_bytes()
+        (root / "boot" / "vmlinuz").write_bytes(packed)
+        unpacked = vmlinux_for_grub(packed)
+        if unpacked is not None:
+            (root / "boot" / "vmlinux").write_bytes(unpacked)
+        (grub / "grub.cfg").write_text(grub_cfg("vmlinux" if unpacked is not None else "vmlinuz"))
         busybox = Path("/bin/busybox").read_bytes()
         (root / "boot" / "initrd.img").write_bytes(gzip.compress(initramfs(line, busybox, stay), 1, mtime=0))
         used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
