@@ -29,7 +29,7 @@ PACKAGES = (
     "linux-image-amd64", "xen-system-amd64", "qemu-system-xen", "grub-pc", "grub-xen-host",
     # what makes it a machine one can log in to
     "systemd-sysv", "udev", "kmod", "initramfs-tools", "zstd", "lz4", "procps", "openssh-server", "ca-certificates",
-    "ifupdown", "bridge-utils", "iproute2", "iputils-ping", "ethtool", "less", "python3", "python3-apt",
+    "bridge-utils", "iproute2", "iputils-ping", "ethtool", "less", "python3", "python3-apt",
     # for making guests
     "busybox-static", "e2fsprogs", "squashfs-tools", "cpio",
 )  # fmt: skip
