@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 HERE = Path(__file__).resolve().parent
 RELEASES = ("bookworm", "trixie")
@@ -47,7 +48,8 @@ MKE2FS = ("-q", "-F", "-t", "ext4", "-O", "^metadata_csum_seed,^orphan_file", "-
 DISK_BYTES = 10 * 1024**3
 PARTITION_START = 1024**2
 SECTOR = 512
-# Seen at the peak of a build: the tree of mmdebstrap in TMPDIR; the same tree and the file system made of it in the cache.
+# Seen at the peak of a build, and then some: the tree of mmdebstrap in TMPDIR; in the cache the same tree and the file
+# system made of it.
 NEEDED_TEMPORARY = 1500 * 1024**2
 NEEDED_CACHE = 3000 * 1024**2
 # Settings of this machine's apt that the image's apt needs too, to reach and to accept the same package sources.
@@ -86,7 +88,7 @@ def tool(name: str) -> str:
     return found
 
 
-# ---- where things are -------------------------------------------------------------------------------------------------
+# ---- where things are -----------------------------------------------------------------------------------------------
 
 
 def base_directory() -> Path:
@@ -117,7 +119,7 @@ class Image:
         return self.directory / "id_ed25519"
 
 
-# ---- progress ---------------------------------------------------------------------------------------------------------
+# ---- progress -------------------------------------------------------------------------------------------------------
 
 
 class Progress:
@@ -170,7 +172,7 @@ def only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-# ---- this machine's apt ------------------------------------------------------------------------------------------------
+# ---- this machine's apt ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,9 @@ def parse_deb822(text: str) -> Iterator[Source]:
         signed = paragraph.get("signed-by", "")
         if "BEGIN PGP" in signed:
             signed = ""
-        kept = tuple(f"{key}={paragraph[key]}" for key in ("trusted", "check-date", "check-valid-until") if key in paragraph)
+        kept = tuple(
+            f"{key}={paragraph[key]}" for key in ("trusted", "check-date", "check-valid-until") if key in paragraph
+        )
         for uri in paragraph.get("uris", "").split():
             for suite in paragraph.get("suites", "").split():
                 yield Source(uri, suite, tuple(paragraph.get("components", "").split()), ",".join(signed.split()), kept)
@@ -250,19 +254,22 @@ def debian_sources(sources: Sequence[Source], codename: str, release: str) -> li
 
     Only the release itself, its updates and its security fixes count; backports and other vendors' sources do not.
     """
-    wanted = {f"{name}{pocket}": pocket for name in (codename, "stable", "oldstable") for pocket in ("", "-updates", "-security")}
+    wanted = {
+        f"{name}{pocket}": pocket
+        for name in (codename, "stable", "oldstable")
+        for pocket in ("", "-updates", "-security")
+    }
     result = []
     for source in sources:
         if source.suite in wanted and "main" in source.components:
-            derived = Source(
-                source.uri, release + wanted[source.suite], ("main",), source.signed_by, source.options
-            )
+            derived = Source(source.uri, release + wanted[source.suite], ("main",), source.signed_by, source.options)
             if derived not in result:
                 result.append(derived)
     if not any(source.suite == release for source in result):
         raise LabError(
-            f"This machine's apt has no Debian package source for its own release ({codename}), so there is none to take {release} from.",
-            "Use a Debian machine, and see that /etc/apt/sources.list or /etc/apt/sources.list.d names a Debian mirror.",
+            f"This machine's apt has no Debian package source for its own release ({codename}), "
+            f"so there is none to take {release} from.",
+            "Use a Debian machine, and see that /etc/apt/sources.list or sources.list.d names a Debian mirror.",
         )
     return result
 
@@ -295,7 +302,7 @@ def carried_apt_options(dump: str) -> list[str]:
     ]
 
 
-# ---- recipe -----------------------------------------------------------------------------------------------------------
+# ---- recipe ---------------------------------------------------------------------------------------------------------
 
 
 def recipe(release: str, setup: bytes) -> dict[str, object]:
@@ -324,7 +331,8 @@ def check_room(directory: Path, needed: int, free: int) -> None:
     """Refuses to begin what could not be finished. Sizes in bytes."""
     if free < needed:
         raise LabError(
-            f"There is no room for the lab image: {directory} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed.",
+            f"There is no room for the lab image: {directory} has {free / 1e9:.1f} GB free, "
+            f"{needed / 1e9:.1f} GB are needed.",
             "Free some space there, or point XDG_CACHE_HOME and TMPDIR at a larger file system.",
         )
 
@@ -344,11 +352,11 @@ def boot_sectors(boot: bytes, core: bytes, disk_id: str, sectors: int) -> bytes:
     return sector + core
 
 
-# ---- building ---------------------------------------------------------------------------------------------------------
+# ---- building -------------------------------------------------------------------------------------------------------
 
 
 def die_with_parent() -> None:
-    """To run in a new child: when this process is killed, the child must not go on alone (prctl(2), PR_SET_PDEATHSIG)."""
+    """To run in a new child, which must not go on alone when this process is killed (prctl(2), PR_SET_PDEATHSIG)."""
     import ctypes
 
     ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
@@ -398,7 +406,8 @@ def _build(image: Image, progress: Progress) -> None:
                 kept = cache / "build.log"
                 shutil.copyfile(log, kept)
                 raise LabError(
-                    f"The {image.release} image could not be made: {Path(error.cmd[0]).name} ended with status {error.returncode}.",
+                    f"The {image.release} image could not be made: {Path(error.cmd[0]).name} ended with status "
+                    f"{error.returncode}.",
                     f"Its last words were: {_last_words(log)} (all of them are in {kept}).",
                 ) from None
         log.unlink()
@@ -420,14 +429,18 @@ def _last_words(log: Path) -> str:
     return " / ".join(telling[-3:]) or "none"
 
 
-def _make_disk(directory: Path, release: str, sources: Sequence[Source], output: object) -> None:
+def _make_disk(directory: Path, release: str, sources: Sequence[Source], output: BinaryIO) -> None:
     root_uuid = str(uuid.uuid4())
     disk_id = f"{uuid.uuid4().int & 0xFFFFFFFF:08x}"
     key = directory / "id_ed25519"
     subprocess.run(
-        [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "xenlab", "-f", str(key)], check=True, stdout=output  # type: ignore[arg-type]
+        [tool("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", "xenlab", "-f", str(key)],
+        check=True,
+        stdout=output,
     )
-    options = carried_apt_options(subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout)
+    options = carried_apt_options(
+        subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    )
     setup = 'chroot "$1" env ROOT_UUID=%s DISK_ID=%s sh /root/setup.sh %s'
     bootstrap = [
         tool("mmdebstrap"),
@@ -464,11 +477,16 @@ def _make_disk(directory: Path, release: str, sources: Sequence[Source], output:
     )
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     maker = subprocess.Popen(
-        bootstrap, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output,  # type: ignore[arg-type]
-        env=environment, preexec_fn=die_with_parent,
+        bootstrap, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=output,
+        env=environment, preexec_fn=die_with_parent,  # noqa: PLW1509 -- there is one thread
     )  # fmt: skip
     assembler = subprocess.Popen(
-        assemble, stdin=maker.stdout, stdout=output, stderr=output, env=environment, preexec_fn=die_with_parent  # type: ignore[arg-type]
+        assemble,
+        stdin=maker.stdout,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 -- there is one thread
     )
     assert maker.stdout is not None
     maker.stdout.close()

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from image import Image, LabError, Progress, base_directory, die_with_parent, key_of, only_one, tool, write_atomically
 
@@ -66,7 +66,12 @@ def qemu_arguments(machine: Machine, *, disk: str, port: int, state: str | None 
         *machine.arguments(),
         *("-drive", f"file={disk},if=none,id=disk0,format=qcow2,cache=unsafe,discard=unmap"),
         *("-device", "virtio-blk-pci,drive=disk0"),
-        *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22", "-device", "e1000,netdev=net0,romfile="),
+        *(
+            "-netdev",
+            f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22",
+            "-device",
+            "e1000,netdev=net0,romfile=",
+        ),
         *("-chardev", "file,id=serial0,path=serial.log,append=on", "-serial", "chardev:serial0"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *(("-loadvm", state) if state else ()),
@@ -81,12 +86,12 @@ def qemu_version() -> tuple[int, int]:
     if version < MINIMUM_QEMU:
         raise LabError(
             f"QEMU {version[0]}.{version[1]} is too old: under its emulation the programs of a Xen host crash.",
-            f"Install QEMU {MINIMUM_QEMU[0]} or newer: Debian 13 has it, Debian 12 has it in bookworm-backports (package qemu-system-x86).",
+            f"Install the package qemu-system-x86 {MINIMUM_QEMU[0]} or newer (Debian 13, or backports of 12).",
         )
     return version
 
 
-# ---- the monitor ------------------------------------------------------------------------------------------------------
+# ---- the monitor ----------------------------------------------------------------------------------------------------
 
 
 class Monitor:
@@ -105,7 +110,7 @@ class Monitor:
         self._lines.readline()
         self.execute("qmp_capabilities")
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -123,7 +128,9 @@ class Monitor:
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:
-                raise LabError(f"QEMU refuses {command}: {answer['error']['desc']}.", "See qemu.log beside the host's serial.log.")
+                raise LabError(
+                    f"QEMU refuses {command}: {answer['error']['desc']}.", "See qemu.log beside the host's serial.log."
+                )
 
     def words(self, command: str) -> str:
         """What the human monitor answers, which knows savevm, loadvm and info usernet."""
@@ -150,7 +157,7 @@ def forwarded_port(answer: str) -> int:
     return int(match[1])
 
 
-# ---- the watched process ----------------------------------------------------------------------------------------------
+# ---- the watched process --------------------------------------------------------------------------------------------
 
 
 def take_lock(directory: Path) -> int | None:
@@ -199,7 +206,7 @@ class Starting:
         os.close(lock)
         self._directory = directory
 
-    def __enter__(self) -> Starting:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -227,7 +234,7 @@ def _watch(directory: Path, command: list[str], lock: int, starter: int, owner: 
         except OSError:
             pass
     Path("watcher.pid").write_text(f"{os.getpid()}\n")
-    qemu = subprocess.Popen(command, pass_fds=(lock,), preexec_fn=die_with_parent)
+    qemu = subprocess.Popen(command, pass_fds=(lock,), preexec_fn=die_with_parent)  # noqa: PLW1509 -- no threads
     poll = select.poll()
     ended = os.pidfd_open(qemu.pid)
     poll.register(ended, select.POLLIN)
@@ -282,18 +289,26 @@ def wait_until_ended(directory: Path, timeout: float = 30) -> None:
     end = time.monotonic() + timeout
     while is_running(directory):
         if time.monotonic() > end:
-            raise LabError(f"The host in {directory} does not end.", "Look for a qemu-system-x86_64 process that uses this directory.")
+            raise LabError(
+                f"The host in {directory} does not end.",
+                "Look for a qemu-system-x86_64 process that uses this directory.",
+            )
         time.sleep(0.05)
 
 
-# ---- ssh --------------------------------------------------------------------------------------------------------------
+# ---- ssh ------------------------------------------------------------------------------------------------------------
 
 
 def ssh_options(directory: Path, key: Path) -> list[str]:
     """How ssh enters a host: its own key, and its own list of known hosts, made anew with every host."""
+
+    def quoted(path: Path) -> str:
+        # ssh splits the value of an option at blanks (ssh_config(5)).
+        return f'"{path}"' if " " in str(path) else str(path)
+
     return [
-        *("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={directory}/known_hosts"),
-        *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", f"IdentityFile={key}"),
+        *("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={quoted(directory / 'known_hosts')}"),
+        *("-o", "GlobalKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", f"IdentityFile={quoted(key)}"),
         *("-o", "LogLevel=ERROR", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=20"),
     ]
 
@@ -309,32 +324,72 @@ def wait_for_ssh(directory: Path, key: Path, port: int, timeout: float) -> None:
     A restored host believes that it is still the time at which it was saved.
     """
     end = time.monotonic() + timeout
+    greeting = _Greeting(port)
     while time.monotonic() < end:
         if not is_running(directory):
             words = (directory / "qemu.log").read_text(errors="replace").strip() or "nothing"
-            raise LabError(f"The host has ended before it answered; QEMU said: {words}.", f"See {directory}/serial.log.")
-        if _greets(port) and _set_clock(ssh_command(directory, key, port)):
-            return
-        time.sleep(0.2)
+            raise LabError(
+                f"The host has ended before it answered; QEMU said: {words}.", f"See {directory}/serial.log."
+            )
+        if greeting.heard():
+            greeting.close()
+            if _set_clock(ssh_command(directory, key, port)):
+                return
+            greeting = _Greeting(port)
+            time.sleep(0.2)
     raise LabError(
         f"The host did not answer over ssh within {timeout:.0f} s.",
         f"See {directory}/serial.log for how far it came; on a busy machine run it again when less is running.",
     )
 
 
-def _greets(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
+class _Greeting:
+    """Waits for the first words of the ssh server.
+
+    QEMU accepts the connection long before the host has a network, and that connection may then hang for seconds
+    after the host has one. So a new one is tried every second, and the first on which the server speaks is enough.
+    Old ones are closed: the server would start a process for each.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: list[socket.socket] = []
+        self._next = 0.0
+
+    def heard(self) -> bool:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1
+            if len(self._open) == 5:
+                self._open.pop(0).close()
+            try:
+                self._open.append(socket.create_connection(("127.0.0.1", self._port), timeout=1))
+            except OSError:
+                pass
+        for connection in select.select(self._open, [], [], 0.1)[0]:
+            try:
+                words = connection.recv(4)
+            except OSError:
+                words = b""
+            if words == b"SSH-":
+                return True
+            self._open.remove(connection)
+            connection.close()
         return False
+
+    def close(self) -> None:
+        for connection in self._open:
+            connection.close()
 
 
 def _set_clock(ssh: Sequence[str]) -> bool:
     remote = 'echo ready; read now; date -s "@$now" > /dev/null && echo set'
     options = ["-o", "ConnectTimeout=30", "-o", "BatchMode=yes"]
     process = subprocess.Popen(
-        [ssh[0], *options, *ssh[1:], remote], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [ssh[0], *options, *ssh[1:], remote],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stdin is not None and process.stdout is not None
     try:
@@ -351,7 +406,7 @@ def _set_clock(ssh: Sequence[str]) -> bool:
         process.wait()
 
 
-# ---- acceleration -----------------------------------------------------------------------------------------------------
+# ---- acceleration ---------------------------------------------------------------------------------------------------
 
 
 def choose_accelerator(image: Image, progress: Progress) -> str:
@@ -391,7 +446,7 @@ def _boots_under_kvm(image: Image, timeout: float = 60) -> bool:
     return False
 
 
-# ---- saved states -----------------------------------------------------------------------------------------------------
+# ---- saved states ---------------------------------------------------------------------------------------------------
 
 
 def _overlay(image: Image, disk: Path) -> None:
@@ -402,7 +457,7 @@ def _overlay(image: Image, disk: Path) -> None:
 
 @contextmanager
 def scratch(directory: Path) -> Iterator[Path]:
-    """An empty directory that is gone afterwards, unless something failed: then its logs are wanted until the next try."""
+    """An empty directory that is gone afterwards; after a failure its logs stay until the next try."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     yield directory
@@ -443,10 +498,17 @@ def _boot_and_save(image: Image, machine: Machine, disk: Path, progress: Progres
             # In the image update-grub was told about the disk by setup.sh; here it asks the disk itself.
             script = """
                 systemctl is-system-running --wait
-                cp /boot/grub/grub.cfg /run/; update-grub; cmp /run/grub.cfg /boot/grub/grub.cfg; rm /run/grub.cfg; sync
+                cp /boot/grub/grub.cfg /run/; update-grub; cmp /run/grub.cfg /boot/grub/grub.cfg; rm /run/grub.cfg
+                xl info > /dev/null && sync && echo settled
             """
             answer = subprocess.run([*ssh, script], capture_output=True, text=True, check=False)
             (image.directory / "first-boot.log").write_text(answer.stdout + answer.stderr)
+            if not answer.stdout.endswith("settled\n"):
+                raise LabError(
+                    f"The first boot of the {image.release} image did not come to rest: "
+                    f"{answer.stderr.strip() or 'no Xen'}.",
+                    f"See {directory}/serial.log; run it again when less is running.",
+                )
             save(directory, BOOTED)
 
 
@@ -464,7 +526,9 @@ def load(directory: Path, name: str) -> None:
         answer = monitor.words(f"loadvm {name}")
         if answer:
             monitor.execute("cont")
-            raise LabError(f"The state {name} could not be restored: {answer}.", f"Saved states: {saved_names(monitor)}.")
+            raise LabError(
+                f"The state {name} could not be restored: {answer}.", f"Saved states: {saved_names(monitor)}."
+            )
 
 
 def saved_names(monitor: Monitor) -> str:
@@ -473,7 +537,7 @@ def saved_names(monitor: Monitor) -> str:
     return ", ".join(name for name in rows if name != BOOTED) or "none"
 
 
-# ---- hosts ------------------------------------------------------------------------------------------------------------
+# ---- hosts ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -540,11 +604,14 @@ def get(name: str) -> Host:
 def check_state_name(name: str) -> None:
     """Refuses a name that QEMU's monitor would misread, and the one all hosts begin with."""
     if name == BOOTED or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,63}", name):
-        raise LabError(f"'{name}' cannot be the name of a saved state.", "Use letters, digits, '-', '_' and '.'; begin with a letter.")
+        raise LabError(
+            f"'{name}' cannot be the name of a saved state.",
+            "Use letters, digits, '-', '_' and '.'; begin with a letter.",
+        )
 
 
 def inventory(hosts: Sequence[Host]) -> str:
-    """An Ansible inventory in YAML, all hosts in the group xen_hosts. Strings are quoted the way JSON does, which is YAML too."""
+    """An Ansible inventory in YAML, all hosts in the group xen_hosts. Strings are quoted as in JSON."""
     lines = ["---", "xen_hosts:", "  hosts:" if hosts else "  hosts: {}"]
     for host in hosts:
         arguments = " ".join(shlex.quote(word) for word in ssh_options(host.directory, Path(host.key)))
@@ -568,26 +635,40 @@ def start(
     state = None if power_on else saved_state(image, machine, progress)
     directory = directory_of(name)
     directory.mkdir(parents=True, exist_ok=True)
-    for old in ("serial.log", "qemu.log", "known_hosts"):
-        (directory / old).unlink(missing_ok=True)
-    disk = directory / "disk.qcow2"
-    if state is None:
-        _overlay(image, disk)
-    else:
-        subprocess.run(["cp", "--reflink=auto", "--sparse=auto", str(state), str(disk)], check=True)
-    arguments = qemu_arguments(machine, disk=disk.name, port=port, state=BOOTED if state else None)
-    with Starting(directory, arguments, owner) as starting:
-        real_port = _first_words(directory, port)
+    with only_one(directory / "up.lock", lambda: progress.say(f"another xenlab is starting {name}; waiting for it")):
+        if is_running(directory):
+            raise LabError(f"A host named {name} has been started in the meantime.", "Use it, or use another --name.")
+        for old in ("serial.log", "qemu.log", "known_hosts"):
+            (directory / old).unlink(missing_ok=True)
+        # A copy, so that a running host can be entered even when the cache is emptied.
+        key = directory / "id_ed25519"
+        write_atomically(key, image.ssh_key.read_bytes(), 0o600)
+        disk = directory / "disk.qcow2"
         if state is None:
-            boot(image, directory, real_port, progress, f"boot {image.release} {machine.cpus}")
+            _overlay(image, disk)
         else:
-            with progress.step(f"restoring {name} (Debian {image.release} on Xen)", f"restore {image.release}"):
-                wait_for_ssh(directory, image.ssh_key, real_port, RESTORE_TIMEOUT)
-        host = Host(
-            name, image.release, machine.memory, machine.cpus, machine.accelerator, real_port, str(image.ssh_key), owner, time.time()
-        )  # fmt: skip
-        write_atomically(directory / "host.json", json.dumps(asdict(host), indent=1).encode())
-        starting.ready()
+            subprocess.run(["cp", "--reflink=auto", "--sparse=auto", str(state), str(disk)], check=True)
+        arguments = qemu_arguments(machine, disk=disk.name, port=port, state=BOOTED if state else None)
+        with Starting(directory, arguments, owner) as starting:
+            real_port = _first_words(directory, port)
+            if state is None:
+                boot(image, directory, real_port, progress, f"boot {image.release} {machine.cpus}")
+            else:
+                with progress.step(f"restoring {name} (Debian {image.release} on Xen)", f"restore {image.release}"):
+                    wait_for_ssh(directory, key, real_port, RESTORE_TIMEOUT)
+            host = Host(
+                name=name,
+                release=image.release,
+                memory=machine.memory,
+                cpus=machine.cpus,
+                accelerator=machine.accelerator,
+                port=real_port,
+                key=str(key),
+                owner=owner,
+                started=time.time(),
+            )
+            write_atomically(directory / "host.json", json.dumps(asdict(host), indent=1).encode())
+            starting.ready()
     return host
 
 
@@ -604,5 +685,10 @@ def _first_words(directory: Path, port: int) -> int:
 def refused_start(words: str, port: int) -> LabError:
     """What a QEMU that ended at once has to say, in a sentence."""
     if "host forwarding rule" in words:
-        return LabError(f"Port {port} of this machine is in use.", "Choose another --port, or leave it out to have a free one chosen.")
-    return LabError(f"QEMU did not start: {words}.", "See that nothing else uses the host's files and that there is memory left.")
+        return LabError(
+            f"Port {port} of this machine is in use.",
+            "Choose another --port, or leave it out to have a free one chosen.",
+        )
+    return LabError(
+        f"QEMU did not start: {words}.", "See that nothing else uses the host's files and that there is memory left."
+    )

@@ -5,7 +5,7 @@
 """Disks of tiny test guests. Runs on the Xen host: the guests are made of the host's own kernel and busybox.
 
 payload.py hvm --say LINE OUTPUT    a disk whose boot sector writes LINE to the serial port and powers off
-payload.py pv --say LINE OUTPUT     a disk with a grub.cfg and a Linux whose init writes LINE to the console and powers off
+payload.py pv --say LINE OUTPUT     a disk with a grub.cfg and a Linux that writes LINE to the console and powers off
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 SECTOR = 512
 LOAD_ADDRESS = 0x7C00
 PARTITION_START = 1024 * 1024
 
 COM1 = 0x3F8
-# Where hvmloader puts the ACPI registers of the emulated PIIX4; the second one is PM1a control, in which SLP_EN with sleep
-# type 0 is "soft off" (QEMU hw/acpi/core.c, acpi_pm1_cnt_write).
+# Where hvmloader puts the ACPI registers of the emulated PIIX4; the second one is PM1a control, in which SLP_EN with
+# sleep type 0 is "soft off" (QEMU hw/acpi/core.c, acpi_pm1_cnt_write).
 PM1A_CONTROL = 0xB004
 SLP_EN = 0x2000
 
@@ -72,7 +73,7 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
     code[message_reference : message_reference + 2] = (LOAD_ADDRESS + len(code)).to_bytes(2, "little")
     code += line.encode("ascii") + b"\r\n\0"
     if len(code) > 440:
-        raise ValueError("the line is {} bytes too long for a boot sector".format(len(code) - 440))
+        raise ValueError(f"the line is {len(code) - 440} bytes too long for a boot sector")
     return bytes(code).ljust(SECTOR - 2, b"\0") + b"\x55\xaa"
 
 
@@ -93,7 +94,7 @@ class Entry(NamedTuple):
 
 
 def cpio(entries: Sequence[Entry]) -> bytes:
-    """An archive in the newc format (Linux Documentation/driver-api/early-userspace/buffer-format.rst), all owned by root."""
+    """An archive in the newc format (Linux driver-api/early-userspace/buffer-format.rst), all owned by root."""
     archive = bytearray()
     for number, entry in enumerate([*entries, Entry("TRAILER!!!", 0)], 1):
         name = entry.name.encode() + b"\0"
@@ -108,7 +109,7 @@ def cpio(entries: Sequence[Entry]) -> bytes:
 def init_script(line: str, stay: bool = False) -> str:
     """What process 1 of the PV guest does."""
     end = "while :; do /bin/busybox sleep 3600; done" if stay else "/bin/busybox poweroff -f"
-    return "#!/bin/busybox sh\n/bin/busybox printf '%s\\n' {}\n{}\n".format(shlex.quote(line), end)
+    return f"#!/bin/busybox sh\n/bin/busybox printf '%s\\n' {shlex.quote(line)}\n{end}\n"
 
 
 def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
@@ -125,14 +126,14 @@ def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
 
 
 def compressed_part(kernel: bytes) -> bytes:
-    """The compressed kernel proper in a bzImage (Linux Documentation/arch/x86/boot.rst: setup_sects, payload_offset, _length)."""
+    """The compressed kernel proper in a bzImage (Linux Documentation/arch/x86/boot.rst, payload_offset)."""
     if kernel[0x202:0x206] != b"HdrS":
         raise ValueError("the kernel is no bzImage")
     start = (kernel[0x1F1] + 1) * SECTOR + int.from_bytes(kernel[0x248:0x24C], "little")
     return kernel[start : start + int.from_bytes(kernel[0x24C:0x250], "little")]
 
 
-def vmlinux_for_grub(kernel: bytes) -> Optional[bytes]:
+def vmlinux_for_grub(kernel: bytes) -> bytes | None:
     """The kernel as plain ELF if GRUB for PV guests cannot decompress it; None if GRUB can.
 
     GRUB up to 2.12 unpacks gzip, xz and lzo (grub-core/loader/i386/xen_file.c); Debian 13's kernel is packed with zstd.
@@ -165,7 +166,7 @@ def write_hvm(output: Path, line: str, stay: bool) -> None:
 
 
 def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str, partitioned: bool) -> None:
-    """Writes the PV disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in its first partition."""
+    """Writes the PV disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "root"
         grub = root / "boot" / "grub"
@@ -182,10 +183,10 @@ def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str,
         mebibytes = used // 1024 // 1024 + 16
         image = Path(name) / "file-system"
         # GRUB cannot read the newest features of ext4.
-        features: List[str] = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
+        features: list[str] = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
         path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
         subprocess.run(
-            ["mke2fs", "-q", "-F", "-t", filesystem, *features, "-d", str(root), str(image), "{}M".format(mebibytes)],
+            ["mke2fs", "-q", "-F", "-t", filesystem, *features, "-d", str(root), str(image), f"{mebibytes}M"],
             check=True, env={**os.environ, "PATH": path},
         )  # fmt: skip
         with output.open("wb") as disk:
@@ -203,9 +204,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest says")
     parser.add_argument("--stay", action="store_true", help="the guest stays alive afterwards instead of powering off")
     parser.add_argument("--partitioned", action="store_true", help="pv: put the file system in a partition")
-    parser.add_argument("--filesystem", choices=("ext2", "ext4"), default="ext4", help="pv: kind of file system (default: %(default)s)")
     parser.add_argument(
-        "--kernel", type=Path, default=Path("/boot/vmlinuz-" + os.uname().release), help="pv: default is the running one"
+        "--filesystem", choices=("ext2", "ext4"), default="ext4", help="pv: kind of file system (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--kernel",
+        type=Path,
+        default=Path("/boot/vmlinuz-" + os.uname().release),
+        help="pv: default is the running one",
     )
     asked = parser.parse_args(arguments)
     try:
@@ -214,7 +220,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             write_pv(asked.output, asked.say, asked.stay, asked.kernel, asked.filesystem, asked.partitioned)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print("payload.py: {}".format(error), file=sys.stderr)
+        print(f"payload.py: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -25,7 +25,13 @@ masked_units="apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scr
     modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
     modprobe@fuse.service modprobe@loop.service
     sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount sys-fs-fuse-connections.mount
-    dev-hugepages.mount dev-mqueue.mount"
+    dev-hugepages.mount dev-mqueue.mount tmp.mount run-lock.mount systemd-udev-load-credentials.service"
+
+# Programs systemd runs at every start to find out about hardware this machine does not have.
+masked_generators="systemd-bless-boot-generator systemd-cryptsetup-generator systemd-debug-generator systemd-getty-generator
+    systemd-gpt-auto-generator systemd-hibernate-resume-generator systemd-import-generator systemd-integritysetup-generator
+    systemd-rc-local-generator systemd-ssh-generator systemd-system-update-generator systemd-tpm2-generator
+    systemd-veritysetup-generator"
 
 before() {
     export DEBIAN_FRONTEND=noninteractive
@@ -96,12 +102,19 @@ MaxStartups 100
 MaxSessions 100
 LoginGraceTime 300
 END
+    # From OpenSSH 9.8 on, one that knocks and does not log in, as those do who wait for the server, is locked out for a while.
+    if grep -q PerSourcePenalties /usr/sbin/sshd; then
+        echo "PerSourcePenalties no" >> /etc/ssh/sshd_config.d/lab.conf
+    fi
+    # It would test its configuration in a process of its own before it starts.
+    mkdir -p /etc/systemd/system/ssh.service.d
+    printf '[Service]\nExecStartPre=\n' > /etc/systemd/system/ssh.service.d/lab.conf
     # pam_systemd would ask a logind that is not installed; pam_motd runs scripts at every login.
     sed -i '/pam_motd.so/s/^/# /' /etc/pam.d/sshd
 }
 
 system() {
-    echo "UUID=$ROOT_UUID / ext4 errors=remount-ro,noatime 0 1" > /etc/fstab
+    echo "UUID=$ROOT_UUID / ext4 errors=remount-ro,noatime 0 0" > /etc/fstab
     # Without an identity systemd takes every boot for the first one and runs all its first-boot units.
     od -An -N16 -tx1 /dev/urandom | tr -d ' \n' > /etc/machine-id
     echo >> /etc/machine-id
@@ -111,6 +124,12 @@ system() {
     for module in ahci libata lpc_ich i2c_i801 iTCO_wdt pcspkr button psmouse serio_raw evdev sg; do
         echo "blacklist $module"
     done > /etc/modprobe.d/lab.conf
+    # networkd asks about wireless devices, for which the kernel would load a subsystem.
+    echo "install cfg80211 /bin/false" >> /etc/modprobe.d/lab.conf
+    mkdir -p /etc/systemd/system-generators
+    for generator in $masked_generators; do
+        ln -s /dev/null "/etc/systemd/system-generators/$generator"
+    done
     for unit in $masked_units; do
         ln -sf /dev/null "/etc/systemd/system/$unit"
     done

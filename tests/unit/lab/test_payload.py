@@ -1,0 +1,72 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import payload
+import pytest
+
+
+def test_the_boot_sector_is_what_was_assembled() -> None:
+    # Checked once by hand with a disassembler; the same bytes were seen to run.
+    expected = (
+        "fa31c08ed8fc" "bafb03b080ee" "baf803b001ee" "baf903b000ee" "bafb03b003ee"
+        "be4a7c" "ac84c07412" "88c4" "bafd03" "eca82074fb" "88e0baf803ee" "ebe9"
+        "bafd03" "eca84074fb" "ba04b0b80020ef" "f4ebfd"
+    )  # fmt: skip
+    sector = payload.boot_sector("hi")
+    code = bytes.fromhex(expected)
+    assert sector[: len(code)].hex() == code.hex()
+    assert sector[len(code) :].rstrip(b"\0") == b"hi\r\n".ljust(510 - len(code), b"\0") + b"\x55\xaa"
+    assert len(sector) == 512
+    assert int.from_bytes(code[31:33], "little") - 0x7C00 == len(code)
+
+
+def test_a_guest_that_stays_does_not_power_off() -> None:
+    power_off = bytes.fromhex("ba04b0b80020ef")
+    assert power_off in payload.boot_sector("hi")
+    assert power_off not in payload.boot_sector("hi", stay=True)
+
+
+@pytest.mark.parametrize("line", ["x" * 400, "not ASCII: \u00e9"])
+def test_lines_a_boot_sector_cannot_say(line: str) -> None:
+    with pytest.raises(ValueError):
+        payload.boot_sector(line)
+
+
+def test_a_cpio_archive_is_aligned_and_ends() -> None:
+    archive = payload.cpio([payload.Entry("init", 0o100755, b"12345")])
+    assert archive[:6] == b"070701"
+    assert int(archive[14:22], 16) == 0o100755
+    assert int(archive[54:62], 16) == 5
+    assert archive[110:115] == b"init\0"
+    assert archive[116:121] == b"12345"
+    assert archive[124:130] == b"070701"
+    assert b"TRAILER!!!\0" in archive
+    assert len(archive) % 4 == 0
+
+
+def test_the_line_survives_the_shell() -> None:
+    assert "printf '%s\\n' 'it'\"'\"'s $HOME'" in payload.init_script("it's $HOME")
+
+
+def test_a_kernel_grub_can_unpack_is_left_alone() -> None:
+    kernel = bytearray(4096)
+    kernel[0x1F1] = 1
+    kernel[0x202:0x206] = b"HdrS"
+    kernel[0x248:0x24C] = (16).to_bytes(4, "little")
+    kernel[0x24C:0x250] = (64).to_bytes(4, "little")
+    kernel[1040:1042] = b"\x1f\x8b"
+    assert len(payload.compressed_part(bytes(kernel))) == 64
+    assert payload.vmlinux_for_grub(bytes(kernel)) is None
+
+
+def test_what_is_no_kernel_is_said_to_be_none() -> None:
+    with pytest.raises(ValueError, match="no bzImage"):
+        payload.compressed_part(bytes(4096))
+
+
+def test_the_partition_begins_at_one_mebibyte() -> None:
+    sector = payload.partition_table(100)
+    assert len(sector) == 512
+    assert int.from_bytes(sector[454:458], "little") == 2048
