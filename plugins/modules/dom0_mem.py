@@ -122,6 +122,16 @@ reboot_reason:
   type: str
   returned: success
   sample: The hypervisor runs with dom0_mem=1G,max:1G and will get dom0_mem=2G,max:2G.
+memory_mib:
+  description: Memory that dom0 has now, as C(xl list) shows it; null where Xen does not run.
+  type: int
+  returned: success
+  sample: 2048
+expected_mib:
+  description: Memory that dom0 has to have under the running value; null where that is not fixed.
+  type: int
+  returned: success
+  sample: 2048
 files:
   description: Files that were changed.
   type: list
@@ -209,6 +219,23 @@ def reboot(xen: Xen, effective: Sequence[str], running: Sequence[str], effective
     }
 
 
+def memory(xen: Xen, running: Sequence[str]) -> Dict[str, Optional[int]]:
+    """Return what dom0 has and, where its memory is fixed, what it has to have, in MiB."""
+    if not xen.is_dom0():
+        return {"memory_mib": None, "expected_mib": None}
+    expected = None
+    try:
+        started_with = _dom0_mem.merge(running)
+        if started_with is not None and started_with.size is not None and started_with.fixed:
+            expected = started_with.size.resolve(xen.total_memory_mib() * _dom0_mem.MIB)
+    except Refusal:
+        expected = None
+    return {
+        "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
+        "expected_mib": None if expected is None else expected // _dom0_mem.MIB,
+    }
+
+
 def make_effective(loader: Loader, wanted: Optional[str]) -> None:
     """Generate the loader's configuration and read back what it passes."""
     loader.regenerate()
@@ -278,6 +305,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "running": shown(running),
         "files": [change.path for change in changes],
         "loader": loader.name,
+        **memory(xen, running),
         "diff": _files.difference(changes),
         "warnings": warnings,
         **reboot(xen, will_pass, running, line is not None),
