@@ -254,6 +254,13 @@ def make_effective(loader: Loader, wanted: Optional[str]) -> None:
         )
 
 
+def put_back(loader: Loader, changes: Sequence[_files.Change], line: Optional[str]) -> None:
+    """Leave the host as it was; *line* is what the next boot was going to pass."""
+    _files.apply(_files.reverse(changes))
+    if changes and loader.effective() != line:
+        loader.regenerate()
+
+
 def run(module: AnsibleModule) -> Dict[str, Any]:
     warnings: List[str] = []
     run_command = runner(module)
@@ -289,8 +296,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
                 raise Refusal("The files of GRUB do not give what was written to them.", "They were put back.")
             if regenerate and (stale or not satisfied(values(loader.effective()), wanted)):
                 make_effective(loader, wanted)
-        except Refusal:
-            _files.apply(_files.reverse(changes))
+        except BaseException:
+            put_back(loader, changes, line)
             raise
         line = loader.effective()
     elif changed:

@@ -1,0 +1,208 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module on a tree of files of its own, with a hypervisor and an update-grub that are played.
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.modules import dom0_mem
+
+DROP_IN = "etc/default/grub.d/zz-xen-stubdom.cfg"
+
+
+class Host:
+    """A host as the module sees it."""
+
+    check_mode = False
+
+    def __init__(self, root: Path, *, xen: bool = True) -> None:
+        self.root = root
+        self.params: Dict[str, Any] = {}
+        self.running = "placeholder loglvl=all"
+        self.update_grub_fails = False
+        self.grub_ignores_the_files = False
+        self.calls: List[List[str]] = []
+        self.put("etc/default/grub", "GRUB_TIMEOUT=5\n")
+        self.put("etc/default/grub.d/xen.cfg", 'GRUB_CMDLINE_XEN_DEFAULT="loglvl=all"\n')
+        self.put("boot/xen-4.17-amd64.gz", "")
+        self.put("usr/sbin/update-grub", "")
+        self.put("proc/xen/capabilities", "control_d\n" if xen else "")
+        self.update_grub()
+        self.calls.clear()
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def tree(self) -> Dict[str, str]:
+        return {str(path): path.read_text() for path in self.root.rglob("*") if path.is_file()}
+
+    def update_grub(self) -> None:
+        loader = _loaders.find("auto", self.run_command, root=str(self.root))
+        words = "" if self.grub_ignores_the_files else loader.configured(loader.read())
+        self.put("boot/grub/grub.cfg", f"multiboot2 /boot/xen-4.17-amd64.gz placeholder {words} ${{xen_rm_opts}}\n")
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        self.calls.append(arguments)
+        if arguments[0] == "sh":
+            done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+        if arguments == ["update-grub"]:
+            if self.update_grub_fails:
+                return 1, "", "grub-probe: error: no such device.\n"
+            self.update_grub()
+            return 0, "", ""
+        if arguments == ["xl", "info"]:
+            return 0, f"xen_major : 4\nxen_minor : 17\ntotal_memory : 4095\nxen_commandline : {self.running}\n", ""
+        if arguments == ["xl", "list"]:
+            return 0, "Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\n", ""
+        raise AssertionError(f"not expected: {arguments}")
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return play(tmp_path, monkeypatch)
+
+
+def play(root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
+    monkeypatch.setattr(dom0_mem, "Xen", lambda run: Xen(run, root=str(root)))
+    monkeypatch.setattr(dom0_mem, "find", lambda name, run: _loaders.find(name, run, root=str(root)))
+    return Host(root, xen=xen)
+
+
+def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
+    defaults = {"state": "present", "size": None, "min": None, "max": None, "value": None}
+    host.params = {**defaults, "loader": "auto", "regenerate": True, "backup": False, **params}
+    host.check_mode = check
+    return dom0_mem.run(host)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("params", "value"),
+    [
+        ({"size": "1G"}, "1G,max:1G"),
+        ({"size": "1024M", "max": "2G"}, "1G,max:2G"),
+        ({"value": "1024M,max:0x100000"}, "1024M,max:0x100000"),
+    ],
+)
+def test_present_in_four_steps(host: Host, params: Dict[str, Any], value: str) -> None:
+    before = host.tree()
+    first = run(host, check=True, **params)
+    assert host.tree() == before
+    assert ["update-grub"] not in host.calls
+    second = run(host, **params)
+    after = host.tree()
+    third = run(host, check=True, **params)
+    fourth = run(host, **params)
+    assert host.tree() == after
+    assert [step["changed"] for step in (first, second, third, fourth)] == [True, True, False, False]
+    assert first["diff"] == second["diff"] != []
+    for step in (first, second, third, fourth):
+        assert (step["configured"], step["effective"], step["running"]) == (value, value, None)
+        assert step["reboot_required"]
+        assert value in step["reboot_reason"]
+    assert host.calls.count(["update-grub"]) == 1
+
+
+def test_absent_gives_back_what_was(host: Host) -> None:
+    before = host.tree()
+    run(host, size="1G")
+    steps = [run(host, state="absent", check=check) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert re.sub(" +", " ", str(host.tree())) == re.sub(" +", " ", str(before))
+    assert steps[-1]["configured"] is None
+    assert not steps[-1]["reboot_required"]
+
+
+def test_another_spelling_is_no_change(host: Host) -> None:
+    host.put("etc/default/grub.d/xen.cfg", 'GRUB_CMDLINE_XEN="dom0_mem=max:1048576,1024M"\n')
+    host.update_grub()
+    assert not run(host, size="1G")["changed"]
+
+
+def test_running_as_asked_needs_no_reboot(host: Host) -> None:
+    host.running = "placeholder dom0_mem=1024M,max:1024M"
+    result = run(host, size="1G")
+    assert result["changed"]
+    assert not result["reboot_required"]
+    assert (result["memory_mib"], result["expected_mib"]) == (1024, 1024)
+
+
+def test_a_stale_configuration_is_generated_anew(host: Host) -> None:
+    host.put(DROP_IN, 'GRUB_CMDLINE_XEN="dom0_mem=1G,max:1G"\n')
+    result = run(host, size="1G")
+    assert result["changed"]
+    assert result["files"] == []
+    assert result["effective"] == "1G,max:1G"
+
+
+def test_a_host_on_which_xen_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(play(tmp_path, monkeypatch, xen=False), size="1G")
+    assert result["running"] is None
+    assert not result["reboot_required"]
+    assert "not running" in result["reboot_reason"]
+
+
+def test_a_host_without_xen_is_refused_unless_only_files_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = play(tmp_path, monkeypatch, xen=False)
+    (tmp_path / "boot/xen-4.17-amd64.gz").unlink()
+    before = host.tree()
+    with pytest.raises(Refusal, match="No hypervisor is installed"):
+        run(host, size="1G")
+    assert host.tree() == before
+    assert run(host, size="1G", regenerate=False)["configured"] == "1G,max:1G"
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"size": "lots"}, "'lots' is not an amount"),
+        ({"size": "1024"}, "no unit"),
+        ({"size": "8G"}, "the host has 4095 MiB"),
+        ({"size": "2G", "min": "3G"}, "min 3G is above the max 2G"),
+        ({"size": "64M"}, "less than dom0 can be expected to live in"),
+    ],
+)
+def test_bad_sizes_change_nothing(host: Host, params: Dict[str, Any], message: str) -> None:
+    before = host.tree()
+    with pytest.raises(Refusal, match=message):
+        run(host, **params)
+    assert host.tree() == before
+
+
+@pytest.mark.parametrize("failure", ["update_grub_fails", "grub_ignores_the_files"])
+def test_a_failure_puts_the_files_back(host: Host, failure: str) -> None:
+    setattr(host, failure, True)
+    with pytest.raises(Refusal) as refused:
+        run(host, size="1G")
+    assert not (host.root / DROP_IN).exists()
+    assert "dom0_mem" not in (host.root / "boot/grub/grub.cfg").read_text()
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_file_that_grub_cannot_source(host: Host) -> None:
+    host.put("etc/default/grub", 'GRUB_TIMEOUT="5\n')
+    before = host.tree()
+    with pytest.raises(Refusal, match="GRUB cannot source its configuration: .*etc/default/grub"):
+        run(host, size="1G")
+    assert host.tree() == before
+
+
+def test_the_result_is_what_is_documented(host: Host) -> None:
+    yaml = pytest.importorskip("yaml")
+    result = run(host, size="1G", backup=True)
+    documented = set(yaml.safe_load(dom0_mem.RETURN))
+    assert set(result) - {"changed", "diff", "warnings"} == documented
+
