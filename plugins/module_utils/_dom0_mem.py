@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: the grammar of the hypervisor's dom0_mem option.
-# Sources: docs/misc/xen-command-line.pandoc and xen/arch/x86/dom0_build.c @ stable-4.17 (Arm: xen/arch/arm/domain_build.c).
+# Sources: docs/misc/xen-command-line.pandoc, xen/arch/x86/dom0_build.c and, for Arm, xen/arch/arm/domain_build.c
+# @ stable-4.17.
 
 from __future__ import annotations
 
@@ -259,7 +260,8 @@ def _check_order(
     low_bytes, high_bytes = low.resolve(host.total), high.resolve(host.total)
     if low_bytes is not None and high_bytes is not None and low_bytes > high_bytes:
         raise Refusal(
-            f"The {low_name} {low} is above the {high_name} {high}.", f"{outcome}; raise {high_name} or lower {low_name}."
+            f"The {low_name} {low} is above the {high_name} {high}.",
+            f"{outcome}; raise {high_name} or lower {low_name}.",
         )
 
 

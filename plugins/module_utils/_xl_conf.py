@@ -76,7 +76,7 @@ def put(path: str, content: Optional[bytes], wanted: Mapping[str, Optional[Value
     current = content or b""
     for key, value in wanted.items():
         if not KEY.match(key):
-            raise Refusal(f"{key!r} is no name of a setting of xl.", "Give a name of letters, digits, dots and underscores.")
+            raise Refusal(f"{key!r} is no name of a setting of xl.", "Use letters, digits, dots and underscores.")
         current = _put_one(path, current, key, value)
     return None if content is None and not current else current
 
@@ -137,10 +137,8 @@ def _cut(text: str, setting: Setting) -> str:
 
 
 def _insert(text: str, key: str, line: str) -> str:
-    example = None
-    for example in re.finditer(rf"^[ \t]*#[ \t]*{re.escape(key)}[ \t]*=[^\n]*(?:\n|$)", text, re.MULTILINE):
-        pass
-    place = example.end() if example else len(text)
+    examples = re.finditer(rf"^[ \t]*#[ \t]*{re.escape(key)}[ \t]*=[^\n]*(?:\n|$)", text, re.MULTILINE)
+    place = max((example.end() for example in examples), default=len(text))
     before = text[:place]
     if before and not before.endswith("\n"):
         before += "\n"

@@ -11,7 +11,7 @@ module: dom0_mem
 short_description: Set how much memory the control domain of a Xen host gets
 version_added: 0.1.0
 description:
-  - Sets, changes or removes the word C(dom0_mem=) of the hypervisor's boot line, in the source files of the boot loader.
+  - Sets, changes or removes the word C(dom0_mem=) of the hypervisor's boot line, in the boot loader's source files.
   - All other words stay as they are and where they are. Exactly one C(dom0_mem=) remains, wherever the files had put it
     or several of it; Xen keeps size, minimum and maximum apart, so that a second one would change a part of the first.
   - With GRUB 2 the word stays in the variable and file in which one counts, C(GRUB_CMDLINE_XEN) before
@@ -209,7 +209,7 @@ def reboot(xen: Xen, effective: Sequence[str], running: Sequence[str], effective
     if not effective_known:
         return {
             "reboot_required": False,
-            "reboot_reason": "The loader's configuration has no entry for Xen, so what the next boot passes is not known.",
+            "reboot_reason": "The loader has no entry for Xen, so what the next boot passes is not known.",
         }
     if _dom0_mem.same(effective, running):
         return {"reboot_required": False, "reboot_reason": f"The hypervisor already runs with {words(running)}."}
@@ -272,7 +272,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     if wanted is not None and regenerate and not loader.hypervisor_installed():
         raise Refusal(
             "No hypervisor is installed on this host: there is no /boot/xen*.",
-            "Install it (on Debian the package xen-system-amd64), or set regenerate to false to prepare the files only.",
+            "Install it (on Debian xen-system-amd64), or set regenerate to false to prepare the files only.",
         )
 
     sources = loader.read()

@@ -25,7 +25,7 @@ VARIABLES = ("GRUB_CMDLINE_XEN", "GRUB_CMDLINE_XEN_DEFAULT")
 MAIN = "/etc/default/grub"
 DROP_IN_DIRECTORY = "/etc/default/grub.d"
 DROP_IN = f"{DROP_IN_DIRECTORY}/zz-xen-stubdom.cfg"
-_DROP_IN_HEAD = b"# Written by the Ansible collection xen.stubdom: words for the hypervisor, in every entry that boots it.\n"
+_DROP_IN_HEAD = b"# Written by the Ansible collection xen.stubdom: words for the hypervisor, in all of its entries.\n"
 
 # File names are bytes to a shell; so is everything else in these files.
 _ENCODING = "latin-1"
@@ -173,9 +173,7 @@ class _Scanner:
                 if match and (command_position or declaring):
                     value = tuple(unit for unit in units if unit.start >= start + match.end())
                     line = self.text.count("\n", 0, start) + 1
-                    found.append(
-                        Assignment(self.path, line, match["name"], match["operator"], start, self.at, value)
-                    )
+                    found.append(Assignment(self.path, line, match["name"], match["operator"], start, self.at, value))
                 elif command_position and raw in _DECLARERS:
                     declaring = True
                     command_position = False
@@ -307,18 +305,18 @@ def live(assignments: Sequence[Assignment]) -> List[Assignment]:
     return [
         assignment
         for place, assignment in enumerate(assignments)
-        if not any(
-            later.name == assignment.name and not later.composes for later in assignments[place + 1 :]
-        )
+        if not any(later.name == assignment.name and not later.composes for later in assignments[place + 1 :])
     ]
 
 
-def edit(sources: Mapping[str, bytes], option: str, value: Optional[str], *, drop_ins: bool) -> Dict[str, Optional[bytes]]:
+def edit(
+    sources: Mapping[str, bytes], option: str, value: Optional[str], *, drop_ins: bool
+) -> Dict[str, Optional[bytes]]:
     """Return the new contents of the files that change; None for a file to remove.
 
     The word stays where one stands that counts, preferably in GRUB_CMDLINE_XEN, whose words reach every entry; all
-    others go. Without one, it gets a file of its own that adds to what the other files say, so that no package's file is
-    touched; where such files are not read, it goes into /etc/default/grub.
+    others go. Without one, it gets a file of its own that adds to what the other files say, so that no package's file
+    is touched; where such files are not read, it goes into /etc/default/grub.
 
     :param value: None to remove the option.
     :param drop_ins: whether grub-mkconfig reads /etc/default/grub.d.
@@ -331,7 +329,7 @@ def edit(sources: Mapping[str, bytes], option: str, value: Optional[str], *, dro
         alive = live(assignments)
         counting = [assignment for assignment in holding if assignment in alive]
         everywhere = [assignment for assignment in counting if assignment.name == VARIABLES[0]]
-        place = (everywhere or counting or [None])[-1]
+        place = next(reversed(everywhere or counting), None)
     edits: Dict[str, List[Tuple[int, int, str]]] = {}
     for assignment in holding:
         edits.setdefault(assignment.path, []).extend(
@@ -384,9 +382,7 @@ def _drop_in_line(word: str) -> str:
     return f'{VARIABLES[0]}="${VARIABLES[0]}{" " if word else ""}{word}"\n'
 
 
-def _add(
-    sources: Mapping[str, bytes], result: Dict[str, Optional[bytes]], word: str, *, drop_ins: bool
-) -> None:
+def _add(sources: Mapping[str, bytes], result: Dict[str, Optional[bytes]], word: str, *, drop_ins: bool) -> None:
     path = DROP_IN if drop_ins else MAIN
     old = result.get(path) or sources.get(path, b"")
     if drop_ins and not old:
@@ -434,8 +430,10 @@ class Grub2:
         return os.path.isfile(self._path(MAIN)) or self._layout() is not None
 
     def hypervisor_installed(self) -> bool:
-        return any(_HYPERVISOR.match(os.path.basename(path)) and not path.endswith(".config")
-                   for path in glob.glob(self._path("/boot/xen*")))
+        return any(
+            _HYPERVISOR.match(os.path.basename(path)) and not path.endswith(".config")
+            for path in glob.glob(self._path("/boot/xen*"))
+        )
 
     def read(self) -> Dict[str, bytes]:
         paths = [MAIN]
@@ -502,10 +500,10 @@ class Grub2:
         order = sorted(kept, key=lambda path: (path != MAIN, path))
         seen = _boot_line.values(self.configured({path: kept[path] for path in order}), option)
         if seen != ([] if value is None else [value]):
-            wanted = f"{option} would be gone" if value is None else f"only {option}={value} would be left"
+            given = " ".join(f"{option}={text}" for text in seen) or f"no {option}"
+            wanted = f"no {option}" if value is None else f"{option}={value}"
             raise Refusal(
-                f"The files of GRUB are programs, and after the edit they give {option}={f' {option}='.join(seen)} "
-                f"where {wanted}." if seen else f"The files of GRUB are programs, and after the edit {option} is not set.",
+                f"The files of GRUB are programs, and after the edit they give {given} where {wanted} is asked for.",
                 f"Look for what sets {' and '.join(VARIABLES)} in {', '.join(order)}; nothing was changed.",
             )
 

@@ -205,4 +205,3 @@ def test_the_result_is_what_is_documented(host: Host) -> None:
     result = run(host, size="1G", backup=True)
     documented = set(yaml.safe_load(dom0_mem.RETURN))
     assert set(result) - {"changed", "diff", "warnings"} == documented
-
