@@ -139,18 +139,24 @@ def test_any_bytes_are_edited_or_refused(content: bytes) -> None:
 FRAGMENTS = st.sampled_from(
     ["a", "dom0_mem=2G", "dom0-mem=max:3G", " ", "  ", "\\\n", "'b c'", '"d e"', "'dom0_mem='4G", "loglvl=all"]
 )
+WORDS = st.lists(st.sampled_from(["a", "dom0_mem=2G", "dom0-mem=max:3G", "b=1", "$ITSELF"]))
+VALUES = st.one_of(
+    WORDS.map(lambda words: '"' + " ".join(words) + '"'),
+    st.lists(FRAGMENTS.filter(lambda text: text.strip(" ") != ""), max_size=4).map("".join),
+)
+
+
+def line(before: str, name: str, value: str) -> str:
+    after = "; fi" if before.startswith("if ") else ""
+    return f"{before}{name}={value.replace('ITSELF', name)}{after}\n"
+
+
 LINES = st.builds(
-    "{}{}{}{}".format,
+    line,
     st.sampled_from(["", "export ", "if true; then ", "X=1; "]),
-    st.sampled_from(["GRUB_CMDLINE_XEN=", "GRUB_CMDLINE_XEN_DEFAULT="]),
-    st.one_of(
-        st.lists(st.sampled_from(["a", "dom0_mem=2G", "dom0-mem=max:3G", "b=1", "$GRUB_CMDLINE_XEN"])).map(
-            lambda words: '"' + " ".join(words) + '"'
-        ),
-        st.lists(FRAGMENTS.filter(lambda text: text.strip(" ") != ""), max_size=4).map("".join),
-    ),
-    st.just(""),
-).map(lambda line: line + ("; fi" if line.startswith("if ") else "") + "\n")
+    st.sampled_from(grub2.VARIABLES),
+    VALUES,
+)
 
 
 @settings(max_examples=60, deadline=None)
