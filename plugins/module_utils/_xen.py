@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: the only code that calls xl and xenstore or reads /proc/xen and /sys/hypervisor.
+# Private to the xen.stubdom collection: the only code that calls xl and xenstore, and reads what Xen shows in files.
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def settings(path: str, content: bytes) -> List[Setting]:
     text = content.decode(_ENCODING)
     found: List[Setting] = []
     at, depth = 0, 0
-    tokens: List["re.Match[str]"] = []
+    tokens: List[re.Match[str]] = []
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
@@ -145,7 +145,7 @@ def _insert(text: str, key: str, line: str) -> str:
     return f"{before}{line}\n{text[place:]}"
 
 
-def _setting(path: str, text: str, tokens: Sequence["re.Match[str]"]) -> List[Setting]:
+def _setting(path: str, text: str, tokens: Sequence[re.Match[str]]) -> List[Setting]:
     if not tokens:
         return []
     if len(tokens) < 3 or tokens[0].lastgroup != "name" or tokens[1].group() != "=" or not _is_value(tokens[2:]):
@@ -154,7 +154,7 @@ def _setting(path: str, text: str, tokens: Sequence["re.Match[str]"]) -> List[Se
     return [Setting(tokens[0].group(), tokens[0].start(), start, end, text[start:end])]
 
 
-def _is_value(tokens: Sequence["re.Match[str]"]) -> bool:
+def _is_value(tokens: Sequence[re.Match[str]]) -> bool:
     if len(tokens) == 1:
         return tokens[0].lastgroup in ("string", "number")
     depth = 0

@@ -154,7 +154,6 @@ import platform
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line, _dom0_mem, _files
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._loaders import Loader, find

@@ -84,7 +84,6 @@ backup_files:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.xen.stubdom.plugins.module_utils import _files, _xl_conf
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 
