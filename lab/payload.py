@@ -31,12 +31,17 @@ COM1 = 0x3F8
 PM1A_CONTROL = 0xB004
 SLP_EN = 0x2000
 
+# A guest that stays alive says its line again after so many seconds, so that one who listens late hears it too.
+INTERVAL = 3
+# The BIOS's timer interrupts 18.2 times a second.
+TICKS = INTERVAL * 182 // 10
+
 # How packed kernels begin that GRUB for PV guests cannot unpack, and what can.
 UNPACK = ((b"\x28\xb5\x2f\xfd", ("zstd", "-dcq")), (b"\x02\x21\x4c\x18", ("lz4", "-dcq")))
 
 
 def boot_sector(line: str, stay: bool = False) -> bytes:
-    """The 512 bytes that write `line` to COM1 at 115200 8n1 and then power off, or halt if `stay` is set.
+    """The 512 bytes that write `line` to COM1 at 115200 8n1, then power off, or say it again if `stay` is set.
 
     Raises ValueError for a line that is not ASCII or does not fit.
     """
@@ -48,10 +53,13 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
 
     code += b"\xfa"  # cli
     code += b"\x31\xc0\x8e\xd8\xfc"  # xor ax, ax; mov ds, ax; cld
+    if stay:
+        code += b"\x8e\xd0\xbc\x00\x7c"  # mov ss, ax; mov sp, LOAD_ADDRESS
     code += out(COM1 + 3, 0x80)  # line control: the divisor shows in the first two registers
     code += out(COM1, 1)  # 115200 baud
     code += out(COM1 + 1, 0)
     code += out(COM1 + 3, 0x03)  # eight bits, no parity, one stop bit
+    beginning = len(code)
     code += b"\xbe\x00\x00"  # mov si, message (address filled in below)
     message_reference = len(code) - 2
     following = len(code)
@@ -66,10 +74,14 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
     code[finished_reference] = len(code) - finished_reference - 1
     code += b"\xba\xfd\x03"  # mov dx, COM1 + 5
     code += b"\xec\xa8\x40\x74\xfb"  # in al, dx; test al, transmitter empty; jz back to the in
-    if not stay:
+    if stay:
+        # sti; mov cx, TICKS; hlt; loop back to the hlt: the BIOS's timer ends each hlt
+        code += bytes([0xFB, 0xB9, TICKS & 0xFF, TICKS >> 8, 0xF4, 0xE2, 0xFD])
+        code += b"\xfa" + bytes([0xEB, (beginning - len(code) - 3) & 0xFF])  # cli; jmp beginning
+    else:
         # mov dx, PM1A_CONTROL; mov ax, SLP_EN; out dx, ax
         code += bytes([0xBA, PM1A_CONTROL & 0xFF, PM1A_CONTROL >> 8, 0xB8, SLP_EN & 0xFF, SLP_EN >> 8, 0xEF])
-    code += b"\xf4\xeb\xfd"  # hlt; jmp back to the hlt
+        code += b"\xf4\xeb\xfd"  # hlt; jmp back to the hlt
     code[message_reference : message_reference + 2] = (LOAD_ADDRESS + len(code)).to_bytes(2, "little")
     code += line.encode("ascii") + b"\r\n\0"
     if len(code) > 440:
@@ -108,8 +120,10 @@ def cpio(entries: Sequence[Entry]) -> bytes:
 
 def init_script(line: str, stay: bool = False) -> str:
     """What process 1 of the PV guest does."""
-    end = "while :; do /bin/busybox sleep 3600; done" if stay else "/bin/busybox poweroff -f"
-    return f"#!/bin/busybox sh\n/bin/busybox printf '%s\\n' {shlex.quote(line)}\n{end}\n"
+    say = f"/bin/busybox printf '%s\\n' {shlex.quote(line)}"
+    if stay:
+        return f"#!/bin/busybox sh\nwhile :; do\n{say}\n/bin/busybox sleep {INTERVAL}\ndone\n"
+    return f"#!/bin/busybox sh\n{say}\n/bin/busybox poweroff -f\n"
 
 
 def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
@@ -202,7 +216,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("kind", choices=("hvm", "pv"))
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the disk to write")
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest says")
-    parser.add_argument("--stay", action="store_true", help="the guest stays alive afterwards instead of powering off")
+    parser.add_argument(
+        "--stay", action="store_true", help="the guest stays alive and repeats its line instead of powering off"
+    )
     parser.add_argument("--partitioned", action="store_true", help="pv: put the file system in a partition")
     parser.add_argument(
         "--filesystem", choices=("ext2", "ext4"), default="ext4", help="pv: kind of file system (default: %(default)s)"

@@ -28,6 +28,15 @@ def test_a_guest_that_stays_does_not_power_off() -> None:
     assert power_off not in payload.boot_sector("hi", stay=True)
 
 
+def test_a_guest_that_stays_says_its_line_again() -> None:
+    sector = payload.boot_sector("hi", stay=True)
+    message = sector.index(b"\xbe" + (0x7C00 + sector.index(b"hi\r\n")).to_bytes(2, "little"))
+    jump = sector.index(b"\xf4\xe2\xfd\xfa\xeb") + 6
+    assert jump + int.from_bytes(sector[jump - 1 : jump], "little", signed=True) == message
+    assert sector[jump : jump + 2] == b"hi"
+    assert "while" in payload.init_script("hi", stay=True)
+
+
 @pytest.mark.parametrize("line", ["x" * 400, "not ASCII: \u00e9"])
 def test_lines_a_boot_sector_cannot_say(line: str) -> None:
     with pytest.raises(ValueError):
