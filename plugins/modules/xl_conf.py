@@ -84,7 +84,7 @@ backup_files:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _xl_conf
+from ansible_collections.xen.stubdom.plugins.module_utils import _files, _xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 
 
@@ -97,7 +97,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         raise Refusal(f"The setting {missing[0]} has no value.", "Give it one, or set state to absent.")
 
     before = _files.read(path)
-    after = _xl_conf.put(path, before, wanted)
+    after = _xl_cfg.put(path, before, wanted)
     changes = [_files.Change(path, before, after)]
     backups: Dict[str, str] = {}
     if not module.check_mode:
@@ -106,7 +106,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     result: Dict[str, Any] = {
         "changed": before != after,
         "path": path,
-        "settings": _xl_conf.values(path, after),
+        "settings": _xl_cfg.texts(path, after),
         "diff": _files.difference(changes),
     }
     if module.params["backup"]:
