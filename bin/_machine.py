@@ -1,0 +1,241 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the commands in bin/ need on this machine: Debian packages, and Python packages in a cache of their own.
+
+A command says what it is going to do, as words of NEEDS, and gets the environment in which its programs run:
+
+    environment = _machine.prepare("demo", "ansible", "lab")
+    subprocess.run(["ansible-playbook", ...], env=environment)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+REPOSITORY = Path(__file__).resolve().parent.parent
+REQUIREMENTS = REPOSITORY / "requirements"
+sys.path.insert(0, str(REPOSITORY / "lab"))
+
+import image
+import machine
+from image import LabError, Source
+
+
+@dataclass(frozen=True)
+class Need:
+    """Debian packages, and a file in requirements/ without its ending."""
+
+    packages: tuple[str, ...] = ()
+    requirements: str = ""
+
+
+# What an ordinary user needs and root does not.
+UNPRIVILEGED = ("unshare", "newuidmap")
+LAB_PACKAGES = tuple(
+    sorted({package for program, (package, _) in image.TOOLS.items() if os.geteuid() or program not in UNPRIVILEGED})
+)
+QEMU_PACKAGES = {"qemu-system-x86", "qemu-utils"}
+BACKPORTS_FILE = "/etc/apt/sources.list.d/xen-stubdom-backports.list"
+NEEDS = {
+    "ansible": Need(("ca-certificates", "openssh-client"), "ansible"),
+    "unit": Need(("ca-certificates",), "unit"),
+    "check": Need(("ca-certificates", "git", "shellcheck"), "check"),
+    "molecule": Need(("ca-certificates", "openssh-client"), "molecule"),
+    "chroot": Need(("mmdebstrap", "tar")),
+    "lab": Need(LAB_PACKAGES),
+}
+
+
+def prepare(command: str, *needs: str) -> dict[str, str]:
+    """Installs what is missing, after saying so, and returns the environment that has it all on its PATH."""
+    wanted = [NEEDS[need] for need in needs]
+    packages = {package for need in wanted for package in need.packages}
+    install(command, missing(sorted(packages - QEMU_PACKAGES)))
+    if packages & QEMU_PACKAGES:
+        install_qemu(command)
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(collections_path())
+    paths = [str(virtual_environment(command, need.requirements) / "bin") for need in wanted if need.requirements]
+    environment["PATH"] = ":".join([*paths, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    return environment
+
+
+def say(command: str, text: str) -> None:
+    print(f"{command}: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(command: str, text: str) -> Iterator[None]:
+    """Says what is being done, and how long it took."""
+    say(command, f"{text} ...")
+    start = time.monotonic()
+    yield
+    say(command, f"  done in {time.monotonic() - start:.1f} s")
+
+
+# ---- Debian packages ------------------------------------------------------------------------------------------------
+
+
+def as_root(command: Sequence[str]) -> list[str]:
+    """The command as root runs it."""
+    if os.geteuid() == 0:
+        return list(command)
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        raise LabError(
+            f"Only root may do this, and there is no sudo: {' '.join(command)}", "Run it as root, or install sudo."
+        )
+    return [sudo, *command]
+
+
+def missing(packages: Sequence[str]) -> list[str]:
+    """Those of the packages that are not installed."""
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n", *packages]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    installed = {name for status, name in (line.split() for line in answer.splitlines()) if status == "installed"}
+    return [package for package in packages if package not in installed]
+
+
+def install(command: str, packages: Sequence[str], *options: str) -> None:
+    """Installs packages from the sources this machine's apt knows."""
+    if not packages:
+        return
+    with step(command, f"installs the Debian packages {' '.join(packages)}"):
+        apt_get("update")
+        apt_get("--no-install-recommends", *options, "install", *packages)
+
+
+def apt_get(*words: str) -> None:
+    done = subprocess.run(
+        as_root(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", *words]),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        telling = [line for line in done.stdout.splitlines() if line.startswith("E:")] or done.stdout.splitlines()
+        raise LabError(f"Debian packages could not be installed: {' '.join(words)}.", " / ".join(telling[-3:]))
+
+
+def candidate(policy: str) -> tuple[int, int]:
+    """The version that `apt-cache policy PACKAGE` says would be installed."""
+    match = re.search(r"Candidate: (?:\d+:)?(\d+)\.(\d+)", policy)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def backports(sources: Sequence[Source], codename: str) -> Source:
+    """The source of a release's backports: where this machine takes the release itself from."""
+    for source in sources:
+        if source.suite in (codename, "stable", "oldstable") and "main" in source.components:
+            return Source(source.uri, f"{codename}-backports", ("main",), source.signed_by, source.options)
+    raise LabError(
+        f"This machine's apt has no Debian package source for its own release ({codename}).",
+        "See that /etc/apt/sources.list or sources.list.d names a Debian mirror.",
+    )
+
+
+def install_qemu(command: str) -> None:
+    """Installs a QEMU that is new enough for the lab; the one of Debian 12 is not, that of its backports is."""
+    if not missing(sorted(QEMU_PACKAGES)):
+        try:
+            machine.qemu_version()
+            return
+        except LabError as error:
+            say(command, str(error).splitlines()[0])
+    apt_get("update")
+    policy = subprocess.run(["apt-cache", "policy", "qemu-system-x86"], capture_output=True, text=True, check=True)
+    options = []
+    if candidate(policy.stdout) < machine.MINIMUM_QEMU:
+        codename, sources = image.machine_codename(), image.machine_sources()
+        suite = f"{codename}-backports"
+        options = ["--target-release", suite]
+        if not any(source.suite == suite for source in sources):
+            say(command, f"adds {BACKPORTS_FILE}, as the QEMU of {codename} is too old for the lab")
+            line = backports(sources, codename).line()
+            subprocess.run(
+                as_root(["tee", BACKPORTS_FILE]), input=f"{line}\n", text=True, stdout=subprocess.DEVNULL, check=True
+            )
+    install(command, sorted(QEMU_PACKAGES), *options)
+    machine.qemu_version()
+
+
+# ---- Python packages ------------------------------------------------------------------------------------------------
+
+
+def wanted_packages(name: str) -> list[str]:
+    """The lines of a file in requirements/ and of those that it includes."""
+    lines = [line.strip() for line in (REQUIREMENTS / f"{name}.txt").read_text().splitlines()]
+    result: list[str] = []
+    for line in lines:
+        if line.startswith("-r "):
+            result += wanted_packages(line.removeprefix("-r ").removesuffix(".txt"))
+        elif line and not line.startswith("#"):
+            result.append(line)
+    return result
+
+
+def virtual_environment(command: str, name: str) -> Path:
+    """The virtual environment with the packages of a file in requirements/; made when the cache does not have it."""
+    constraints = REQUIREMENTS / "constraints.txt"
+    key = image.key_of([platform.python_version(), wanted_packages(name), constraints.read_text()])
+    directory = image.base_directory() / f"venv-{name}-{key}"
+    finished = directory / "finished"
+    if finished.exists():
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if finished.exists():
+            return directory
+        # What an interrupted run has left.
+        shutil.rmtree(directory, ignore_errors=True)
+        with step(command, f"installs the Python packages of requirements/{name}.txt into {directory}"):
+            _pip([sys.executable, "-m", "venv", str(directory)], name)
+            _pip(
+                [
+                    *(str(directory / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"),
+                    *(
+                        "--no-compile",
+                        "--requirement",
+                        str(REQUIREMENTS / f"{name}.txt"),
+                        "--constraint",
+                        str(constraints),
+                    ),
+                ],
+                name,
+            )
+        finished.touch()
+    return directory
+
+
+def _pip(words: Sequence[str], name: str) -> None:
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode != 0:
+        telling = [line for line in done.stdout.splitlines() if "ERROR" in line] or done.stdout.splitlines()
+        raise LabError(
+            f"The Python packages of requirements/{name}.txt could not be installed.",
+            "pip said: " + " / ".join(telling[-3:]),
+        )
+
+
+def collections_path() -> Path:
+    """A directory in which Ansible finds this checkout as the collection xen.stubdom."""
+    base = image.base_directory() / "collections" / image.key_of(str(REPOSITORY))
+    link = base / "ansible_collections" / "xen" / "stubdom"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(REPOSITORY)
+    return base

@@ -1,0 +1,159 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests the collection, tier by tier, and stops at the first tier that fails. It installs what the tiers need.
+
+unit     the core, the modules and the tools by themselves: seconds
+sanity   ansible-test sanity
+lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
+docs     the documentation, the changelog, the built collection
+
+A tier may be followed by the names of files: bin/test unit/tests/unit/lab
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import _machine
+from _machine import REPOSITORY
+from image import LabError, base_directory
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "tools"))
+
+import sanity
+
+Environment = dict[str, str]
+
+
+class Failure(Exception):
+    """A tier has failed; the program that found it has said why."""
+
+
+def run(command: Sequence[str], environment: Environment, directory: Path = REPOSITORY) -> None:
+    """Runs a program of a tier; what it says is shown."""
+    print("$ " + " ".join(command), flush=True)
+    done = subprocess.run(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode != 0:
+        raise Failure(f"{command[0]} ended with status {done.returncode}.")
+
+
+# ---- tiers ----------------------------------------------------------------------------------------------------------
+
+
+def unit(environment: Environment, asked: Sequence[str]) -> None:
+    run(["pytest", "-q", *(asked or ["tests/unit"])], environment)
+
+
+def check_sanity(environment: Environment, asked: Sequence[str]) -> None:
+    tree = sanity.tree(REPOSITORY, base_directory() / "sanity")
+    home = sanity.home(base_directory() / "sanity-home")
+    tests = [word for name in asked for word in ("--test", name)]
+    run(["ansible-test", "sanity", "--color", "no", *tests], sanity.environment(environment, home), tree)
+
+
+def lint(environment: Environment, asked: Sequence[str]) -> None:
+    collections = Path(environment["ANSIBLE_COLLECTIONS_PATH"])
+    shell = ["bin/test", "bin/_python.sh", "lab/setup.sh", ".ci/run"]
+    commands = {
+        "ruff": ["ruff", "check", "."],
+        "format": ["ruff", "format", "--check", "."],
+        "mypy": ["mypy", "--scripts-are-modules", "bin", "lab", "lab/xenlab", "tests/tools"],
+        "yamllint": ["yamllint", "--strict", "."],
+        "shellcheck": ["shellcheck", "--external-sources", *shell],
+        "reuse": ["reuse", "lint", "--lines"],
+        "ansible-lint": ["ansible-lint", "--offline", "--profile", "production", "--strict"],
+    }
+    for name in asked or commands:
+        run(commands[name], environment)
+        if name == "mypy":
+            run(["mypy", "--config-file", str(REPOSITORY / "pyproject.toml"), PLUGINS], environment, collections)
+
+
+PLUGINS = "ansible_collections/xen/stubdom/plugins"
+
+
+def docs(environment: Environment, asked: Sequence[str]) -> None:
+    run(["pytest", "-q", *(asked or ["tests/docs"])], environment)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What it needs (words of _machine.NEEDS) and what it does."""
+
+    needs: tuple[str, ...]
+    run: Callable[[Environment, Sequence[str]], None]
+
+
+TIERS = {
+    "unit": Tier(("unit",), unit),
+    "sanity": Tier(("check",), check_sanity),
+    "lint": Tier(("check",), lint),
+    "docs": Tier(("check",), docs),
+}
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def plan(words: Sequence[str]) -> dict[str, list[str]]:
+    """What is asked for: by tier, the things in it, none for all. An unknown tier is a ValueError."""
+    result: dict[str, list[str]] = {}
+    for word in words or TIERS:
+        tier, _, thing = word.partition("/")
+        if tier not in TIERS:
+            raise ValueError(f"There is no tier {tier}. There are: {', '.join(TIERS)}.")
+        result.setdefault(tier, []).extend([thing] if thing else [])
+    return result
+
+
+def table(rows: Sequence[tuple[str, float, str]]) -> str:
+    """The times, and a closing line in the manner of test runners."""
+    lines = [f"{'TIER':8} {'SECONDS':>8}  RESULT"]
+    lines += [f"{tier:8} {seconds:8.1f}  {result}" for tier, seconds, result in rows]
+    lines += [f"{'all':8} {sum(seconds for _, seconds, _ in rows):8.1f}", ""]
+    failed = sum(result == "failed" for _, _, result in rows)
+    return "\n".join([*lines, f"{sum(result == 'passed' for _, _, result in rows)} passed, {failed} failed"])
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="bin/test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tiers", nargs="*", metavar="TIER", help="which tiers, in this order (default: all)")
+    try:
+        asked = plan(parser.parse_args(words).tiers)
+    except ValueError as error:
+        parser.error(str(error))
+    os.chdir(REPOSITORY)
+    rows: list[tuple[str, float, str]] = []
+    for name, things in asked.items():
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        result = "failed"
+        try:
+            TIERS[name].run(_machine.prepare("bin/test", *TIERS[name].needs), things)
+            result = "passed"
+        except (Failure, LabError) as error:
+            print(f"bin/test: {name}: {error}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print(f"bin/test: {name}: interrupted", file=sys.stderr, flush=True)
+            return 130
+        finally:
+            rows.append((name, time.monotonic() - start, result))
+        if result == "failed":
+            break
+    rows += [(name, 0.0, "not run") for name in asked if name not in {row[0] for row in rows}]
+    print("\n" + table(rows), flush=True)
+    return int(any(result == "failed" for _, _, result in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

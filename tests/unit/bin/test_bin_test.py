@@ -1,0 +1,61 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# bin/test itself: what is run, in which order, and what it says at the end.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import _test
+import pytest
+from image import LabError
+
+
+def test_all_tiers_in_their_order() -> None:
+    assert list(_test.plan([])) == list(_test.TIERS)
+
+
+def test_things_of_a_tier() -> None:
+    assert _test.plan(["lint/ruff", "unit", "lint/mypy", "unit/tests/unit/lab"]) == {
+        "lint": ["ruff", "mypy"],
+        "unit": ["tests/unit/lab"],
+    }
+
+
+def test_unknown_tier(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        _test.main(["units"])
+    assert caught.value.code == 2
+    assert "There is no tier units. There are: unit, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [_test.Failure("ruff ended with status 1."), LabError("No room.", "Make some.")])
+def test_stops_at_the_first_failure(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = []
+
+    def tier(name: str) -> _test.Tier:
+        def act(_environment: dict[str, str], _asked: Sequence[str]) -> None:
+            ran.append(name)
+            if name == "b":
+                raise error
+
+        return _test.Tier((), act)
+
+    monkeypatch.setattr(_test, "TIERS", {name: tier(name) for name in "abc"})
+    monkeypatch.setattr(_test._machine, "prepare", lambda *_: {})
+    assert _test.main([]) == 1
+    assert ran == ["a", "b"]
+    said = capsys.readouterr()
+    assert str(error) in said.err
+    assert [line.split()[::2] for line in said.out.splitlines()[-6:-3]] == [
+        ["a", "passed"],
+        ["b", "failed"],
+        ["c", "not"],
+    ]
+    assert said.out.splitlines()[-1] == "1 passed, 1 failed"
+    assert _test.main(["a"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
