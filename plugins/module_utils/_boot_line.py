@@ -10,15 +10,56 @@ from __future__ import annotations
 import re
 from typing import List, Optional, Sequence, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+
 END = "--"
 
+# Start and end of what has to go, and what comes in its place.
+Edit = Tuple[int, int, str]
+
 _WORD = re.compile(r"[^ \t\r\n]+")
+_BLANK = " \t"
+
+# Characters that neither a shell's file nor GRUB's own language nor a configuration of xen.efi takes for its own.
+_OPTION = re.compile(r"^[A-Za-z][A-Za-z0-9_.\[\]-]*\Z", re.ASCII)
+_VALUE = re.compile(r"^[A-Za-z0-9_.,:+%/@=\[\]-]+\Z", re.ASCII)
+
+# Put on the line by loaders (20_linux_xen of GRUB), not by anybody's configuration.
+GENERATED = ("placeholder", "${xen_rm_opts}", "no-real-mode", "edd=off")
+
+
+def key(word: str) -> str:
+    """Return the name of the option that *word* sets.
+
+    Xen takes - and _ for the same in names (cdiff), and "no-" before a name for the opposite (xen/common/kernel.c).
+    """
+    name = word.partition("=")[0].replace("-", "_")
+    return name[3:] if name.startswith("no_") else name
 
 
 def names(word: str, option: str) -> bool:
-    """Whether *word* sets *option*; Xen takes - and _ for the same in names (cdiff, xen/common/kernel.c)."""
-    name, equals, _value = word.partition("=")
-    return bool(equals) and name.replace("-", "_") == option.replace("-", "_")
+    """Whether *word* sets *option*."""
+    return key(word) == key(option)
+
+
+def word(option: str, value: Optional[str]) -> str:
+    """Return the word that gives *option* this value, or names it alone.
+
+    :raises Refusal: a boot loader would take it for something else.
+    """
+    if not _OPTION.match(option):
+        raise Refusal(
+            f"{option!r} is not the name of an option of the hypervisor.",
+            "Give the name alone, for example dom0_max_vcpus, without = and a value.",
+        )
+    if value is None:
+        return option
+    if not _VALUE.match(value):
+        raise Refusal(
+            f"The value {value!r} of {option} cannot be written for every boot loader.",
+            "Use letters, digits and the characters . , : + % / @ = [ ] _ - without spaces or quotes.",
+        )
+    return f"{option}={value}"
 
 
 def spans(line: str) -> List[Tuple[int, int]]:
@@ -36,38 +77,69 @@ def words(line: str) -> List[str]:
     return [line[start:end] for start, end in spans(line)]
 
 
+def configured_words(line: str) -> List[str]:
+    """Return the words in order, without those that a loader puts there by itself."""
+    return [found for found in words(line) if found not in GENERATED]
+
+
+def setting(line: str, option: str) -> List[str]:
+    """Return every word that sets *option*, in order."""
+    return [found for found in words(line) if names(found, option)]
+
+
 def values(line: str, option: str) -> List[str]:
-    """Return every value that *option* is given, in order."""
-    return [word.partition("=")[2] for word in words(line) if names(word, option)]
+    """Return every value that *option* is given, in order; empty for a word without a value."""
+    return [found.partition("=")[2] for found in setting(line, option)]
 
 
-def put(line: str, option: str, value: str) -> str:
-    """Give *option* this value exactly once: in the place of its last word, or at the end."""
-    keep = [span for span in spans(line) if names(line[slice(*span)], option)]
-    if not keep:
-        return _append(line, f"{option}={value}")
-    start, end = keep[-1]
-    tail = line[end:]
-    return _without(line[:start], keep[:-1]) + f"{option}={value}" + tail
+def edits(line: str, option: str, wanted: Optional[str]) -> List[Edit]:
+    """Return what to change so that the word *wanted*, and no other one, sets *option*; None for no word at all.
+
+    The word takes the place of the last one there, or stands behind the last word of the line. What is added to a line
+    is exactly what removing it takes away again.
+    """
+    found = [span for span in spans(line) if names(line[slice(*span)], option)]
+    if wanted is None:
+        return _removals(line, found)
+    if not found:
+        return [_addition(line, wanted)]
+    start, end = found[-1]
+    kept = [] if line[start:end] == wanted else [(start, end, wanted)]
+    return _removals(line, found[:-1]) + kept
+
+
+def changed(line: str, changes: Sequence[Edit]) -> str:
+    """Return *line* after *changes*, which do not overlap."""
+    for start, end, new in sorted(changes, reverse=True):
+        line = line[:start] + new + line[end:]
+    return line
+
+
+def put(line: str, option: str, value: Optional[str]) -> str:
+    """Give *option* this value exactly once, or name it alone for None."""
+    return changed(line, edits(line, option, option if value is None else f"{option}={value}"))
 
 
 def remove(line: str, option: str) -> str:
     """Take every word of *option* away, each with one space beside it."""
-    return _without(line, [span for span in spans(line) if names(line[slice(*span)], option)])
+    return changed(line, edits(line, option, None))
 
 
-def _without(line: str, removed: Sequence[Tuple[int, int]]) -> str:
-    for start, end in reversed(removed):
-        if start > 0:
+def _removals(line: str, removed: Sequence[Tuple[int, int]]) -> List[Edit]:
+    changes: List[Edit] = []
+    taken = 0
+    for start, end in removed:
+        if start > taken and line[start - 1] in _BLANK:
             start -= 1
-        elif end < len(line):
+        elif line[end : end + 1] and line[end] in _BLANK:
             end += 1
-        line = line[:start] + line[end:]
-    return line
+        changes.append((start, end, ""))
+        taken = end
+    return changes
 
 
-def _append(line: str, word: str) -> str:
-    rest: Optional[int] = next((m.start() for m in _WORD.finditer(line) if m.group() == END), None)
-    if rest is not None:
-        return f"{line[:rest]}{word} {line[rest:]}"
-    return f"{line} {word}" if line and not line[-1].isspace() else line + word
+def _addition(line: str, wanted: str) -> Edit:
+    present = spans(line)
+    if present:
+        return (present[-1][1], present[-1][1], f" {wanted}")
+    return (0, 0, f"{wanted} " if line else wanted)

@@ -173,6 +173,11 @@ def same(one: Sequence[str], other: Sequence[str]) -> bool:
         return list(one) == list(other)
 
 
+def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of words dom0_mem=VALUE mean the same to Xen."""
+    return same([word.partition("=")[2] for word in one], [word.partition("=")[2] for word in other])
+
+
 def from_parameters(size: Optional[str], minimum: Optional[str], maximum: Optional[str], *, arm: bool) -> Dom0Mem:
     """Read the typed parameters. Without a maximum it is the size: a dom0 of fixed memory.
 

@@ -25,6 +25,7 @@ author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
   - xen.stubdom.attributes
+  - xen.stubdom.boot_line
 attributes:
   check_mode:
     support: full
@@ -58,22 +59,8 @@ options:
       - The whole value as Xen documents it, for example V(1G,max:2G), written as it is.
       - Whatever Xen understands is taken; what it would read in a surprising way is warned about.
     type: str
-  loader:
-    description: The boot loader; V(auto) looks which one the host has.
-    type: str
-    choices: [auto, grub2]
-    default: auto
-  regenerate:
-    description:
-      - Whether the loader's configuration is generated anew where it does not pass what the files say, and read back.
-      - V(false) also allows a host on which no hypervisor is installed yet.
-    type: bool
-    default: true
-  backup:
-    description: Whether to keep a copy of each file that is changed.
-    type: bool
-    default: false
 seealso:
+  - module: xen.stubdom.boot_option
   - module: xen.stubdom.xl_conf
 """
 
@@ -148,83 +135,56 @@ loader:
   type: str
   returned: success
   sample: grub2
+root:
+  description: The file tree that was worked on.
+  type: str
+  returned: success
+  sample: /
+unchecked:
+  description: What could not be checked in another tree than the running host's, in sentences.
+  type: list
+  elements: str
+  returned: success
+  sample: ["GRUB's configuration was not generated: run update-grub or grub-mkconfig in the image."]
 """
 
 import platform
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line, _dom0_mem, _files
+from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _boot_line, _boot_options, _dom0_mem
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import Loader, find
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS, find
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
 
 
-def host(xen: Xen) -> _dom0_mem.Host:
-    """Return what the hypervisor says about the host, as far as one is running."""
-    arm = platform.machine().startswith(("arm", "aarch"))
-    if not xen.is_dom0():
-        return _dom0_mem.Host(arm=arm)
-    return _dom0_mem.Host(total=xen.total_memory_mib() * _dom0_mem.MIB, version=xen.version(), arm=arm)
+def plan(params: Dict[str, Any], judge: _dom0_mem.Host, warnings: List[str]) -> _boot_change.Wish:
+    """Return the word that is asked for."""
+    value: Optional[str] = None
+    if params["state"] == "present" and params["value"] is not None:
+        value = params["value"]
+        warnings += _dom0_mem.check(_dom0_mem.parse(value, arm=judge.arm), judge)
+    elif params["state"] == "present":
+        wanted = _dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=judge.arm)
+        _dom0_mem.refuse_too_small(wanted, judge)
+        warnings += _dom0_mem.check(wanted, judge)
+        value = str(wanted)
+    word = None if value is None else _boot_line.word(_dom0_mem.OPTION, value)
+    return _boot_change.Wish(_dom0_mem.OPTION, word, _dom0_mem.same_words)
 
 
-def plan(params: Dict[str, Any], judge: _dom0_mem.Host, warnings: List[str]) -> Optional[str]:
-    """Return the value that is asked for, None for none."""
-    if params["state"] == "absent":
-        return None
-    if params["value"] is not None:
-        warnings += _dom0_mem.check(_dom0_mem.parse(params["value"], arm=judge.arm), judge)
-        return str(params["value"])
-    wanted = _dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=judge.arm)
-    _dom0_mem.refuse_too_small(wanted, judge)
-    warnings += _dom0_mem.check(wanted, judge)
-    return str(wanted)
+def shown(found: Optional[Sequence[str]]) -> Optional[str]:
+    """Return the values of the words alone."""
+    return " ".join(word.partition("=")[2] for word in found) if found else None
 
 
-def values(line: Optional[str]) -> List[str]:
-    return [] if line is None else _boot_line.values(line, _dom0_mem.OPTION)
-
-
-def shown(found: Sequence[str]) -> Optional[str]:
-    return " ".join(found) if found else None
-
-
-def satisfied(found: Sequence[str], wanted: Optional[str]) -> bool:
-    """Whether one word, in whatever spelling, says what is asked for."""
-    if wanted is None or len(found) != 1:
-        return not found and wanted is None
-    return _dom0_mem.same(found, [wanted])
-
-
-def reboot(xen: Xen, effective: Sequence[str], running: Sequence[str], effective_known: bool) -> Dict[str, Any]:
-    def words(found: Sequence[str]) -> str:
-        return " ".join(f"dom0_mem={value}" for value in found) or "no dom0_mem"
-
-    if not xen.is_dom0():
-        return {
-            "reboot_required": False,
-            "reboot_reason": "Xen is not running here, so there is no running value to compare with.",
-        }
-    if not effective_known:
-        return {
-            "reboot_required": False,
-            "reboot_reason": "The loader has no entry for Xen, so what the next boot passes is not known.",
-        }
-    if _dom0_mem.same(effective, running):
-        return {"reboot_required": False, "reboot_reason": f"The hypervisor already runs with {words(running)}."}
-    return {
-        "reboot_required": True,
-        "reboot_reason": f"The hypervisor runs with {words(running)} and will get {words(effective)}.",
-    }
-
-
-def memory(xen: Xen, running: Sequence[str]) -> Dict[str, Optional[int]]:
+def memory(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int]]:
     """Return what dom0 has and, where its memory is fixed, what it has to have, in MiB."""
-    if not xen.is_dom0():
+    if running is None:
         return {"memory_mib": None, "expected_mib": None}
     expected = None
     try:
-        started_with = _dom0_mem.merge(running)
+        started_with = _dom0_mem.merge([word.partition("=")[2] for word in running])
         if started_with is not None and started_with.size is not None and started_with.fixed:
             expected = started_with.size.resolve(xen.total_memory_mib() * _dom0_mem.MIB)
     except Refusal:
@@ -235,90 +195,33 @@ def memory(xen: Xen, running: Sequence[str]) -> Dict[str, Optional[int]]:
     }
 
 
-def make_effective(loader: Loader, wanted: Optional[str]) -> None:
-    """Generate the loader's configuration and read back what it passes."""
-    loader.regenerate()
-    line = loader.effective()
-    if line is None:
-        if wanted is None:
-            return
-        raise Refusal(
-            "The generated loader configuration has no entry for Xen.",
-            "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
-        )
-    if not satisfied(values(line), wanted):
-        raise Refusal(
-            f"The generated loader configuration passes {line!r} to the hypervisor, not dom0_mem={wanted}.",
-            "Look into /etc/grub.d for what changes the line.",
-        )
-
-
-def put_back(loader: Loader, changes: Sequence[_files.Change], line: Optional[str]) -> None:
-    """Leave the host as it was; *line* is what the next boot was going to pass."""
-    _files.apply(_files.reverse(changes))
-    if changes and loader.effective() != line:
-        loader.regenerate()
-
-
 def run(module: AnsibleModule) -> Dict[str, Any]:
-    warnings: List[str] = []
+    params = module.params
     run_command = runner(module)
     xen = Xen(run_command)
-    loader = find(module.params["loader"], run_command)
-    regenerate: bool = module.params["regenerate"]
+    warnings: List[str] = []
 
-    wanted = plan(module.params, host(xen), warnings)
-    if wanted is not None and regenerate and not loader.hypervisor_installed():
-        raise Refusal(
-            "No hypervisor is installed on this host: there is no /boot/xen*.",
-            "Install it (on Debian xen-system-amd64), or set regenerate to false to prepare the files only.",
-        )
-
-    sources = loader.read()
-    configured = values(loader.configured(sources))
-    line = loader.effective()
-    running = values(xen.command_line()) if xen.is_dom0() else []
-
-    spelled = configured[0] if satisfied(configured, wanted) and configured else wanted
-    changes = loader.plan(sources, _dom0_mem.OPTION, spelled)
-    stale = regenerate and (line is None or not satisfied(values(line), wanted))
-    if wanted is None and line is None:
-        stale = False
-    changed = bool(changes) or stale
-
-    backups: Dict[str, str] = {}
-    if changed and not module.check_mode:
-        backups = _files.apply(changes, backup=module.params["backup"])
-        try:
-            configured = values(loader.configured(loader.read()))
-            if not satisfied(configured, wanted):
-                raise Refusal("The files of GRUB do not give what was written to them.", "They were put back.")
-            if regenerate and (stale or not satisfied(values(loader.effective()), wanted)):
-                make_effective(loader, wanted)
-        except BaseException:
-            put_back(loader, changes, line)
-            raise
-        line = loader.effective()
-    elif changed:
-        configured = [wanted] if wanted is not None else []
-    # In check mode the next boot is told as it would be afterwards.
-    will_pass = configured if module.check_mode and regenerate and line is not None else values(line)
-
-    result: Dict[str, Any] = {
-        "changed": changed,
-        "configured": shown(configured),
-        "effective": shown(will_pass),
-        "running": shown(running),
-        "files": [change.path for change in changes],
-        "loader": loader.name,
-        **memory(xen, running),
-        "diff": _files.difference(changes),
+    judge = _boot_options.judge(xen, params["root"], platform.machine()).memory
+    wish = plan(params, judge, warnings)
+    outcome = _boot_change.change(
+        wish,
+        loader=find(params["loader"], run_command, root=params["root"], foreign=params["root"] != "/"),
+        xen=xen,
+        root=params["root"],
+        regenerate=params["regenerate"],
+        check_mode=module.check_mode,
+        backup=params["backup"],
+    )
+    if outcome.result["unchecked"] and wish.word is not None:
+        outcome.result["unchecked"].append("The value was not compared with the memory and the release of a host.")
+    return {
+        **outcome.result,
+        "configured": shown(outcome.configured),
+        "effective": shown(outcome.effective),
+        "running": shown(outcome.running),
+        **memory(xen, outcome.running),
         "warnings": warnings,
-        **reboot(xen, will_pass, running, line is not None),
     }
-    if module.params["backup"]:
-        result["backup_files"] = backups
-    return result
 
 
 def main() -> None:
@@ -329,7 +232,8 @@ def main() -> None:
             "min": {"type": "str"},
             "max": {"type": "str"},
             "value": {"type": "str"},
-            "loader": {"type": "str", "choices": ["auto", "grub2"], "default": "auto"},
+            "loader": {"type": "str", "choices": ["auto", *LOADERS], "default": "auto"},
+            "root": {"type": "path", "default": "/"},
             "regenerate": {"type": "bool", "default": True},
             "backup": {"type": "bool", "default": False},
         },

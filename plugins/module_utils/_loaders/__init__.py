@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Protocol, Type
+from typing import Dict, List, Mapping, Optional, Protocol, Sequence, Type
 
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._files import Change
@@ -15,11 +15,18 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner
 
 
 class Loader(Protocol):
-    """What a boot loader has to be able to do. *sources* are the contents of its files by path, in their order."""
+    """What a boot loader has to be able to do. *sources* are the contents of its files by path, in their order.
+
+    :cvar name: its key in LOADERS.
+    :cvar generates: whether a tool makes the effective configuration from the source files; else they are it.
+    :cvar cannot_boot_once: why no entry can be chosen for the next boot alone, in one sentence; None where one can.
+    """
 
     name: str
+    generates: bool
+    cannot_boot_once: Optional[str]
 
-    def __init__(self, run: Runner, *, root: str = "/") -> None: ...
+    def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None: ...
 
     def present(self) -> bool:
         """Whether this host boots with it."""
@@ -30,8 +37,11 @@ class Loader(Protocol):
     def read(self) -> Dict[str, bytes]:
         """Return its source files."""
 
-    def plan(self, sources: Mapping[str, bytes], option: str, value: Optional[str]) -> List[Change]:
-        """Return what to change so that *option* has this value once, or is not there (None)."""
+    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
+        """Return what to change so that this word alone sets *option*, or none does (None).
+
+        :raises Refusal: a file is not understood, or would not give what was asked for.
+        """
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         """Return the hypervisor's words as the loader's own tool would read them from *sources*."""
@@ -42,22 +52,38 @@ class Loader(Protocol):
     def regenerate(self) -> None:
         """Make the source files effective."""
 
+    def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
+        """Return what cannot be checked in a tree that is not the running host's, in sentences."""
+
 
 LOADERS: Mapping[str, Type[Loader]] = {Grub2.name: Grub2}
 
 
-def find(name: str, run: Runner, *, root: str = "/") -> Loader:
+def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False) -> Loader:
     """Return the loader of this host, or the named one.
 
+    Of several, the one that has an entry for a hypervisor is meant.
+
     :param name: a key of LOADERS, or auto.
-    :raises Refusal: the host has none that is known here.
+    :param root: where the files are found.
+    :param foreign: whether that is another tree than this host's, such as an image's; nothing of it is run then.
+    :raises Refusal: the host has none that is known here, or two that could be meant.
     """
-    for key, loader in LOADERS.items():
-        if name in (key, "auto"):
-            candidate = loader(run, root=root)
-            if candidate.present():
-                return candidate
+    rows = [loader for key, loader in LOADERS.items() if name in (key, "auto")]
+    candidates: Sequence[Loader] = [loader(run, root=root, foreign=foreign) for loader in rows]
+    present = [loader for loader in candidates if loader.present()]
+    if len(present) > 1:
+        booting = [loader for loader in present if loader.effective() is not None]
+        if len(booting) > 1:
+            raise Refusal(
+                f"More than one boot loader has an entry for a hypervisor: {', '.join(one.name for one in booting)}.",
+                "Say with the parameter loader which one starts this host.",
+            )
+        present = booting or present
+    if present:
+        return present[0]
     raise Refusal(
-        f"No boot loader was found on this host (looked for: {', '.join(LOADERS) if name == 'auto' else name}).",
-        "Install GRUB 2 with its file /etc/default/grub (on Debian the package grub-pc or grub-efi-amd64).",
+        f"No boot loader was found {f'in {root}' if foreign else 'on this host'} "
+        f"(looked for: {', '.join(LOADERS) if name == 'auto' else name}).",
+        "Install one, for example GRUB 2 with its file /etc/default/grub (on Debian grub-pc or grub-efi-amd64).",
     )

@@ -1,0 +1,38 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options of the modules that change the hypervisor's boot line."""
+
+    DOCUMENTATION = r"""
+options:
+  loader:
+    description:
+      - The boot loader. V(auto) looks which one the host has, and of several which one has an entry for a hypervisor.
+      - V(grub2) is GRUB 2 as Debian, Ubuntu, Fedora, RHEL, openSUSE, Arch, Alpine and Gentoo configure it.
+    type: str
+    choices: [auto, grub2]
+    default: auto
+  root:
+    description:
+      - The file tree to work on, for example the mount point of an image that is being built.
+      - In another tree than V(/), files are changed as if it were home, but nothing of it is run and the loader's
+        configuration is not generated; RV(unchecked) says what could not be checked. To have its own programs run,
+        run the module in a chroot of the tree instead.
+    type: path
+    default: /
+  regenerate:
+    description:
+      - Whether the loader's configuration is generated anew where it does not pass what the files say, and read back.
+      - V(false) also allows a host on which no hypervisor is installed yet.
+    type: bool
+    default: true
+  backup:
+    description: Whether to keep a copy of each file that is changed.
+    type: bool
+    default: false
+"""

@@ -1,0 +1,115 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module on trees of files: a mounted image, where nothing is run.
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _xen
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import boot_option
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def never(arguments: Any) -> None:
+        raise AssertionError(f"run for another tree: {arguments}")
+
+    monkeypatch.setattr(boot_option, "runner", lambda module: never)
+    monkeypatch.setattr(boot_option, "Xen", lambda run: _xen.Xen(run, root="/nowhere"))
+    (tmp_path / "etc/default/grub.d").mkdir(parents=True)
+    (tmp_path / "etc/default/grub").write_text('GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN="smt=0 loglvl=all"\n')
+    (tmp_path / "etc/default/grub.d/xen.cfg").write_text("if true; then\n  GRUB_DEFAULT=xen\nfi\n")
+    return tmp_path
+
+
+def tree(root: Path) -> Dict[str, str]:
+    return {str(path): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def run(image: Path, *, check: bool = False, **params: Any) -> Dict[str, Any]:
+    defaults = {"value": None, "state": "present", "loader": "auto", "regenerate": True, "backup": False}
+    module = SimpleNamespace(params={**defaults, "root": str(image), **params}, check_mode=check)
+    return boot_option.run(module)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"name": "dom0_max_vcpus", "value": "2-4"}, ["dom0_max_vcpus=2-4"]),
+        ({"name": "dom0_vcpus_pin"}, ["dom0_vcpus_pin"]),
+        ({"name": "no-smt"}, ["no-smt"]),
+        ({"name": "loglvl", "state": "absent"}, []),
+    ],
+)
+def test_four_steps_in_an_image(image: Path, params: Dict[str, Any], words: list) -> None:
+    before = tree(image)
+    steps = []
+    for check in (True, False, True, False):
+        steps.append(run(image, check=check, **params))
+        assert (tree(image) == before) == (len(steps) == 1)
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    for step in steps:
+        assert step["configured"] == words
+        assert step["running"] is None
+        assert not step["reboot_required"]
+        assert "another tree" in step["reboot_reason"]
+        assert any("not generated" in sentence for sentence in step["unchecked"])
+
+
+def test_absent_after_present_is_what_was(image: Path) -> None:
+    before = tree(image)
+    for name, value in (("dom0_max_vcpus", "2"), ("dom0_vcpus_pin", None), ("ucode", "scan")):
+        run(image, name=name, value=value)
+    for name in ("dom0_vcpus_pin", "dom0_max_vcpus", "ucode"):
+        run(image, name=name, state="absent")
+    assert tree(image) == before
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"name": "dom0_max_vcpus", "value": "many"}, "not understood"),
+        ({"name": "dom0_max_vcpus", "value": "4-2"}, "above the most"),
+        ({"name": "dom0_max_vcpus"}, "not understood"),
+        ({"name": "dom0_vcpus_pin", "value": "maybe"}, "not understood"),
+        ({"name": "dom0_mem"}, "no value"),
+        ({"name": "dom0-mem", "value": "1.5G"}, "not an amount"),
+        ({"name": "x y"}, "not the name"),
+        ({"name": "x", "value": "a b"}, "cannot be written"),
+    ],
+)
+def test_what_xen_does_not_understand_changes_nothing(image: Path, params: Dict[str, Any], message: str) -> None:
+    before = tree(image)
+    with pytest.raises(Refusal, match=message):
+        run(image, **params)
+    assert tree(image) == before
+
+
+def test_a_link_that_leads_out_of_the_image_is_refused(image: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "grub"
+    outside.write_text("GRUB_TIMEOUT=1\n")
+    (image / "etc/default/grub").unlink()
+    (image / "etc/default/grub").symlink_to(outside)
+    with pytest.raises(Refusal, match="leads out of"):
+        run(image, name="ucode", value="scan")
+    assert outside.read_text() == "GRUB_TIMEOUT=1\n"
+
+
+def test_a_program_in_an_image_is_not_run_and_that_is_said(image: Path) -> None:
+    (image / "etc/default/grub.d/xen.cfg").write_text('GRUB_CMDLINE_XEN="$GRUB_CMDLINE_XEN $(touch /nowhere/ran)"\n')
+    result = run(image, name="ucode", value="scan")
+    assert result["configured"] == ["ucode=scan"]
+    assert any("programs" in sentence for sentence in result["unchecked"])
+
+
+def test_the_result_is_what_is_documented(image: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    documented = set(yaml.safe_load(boot_option.RETURN))
+    assert set(run(image, name="ucode", value="scan", backup=True)) - {"changed", "diff", "warnings"} == documented
