@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from dataclasses import dataclass
@@ -45,6 +46,17 @@ FIRMWARE_DIRECTORIES = (
     "/usr/local/libexec/xen/boot",
     "/usr/local/lib/xen/boot",
 )
+
+
+# libxl carries the release of the toolstack in its name (tools/libs/light/Makefile, MAJOR).
+LIBXL = (
+    "/usr/lib/*/libxenlight.so.*",
+    "/usr/lib/libxenlight.so.*",
+    "/usr/lib64/libxenlight.so.*",
+    "/usr/local/lib/libxenlight.so.*",
+    "/usr/local/lib64/libxenlight.so.*",
+)
+_LIBXL_RELEASE = re.compile(r"\.so\.(4)\.(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -140,13 +152,24 @@ class Xen:
 
     def read(self, path: str) -> Optional[str]:
         """Value of a xenstore node, None if there is no such node."""
-        status, output, _errors = self._run(["xenstore-read", path])
+        status, output, _errors = self._xenstore("read", path)
         return output.rstrip("\n") if status == 0 else None
 
     def ls(self, path: str) -> Dict[str, str]:
         """Every node at and below *path* with its value, in one call."""
-        status, output, _errors = self._run(["xenstore-ls", "-f", path])
+        status, output, _errors = self._xenstore("ls", "-f", path)
         return parse_xenstore_ls(output) if status == 0 else {}
+
+    def write(self, path: str, value: str) -> None:
+        """Give a xenstore node a value.
+
+        :raises Refusal: xenstore does not take it.
+        """
+        status, _output, errors = self._xenstore("write", path, value)
+        if status != 0:
+            raise Refusal(
+                f"xenstore does not take {path}: {_last_line(errors) or 'no message'}.", "Look whether xenstored runs."
+            )
 
     def xl(self, *arguments: str) -> Tuple[int, str, str]:
         """Run xl.
@@ -164,27 +187,46 @@ class Xen:
         """The hypervisor's own log."""
         return self.xl("dmesg")[1]
 
+    def toolstack_version(self) -> Optional[Tuple[int, int]]:
+        """Release of libxl: the running hypervisor's where several are installed, as xl wants; else the newest."""
+        paths = (path for pattern in LIBXL for path in glob.glob(self.path(pattern)))
+        found = {(int(m[1]), int(m[2])) for m in map(_LIBXL_RELEASE.search, paths) if m}
+        if len(found) > 1 and self.is_dom0() and self.version() in found:
+            return self.version()
+        return max(found, default=None)
+
     def firmware_directory(self) -> str:
         """Where libxl looks for images.
 
         :raises Refusal: no known directory holds hvmloader.
         """
-        version = "{}.{}".format(*self.version())
+        release = self.version() if self.is_dom0() else self.toolstack_version()
+        version = "{}.{}".format(*release) if release else "*"
         candidates = [pattern.format(version=version) for pattern in FIRMWARE_DIRECTORIES]
         for candidate in candidates:
-            if os.path.isfile(self._path(os.path.join(candidate, "hvmloader"))):
+            if os.path.isfile(self.path(os.path.join(candidate, "hvmloader"))):
                 return candidate
         raise Refusal(
             f"The firmware directory cannot be found: none of {', '.join(candidates)} holds hvmloader.",
             "Install the toolstack's firmware, or name the directory with the parameter firmware_directory.",
         )
 
-    def _path(self, path: str) -> str:
+    def _xenstore(self, command: str, *arguments: str) -> Tuple[int, str, str]:
+        try:
+            return self._run([f"xenstore-{command}", *arguments])
+        except FileNotFoundError as error:
+            raise Refusal(
+                f"There is no xenstore-{command} on this host.",
+                "Install xenstore's programs (on Debian the package xenstore-utils).",
+            ) from error
+
+    def path(self, path: str) -> str:
+        """Where a file of this host is found."""
         return os.path.join(self._root, path.lstrip("/"))
 
     def _file(self, path: str) -> Optional[str]:
         try:
-            with open(self._path(path), encoding="ascii", errors="replace") as stream:
+            with open(self.path(path), encoding="ascii", errors="replace") as stream:
                 return stream.read()
         except OSError:
             return None

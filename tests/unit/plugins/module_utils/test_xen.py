@@ -104,7 +104,46 @@ def test_dom0_is_recognised(tmp_path: Path) -> None:
 def test_the_firmware_directory_is_where_hvmloader_lies(tmp_path: Path) -> None:
     directory = tmp_path / "usr/lib/xen-4.20/boot"
     directory.mkdir(parents=True)
+    (tmp_path / "proc/xen").mkdir(parents=True)
+    (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
     with pytest.raises(Refusal, match="firmware directory cannot be found"):
         Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory()
     (directory / "hvmloader").touch()
     assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.20/boot"
+
+
+@pytest.mark.parametrize(
+    ("libraries", "dom0", "version"),
+    [
+        ([], False, None),
+        (
+            ["usr/lib/x86_64-linux-gnu/libxenlight.so.4.17", "usr/lib/x86_64-linux-gnu/libxenlight.so.4.17.0"],
+            False,
+            (4, 17),
+        ),
+        (["usr/lib/libxenlight.so.4.9", "usr/lib64/libxenlight.so.4.21"], False, (4, 21)),
+        (["usr/lib/libxenlight.so.4.20", "usr/lib64/libxenlight.so.4.21"], True, (4, 20)),
+    ],
+)
+def test_the_toolstack_is_as_new_as_its_library(
+    tmp_path: Path, libraries: list[str], dom0: bool, version: tuple[int, int] | None
+) -> None:
+    for name in [*libraries, *(["proc/xen/capabilities"] if dom0 else [])]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("control_d\n")
+    assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).toolstack_version() == version
+
+
+def test_without_a_hypervisor_the_firmware_is_that_of_the_toolstack(tmp_path: Path) -> None:
+    for name in ("usr/lib/x86_64-linux-gnu/libxenlight.so.4.17", "usr/lib/xen-4.17/boot/hvmloader"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert Xen(lambda _arguments: (1, "", ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.17/boot"
+
+
+def test_a_host_without_xenstore_is_told_what_is_missing() -> None:
+    def run(_arguments: list[str]) -> tuple[int, str, str]:
+        raise FileNotFoundError
+
+    with pytest.raises(Refusal, match="no xenstore-read on this host"):
+        Xen(run).read("/tool")

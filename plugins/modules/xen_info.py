@@ -1,0 +1,269 @@
+#!/usr/bin/python
+
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: xen_info
+short_description: Read everything about a Xen host at once
+version_added: 0.1.0
+description:
+  - Reads the versions of hypervisor and toolstack, the boot line, the memory, the images in the firmware directory and
+    the guests with the places where their device models run.
+  - On a machine that does not run Xen it returns what can be known there, and O(require=true) makes that an error.
+author:
+  - The xen.stubdom authors (@xen-stubdom)
+extends_documentation_fragment:
+  - xen.stubdom.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: It changes nothing.
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+options:
+  require:
+    description: Whether a machine that is not the control domain of a running hypervisor is an error.
+    type: bool
+    default: false
+  firmware_directory:
+    description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
+    type: path
+  xl_conf:
+    description: The toolstack's configuration.
+    type: path
+    default: /etc/xen/xl.conf
+seealso:
+  - module: xen.stubdom.dom0_mem
+  - module: xen.stubdom.xl_conf
+"""
+
+EXAMPLES = r"""
+- name: Read the host
+  xen.stubdom.xen_info:
+  register: host
+
+- name: Show the guests whose device model runs in a stub domain
+  ansible.builtin.debug:
+    msg: "{{ host.guests | map(attribute='stub_domain_of') | select }}"
+
+- name: Refuse to go on where Xen does not run
+  xen.stubdom.xen_info:
+    require: true
+"""
+
+RETURN = r"""
+running:
+  description: Whether this machine is the control domain of a running hypervisor.
+  type: bool
+  returned: success
+  sample: true
+hypervisor:
+  description: The running hypervisor; all of it null where there is none.
+  type: dict
+  returned: success
+  contains:
+    version: {description: Its full version., type: str, sample: 4.20.5-pre}
+    major: {description: First number of the release., type: int, sample: 4}
+    minor: {description: Second number of the release., type: int, sample: 20}
+    arch: {description: Architecture of the host., type: str, sample: x86_64}
+    capabilities: {description: Kinds of guests that it runs., type: list, elements: str, sample: [xen-3.0-x86_64]}
+    virt_caps: {description: What the processors offer., type: list, elements: str, sample: [pv, hvm, hap]}
+    command_line: {description: The words it was started with., type: str, sample: placeholder loglvl=all}
+toolstack:
+  description: The toolstack.
+  type: dict
+  returned: success
+  contains:
+    version: {description: Release of libxl; null where it is not installed., type: str, sample: '4.20'}
+boot_line:
+  description: The hypervisor's whole boot line in its three states, each null where it cannot be known.
+  type: dict
+  returned: success
+  contains:
+    loader: {description: The boot loader., type: str, sample: grub2}
+    configured: {description: What the loader's source files say., type: str, sample: loglvl=all}
+    effective: {description: What the next boot will pass., type: str, sample: loglvl=all}
+    running: {description: What the hypervisor was started with., type: str, sample: placeholder loglvl=all}
+memory:
+  description: Memory in MiB; all of it null where Xen does not run.
+  type: dict
+  returned: success
+  contains:
+    total_mib: {description: Of the whole host., type: int, sample: 4095}
+    free_mib: {description: What no domain has., type: int, sample: 2900}
+    dom0_mib: {description: What dom0 has., type: int, sample: 1024}
+    dom0_max_mib: {description: The most that dom0 may have; null for no limit., type: int, sample: 1024}
+    dom0_fixed:
+      description: Whether dom0 was started with as much as it may ever have and xl takes nothing away from it.
+      type: bool
+      sample: true
+    autoballoon: {description: 'What C(xl.conf) says: V(on), V(off) or V(auto).', type: str, sample: 'off'}
+firmware_directory:
+  description: Where libxl looks for images; null where it was not found.
+  type: str
+  returned: success
+  sample: /usr/lib/xen-4.20/boot
+images:
+  description: The images in the firmware directory.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name: {description: Name of the image., type: str, sample: pv-grub-x86_64}
+    path: {description: Its first file., type: str, sample: /usr/lib/xen-4.20/boot/pv-grub-x86_64.gz}
+    size: {description: Bytes of all its files., type: int, sample: 284864}
+    manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
+guests:
+  description: Every domain but dom0, stub domains among them.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name: {description: Name., type: str, sample: web}
+    domid: {description: Number., type: int, sample: 3}
+    memory_mib: {description: Memory in MiB., type: int, sample: 256}
+    vcpus: {description: Virtual processors., type: int, sample: 1}
+    state:
+      description: The state in the words of xl.
+      type: str
+      choices: [running, blocked, paused, shutdown, crashed, dying]
+      sample: blocked
+    uuid: {description: Identity., type: str, sample: 74d0eec1-fe6e-402b-84b5-077b0f288fe4}
+    device_model:
+      description: Where the guest's device model runs; null for a guest without one.
+      type: dict
+      contains:
+        version: {description: Which device model., type: str, sample: qemu-xen}
+        domid: {description: The domain it runs in., type: int, sample: 4}
+        state: {description: What it says about itself., type: str, sample: running}
+        stub_domain: {description: Whether that domain is a stub domain of this guest., type: bool, sample: true}
+      sample: {version: qemu-xen, domid: 4, state: running, stub_domain: true}
+    stub_domain_of: {description: 'The guest this is the stub domain of; null for others.', type: str, sample: null}
+"""
+
+import json
+import os
+from typing import Any, Dict, List, Optional, Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.xen.stubdom.plugins.module_utils import _files, _host
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders import find
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Domain, Runner, Xen, runner
+
+
+def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:
+    info = xen.info() if running else {}
+    version = xen.version() if running else (None, None)
+    return {
+        "version": info.get("xen_version"),
+        "major": version[0],
+        "minor": version[1],
+        "arch": info.get("machine"),
+        "capabilities": info.get("xen_caps", "").split(),
+        "virt_caps": info.get("virt_caps", "").split(),
+        "command_line": info.get("xen_commandline"),
+    }
+
+
+def boot_line(run: Runner, running: Optional[str]) -> Dict[str, Any]:
+    found: Dict[str, Any] = {"loader": None, "configured": None, "effective": None, "running": running}
+    try:
+        loader = find("auto", run)
+        found["loader"] = loader.name
+        found["effective"] = loader.effective()
+        found["configured"] = loader.configured(loader.read())
+    except Refusal:
+        # No loader that is known here, or files that it could not read: what is known up to here is the answer.
+        pass
+    return found
+
+
+def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
+    if directory is None:
+        return []
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(xen.path(directory)) if entry.is_file()}
+    manifests = {}
+    for name in sizes:
+        content = _files.read(xen.path(os.path.join(directory, name))) if name.endswith(".json") else None
+        try:
+            manifest = json.loads(content or b"null")
+        except ValueError:
+            continue
+        if isinstance(manifest, dict) and "kind" in manifest:
+            manifests[name] = manifest
+    return _host.images(directory, sizes, manifests)
+
+
+def firmware_directory(xen: Xen, named: Optional[str]) -> Optional[str]:
+    if named is not None:
+        return named if os.path.isdir(xen.path(named)) else None
+    try:
+        return xen.firmware_directory()
+    except Refusal:
+        return None
+
+
+def memory(xen: Xen, domains: Sequence[Domain], content: Optional[bytes]) -> Dict[str, Any]:
+    setting = _host.autoballoon(content)
+    if not domains:
+        nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
+        return {**nothing, "dom0_fixed": False, "autoballoon": setting}
+    return _host.memory(
+        total_mib=xen.total_memory_mib(),
+        free_mib=xen.free_memory_mib(),
+        domains=domains,
+        command_line=xen.command_line(),
+        version=xen.version(),
+        autoballoon=setting,
+    )
+
+
+def run(module: AnsibleModule) -> Dict[str, Any]:
+    run_command = runner(module)
+    xen = Xen(run_command)
+    running = xen.is_dom0()
+    if module.params["require"]:
+        xen.require_dom0()
+    directory = firmware_directory(xen, module.params["firmware_directory"])
+    version = xen.toolstack_version()
+    domains = xen.domains() if running else []
+    return {
+        "changed": False,
+        "running": running,
+        "hypervisor": hypervisor(xen, running),
+        "toolstack": {"version": None if version is None else "{}.{}".format(*version)},
+        "boot_line": boot_line(run_command, xen.command_line() if running else None),
+        "memory": memory(xen, domains, _files.read(module.params["xl_conf"])),
+        "firmware_directory": directory,
+        "images": images(xen, directory),
+        "guests": _host.guests(domains, xen.ls("/")) if running else [],
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "require": {"type": "bool", "default": False},
+            "firmware_directory": {"type": "path"},
+            "xl_conf": {"type": "path", "default": "/etc/xen/xl.conf"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import yaml
+from ansible_collections.xen.stubdom.plugins.module_utils import _loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.modules import xen_info
+
+ANSWERS = {
+    ("xl", "info"): "xen_major : 4\nxen_minor : 20\nxen_version : 4.20.5-pre\nmachine : x86_64\ntotal_memory : 4095\n"
+    "free_memory : 2900\nvirt_caps : pv hvm hap\nxen_caps : xen-3.0-x86_64 \n"
+    "xen_commandline : placeholder dom0_mem=1G,max:1G\n",
+    (
+        "xl",
+        "list",
+    ): "Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\nweb  3  256  1  -b----  1.0\n",
+    ("xenstore-ls", "-f", "/"): '/local/domain/3/vm = "/vm/74d0eec1"\n',
+}
+
+
+class Host:
+    """A host as the module sees it, with the commands that it was asked to run."""
+
+    check_mode = True
+
+    def __init__(self, root: Path, *, xen: bool) -> None:
+        self.root = root
+        self.params = {"require": False, "firmware_directory": None, "xl_conf": str(root / "etc/xen/xl.conf")}
+        self.calls: List[Tuple[str, ...]] = []
+        if xen:
+            self.put("proc/xen/capabilities", "control_d\n")
+            self.put("usr/lib/xen-4.20/boot/hvmloader", "")
+            self.put("usr/lib/x86_64-linux-gnu/libxenlight.so.4.20", "")
+            self.put("etc/xen/xl.conf", 'autoballoon="off"\n')
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        self.calls.append(tuple(arguments))
+        return 0, ANSWERS[tuple(arguments)], ""
+
+
+def play(root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
+    monkeypatch.setattr(xen_info, "Xen", lambda run: Xen(run, root=str(root)))
+    monkeypatch.setattr(xen_info, "find", lambda name, run: _loaders.find(name, run, root=str(root)))
+    return Host(root, xen=xen)
+
+
+def test_one_read_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = play(tmp_path, monkeypatch)
+    result = xen_info.run(host)  # type: ignore[arg-type]
+    assert sorted(host.calls) == sorted(ANSWERS)
+    assert result["running"] is True
+    assert result["memory"]["dom0_fixed"] is True
+    assert [guest["name"] for guest in result["guests"]] == ["web"]
+    assert result["toolstack"] == {"version": "4.20"}
+
+
+def described(result: Dict[str, Any], documented: Dict[str, Any]) -> None:
+    """Compare the keys of a result with its documentation, all the way down."""
+    assert set(result) == set(documented)
+    for name, entry in documented.items():
+        if "contains" in entry:
+            for item in result[name] if isinstance(result[name], list) else [result[name]]:
+                if item is not None:
+                    described(item, entry["contains"])
+
+
+@pytest.mark.parametrize("xen", [True, False])
+def test_the_result_is_what_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xen: bool) -> None:
+    host = play(tmp_path, monkeypatch, xen=xen)
+    result = xen_info.run(host)  # type: ignore[arg-type]
+    assert not result.pop("changed")
+    described(result, yaml.safe_load(xen_info.RETURN))
+
+
+def test_images_and_what_is_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = play(tmp_path, monkeypatch)
+    boot = tmp_path / "srv/images"
+    boot.mkdir(parents=True)
+    for name in ("qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs", "broken.json", "list.json"):
+        (boot / name).write_text("[]" if name == "list.json" else "{")
+    (boot / "linux.json").write_text(json.dumps({"kind": "linux", "files": {"qemu-stubdom-linux-kernel": "1"}}))
+    host.params["firmware_directory"] = "/srv/images"
+    found = xen_info.run(host)["images"]  # type: ignore[arg-type]
+    assert [(image["name"], image["manifest"]["kind"]) for image in found] == [("linux", "linux")]
+
+
+def test_a_machine_without_xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = play(tmp_path, monkeypatch, xen=False)
+    result = xen_info.run(host)  # type: ignore[arg-type]
+    assert host.calls == []
+    assert result["running"] is False
+    assert result["memory"]["dom0_fixed"] is False
+    assert (result["guests"], result["images"], result["firmware_directory"]) == ([], [], None)
+    host.params["require"] = True
+    with pytest.raises(Refusal, match="does not run under Xen"):
+        xen_info.run(host)  # type: ignore[arg-type]
