@@ -23,7 +23,7 @@ DEATHS = (
     ),
 )
 # Domains are numbered anew by every hypervisor that starts; the serial log of a host goes on.
-BANNER = re.compile(r"^\(XEN\)(?: \[[^\]]*\])? Xen version ", re.MULTILINE)
+BANNER = re.compile(r"(?:^|\r)\(XEN\)(?: \[[^\]]*\])? Xen version ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
