@@ -61,7 +61,7 @@ def check_sanity(environment: Environment, asked: Sequence[str]) -> None:
 
 def lint(environment: Environment, asked: Sequence[str]) -> None:
     collections = Path(environment["ANSIBLE_COLLECTIONS_PATH"])
-    shell = ["bin/test", "bin/_python.sh", "lab/setup.sh", ".ci/run"]
+    shell = ["bin/demo", "bin/test", "bin/_python.sh", "lab/setup.sh", ".ci/run"]
     commands = {
         "ruff": ["ruff", "check", "."],
         "format": ["ruff", "format", "--check", "."],
