@@ -7,8 +7,10 @@ unit     the core, the modules and the tools by themselves: seconds
 sanity   ansible-test sanity
 lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
 docs     the documentation, the changelog, the built collection
+chroot   the scenarios molecule/* on Debian file systems without Xen
+xen      the scenarios molecule/xen_* on real Xen hosts in QEMU
 
-A tier may be followed by the names of files: bin/test unit/tests/unit/lab
+A tier may be followed by the names of scenarios or files: bin/test xen/xen_dom0_memory unit/tests/unit/lab
 """
 
 from __future__ import annotations
@@ -84,6 +86,20 @@ def docs(environment: Environment, asked: Sequence[str]) -> None:
     run(["pytest", "-q", *(asked or ["tests/docs"])], environment)
 
 
+def chroot(environment: Environment, asked: Sequence[str]) -> None:
+    command = ["python", "tests/tools/scenarios.py", "chroot", *asked]
+    if os.geteuid() != 0:
+        # chroot(2) is for root alone, who has a home directory and a cache of their own.
+        kept = ("PATH", "LC_ALL", "ANSIBLE_COLLECTIONS_PATH")
+        words = [f"{name}={environment[name]}" for name in kept]
+        command = _machine.as_root(["env", "PYTHONDONTWRITEBYTECODE=1", *words, *command])
+    run(command, environment)
+
+
+def xen(environment: Environment, asked: Sequence[str]) -> None:
+    run(["python", "tests/tools/scenarios.py", "xen", *asked], environment)
+
+
 @dataclass(frozen=True)
 class Tier:
     """What it needs (words of _machine.NEEDS) and what it does."""
@@ -97,6 +113,8 @@ TIERS = {
     "sanity": Tier(("check",), check_sanity),
     "lint": Tier(("check",), lint),
     "docs": Tier(("check",), docs),
+    "chroot": Tier(("molecule", "chroot"), chroot),
+    "xen": Tier(("molecule", "lab"), xen),
 }
 
 

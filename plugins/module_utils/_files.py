@@ -70,7 +70,8 @@ def lock(name: str = "xen.stubdom", *, timeout: float = 60.0) -> Iterator[None]:
     :param timeout: seconds to wait for another run to release it.
     :raises Refusal: another process held it all that time.
     """
-    directory = next(path for path in LOCK_DIRECTORIES if os.path.isdir(path) and os.access(path, os.W_OK))
+    usable = (path for path in LOCK_DIRECTORIES if os.path.isdir(path) and os.access(path, os.W_OK))
+    directory = next(usable, LOCK_DIRECTORIES[-1])
     descriptor = os.open(
         os.path.join(directory, f"{name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )

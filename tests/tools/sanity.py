@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
 import subprocess
@@ -12,15 +13,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+def left_out(galaxy: str) -> list[str]:
+    """The patterns of build_ignore in galaxy.yml."""
+    _before, _key, lines = galaxy.partition("\nbuild_ignore:\n")
+    patterns = []
+    for line in lines.splitlines():
+        if not line.startswith(("  - ", "#")):
+            break
+        patterns.append(line.removeprefix("  - ").strip("\"'"))
+    return patterns
+
+
+def packed(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a file is a part of the built collection: neither it nor a directory that it is in matches a pattern."""
+    path = Path(name)
+    ways = [str(way) for way in (path, *path.parents)]
+    return not any(fnmatch.fnmatch(way, pattern) for way in ways for pattern in patterns)
+
+
 def files(repository: Path) -> list[str]:
-    """What git knows or would take, as far as it is there."""
+    """What git knows or would take, as far as it is there and users get it.
+
+    Other programs than ansible-test judge the rest, which runs on no host and is no part of what users install.
+    """
     listed = subprocess.run(
         ["git", "-C", str(repository), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return sorted({name for name in listed.stdout.split("\0") if name and os.path.lexists(repository / name)})
+    patterns = left_out((repository / "galaxy.yml").read_text())
+    names = {name for name in listed.stdout.split("\0") if name and os.path.lexists(repository / name)}
+    return sorted(name for name in names if packed(name, patterns))
 
 
 def copy(repository: Path, names: Sequence[str], target: Path) -> None:

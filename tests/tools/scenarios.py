@@ -1,0 +1,176 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plays molecule's scenarios of one tier, each on hosts that were made for it and end with it.
+
+scenarios.py chroot [NAME...]    on Debian file systems without Xen
+scenarios.py xen [NAME...]       on real Xen hosts in QEMU
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "lab"), str(REPOSITORY / "tests" / "tools")]
+
+import chroots
+import machine
+from image import LabError
+
+Variables = dict[str, Any]
+Hosts = dict[str, Variables]
+SHARED = REPOSITORY / ".config" / "molecule" / "config.yml"
+# The name of a scenario says on what it is played.
+XEN = "xen_"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A directory in molecule/; platforms as in molecule.yml, their names are Debian releases."""
+
+    name: str
+    platforms: tuple[Variables, ...]
+
+
+def read(repository: Path = REPOSITORY) -> list[Scenario]:
+    """All scenarios there are."""
+    shared = yaml.safe_load((repository / ".config" / "molecule" / "config.yml").read_text())["platforms"]
+    result = []
+    for path in sorted(repository.glob("molecule/*/molecule.yml")):
+        own = yaml.safe_load(path.read_text()) or {}
+        result.append(Scenario(path.parent.name, tuple(own.get("platforms", shared))))
+    return result
+
+
+def choose(scenarios: Sequence[Scenario], tier: str, asked: Sequence[str]) -> list[Scenario]:
+    """The scenarios of a tier, or those of it that are asked for. That there are none of a name is an error."""
+    found = {scenario.name: scenario for scenario in scenarios if scenario.name.startswith(XEN) == (tier == "xen")}
+    unknown = [name for name in asked or found or [""] if name not in found]
+    if unknown:
+        raise LabError(
+            f"The tier {tier} has no scenario {' '.join(unknown)}.", f"It has: {', '.join(found) or 'none at all'}."
+        )
+    return [found[name] for name in asked or found]
+
+
+def inventory(hosts: Hosts) -> str:
+    """An inventory for Ansible, all hosts in the group xen_hosts."""
+    return json.dumps({"xen_hosts": {"hosts": hosts}}, indent=2)
+
+
+# ---- hosts ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def file_systems(scenario: Scenario) -> Iterator[Hosts]:
+    """Debian file systems without Xen."""
+    with chroots.unpacked([platform["name"] for platform in scenario.platforms]) as directories:
+        yield {
+            release: {
+                "ansible_connection": "community.general.chroot",
+                "ansible_host": str(directory),
+                "ansible_python_interpreter": "/usr/bin/python3",
+            }
+            for release, directory in directories.items()
+        }
+
+
+def xenlab(*words: str) -> str:
+    command = [sys.executable, str(REPOSITORY / "lab" / "xenlab"), *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(f"The lab could not do this: {' '.join(words)}.", "It has said why.")
+    return done.stdout
+
+
+@contextmanager
+def xen_hosts(scenario: Scenario) -> Iterator[Hosts]:
+    """Real Xen hosts, freshly booted. They end with this process, whatever becomes of it."""
+    names = {platform["name"]: f"{scenario.name}-{platform['name']}-{os.getpid()}" for platform in scenario.platforms}
+
+    def up(platform: Variables) -> None:
+        options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
+        release = platform["name"]
+        xenlab("up", "--name", names[release], "--release", release, "--owner", str(os.getpid()), *options)
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(up, scenario.platforms))
+        words = [word for name in names.values() for word in ("--name", name)]
+        hosts = yaml.safe_load(xenlab("inventory", *words))["xen_hosts"]["hosts"]
+        yield {release: hosts[name] for release, name in names.items()}
+    finally:
+        for name in names.values():
+            xenlab("down", "--name", name)
+    for name in names.values():
+        # After a failure their logs stay.
+        shutil.rmtree(machine.directory_of(name), ignore_errors=True)
+
+
+TIERS: dict[str, Callable[[Scenario], AbstractContextManager[Hosts]]] = {"chroot": file_systems, "xen": xen_hosts}
+
+
+# ---- playing --------------------------------------------------------------------------------------------------------
+
+
+def play(scenario: Scenario, hosts: Hosts) -> bool:
+    """Whether molecule is content with the scenario."""
+    with tempfile.NamedTemporaryFile("w", prefix="xen-stubdom-hosts-", suffix=".json") as file:
+        file.write(inventory(hosts))
+        file.flush()
+        done = subprocess.run(
+            ["molecule", "test", "--destroy", "never", "--scenario-name", scenario.name],
+            env={**os.environ, "XEN_STUBDOM_INVENTORY": file.name},
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    return done.returncode == 0
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tier", choices=sorted(TIERS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which scenarios (default: all of the tier)")
+    asked = parser.parse_args(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    rows = []
+    try:
+        for scenario in choose(read(), asked.tier, asked.names):
+            start = time.monotonic()
+            with TIERS[asked.tier](scenario) as hosts:
+                if not play(scenario, hosts):
+                    raise LabError(
+                        f"The scenario {scenario.name} has failed after {time.monotonic() - start:.0f} s.",
+                        f"Play it alone: bin/test {asked.tier}/{scenario.name}",
+                    )
+            rows.append(f"{scenario.name:30} {time.monotonic() - start:6.1f} s")
+    except LabError as error:
+        print(f"scenarios.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print("\n".join(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
