@@ -364,7 +364,8 @@ INSTEAD = {
     "pv-grub": "Build it from 4.22 or older: PV-GRUB uses stable hypercalls only and runs on newer hypervisors; "
     "or boot guests with GRUB 2 for Xen (flavour grub2).",
     "pv-grub-x86_32": "Build it from 4.22 or older, or boot guests with GRUB 2 for Xen (flavour grub2).",
-    "ioemu": "Use the Linux stub domain (image linux): the toolstack knows it from 4.14 on and nothing else from 4.21 on.",
+    "ioemu": "Use the Linux stub domain (image linux): the toolstack knows it from 4.14 on, "
+    "and nothing else from 4.21 on.",
     "c": "Build it from 4.22 or older.",
     "caml": "Build it from 4.18 or older, or write the stub domain in C (image c or a custom one).",
 }

@@ -1,0 +1,40 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every result that a test of a module sees is compared with the RETURN block of that module."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable, Dict
+
+import pytest
+import yaml
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "tools"))
+
+import documented
+
+PREFIX = "ansible_collections.xen.stubdom.plugins.modules."
+
+
+def compared(module: ModuleType, run: Callable[..., Dict[str, Any]]) -> Callable[..., Dict[str, Any]]:
+    returned = yaml.safe_load(module.RETURN) or {}
+
+    @functools.wraps(run)
+    def wrapper(*arguments: Any, **options: Any) -> Dict[str, Any]:
+        result = run(*arguments, **options)
+        assert documented.problems(returned, result) == [], module.__name__
+        return result
+
+    return wrapper
+
+
+@pytest.fixture(autouse=True)
+def results_are_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, module in list(sys.modules.items()):
+        if name.startswith(PREFIX) and hasattr(module, "run") and hasattr(module, "RETURN"):
+            monkeypatch.setattr(module, "run", compared(module, module.run))
