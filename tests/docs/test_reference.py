@@ -1,0 +1,48 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The reference that antsibull-docs makes of modules and roles, the examples in it, and the changelog.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULES = sorted(path for path in REPOSITORY.glob("plugins/modules/*.py") if path.stem != "__init__")
+
+
+def test_reference(ansible: Callable[..., str]) -> None:
+    ansible(
+        *("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck"),
+        *("--validate-collection-refs=all", "."),
+    )
+
+
+def test_changelog(ansible: Callable[..., str]) -> None:
+    ansible("antsibull-changelog", "lint")
+    ansible("antsibull-changelog", "lint-changelog-yaml", "changelogs/changelog.yaml")
+
+
+def test_changelog_names_every_module() -> None:
+    """If one is missing: antsibull-changelog release --reload-plugins --refresh."""
+    releases = yaml.safe_load((REPOSITORY / "changelogs" / "changelog.yaml").read_text())["releases"]
+    named = {module["name"] for release in releases.values() for module in release.get("modules", [])}
+    assert named == {path.stem for path in MODULES}
+    text = (REPOSITORY / "CHANGELOG.md").read_text().replace("\\", "")
+    assert [name for name in named if f"xen.stubdom.{name} " not in text] == []
+
+
+def test_examples_are_tasks(ansible: Callable[..., str], tmp_path: Path) -> None:
+    tasks = []
+    for path in MODULES:
+        found = re.search(r'^EXAMPLES = r"""\n(.*?)"""', path.read_text(), re.DOTALL | re.MULTILINE)
+        assert found is not None, path
+        tasks += yaml.safe_load(found[1])
+    playbook = tmp_path / "examples.yml"
+    playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "tasks": tasks}]))
+    ansible("ansible-playbook", "--syntax-check", "--inventory", "localhost,", str(playbook))
