@@ -14,8 +14,11 @@ options:
     description:
       - The boot loader. V(auto) looks which one the host has, and of several which one has an entry for a hypervisor.
       - V(grub2) is GRUB 2 as Debian, Ubuntu, Fedora, RHEL, openSUSE, Arch, Alpine and Gentoo configure it.
+      - V(efi_cfg) is C(xen.cfg), which C(xen.efi) reads when the firmware or systemd-boot starts it.
+      - V(extlinux) is C(/etc/update-extlinux.conf) of Alpine.
+      - V(grub_legacy) is C(menu.lst) of GRUB 0.97, with the comments that Debian's update-grub keeps there.
     type: str
-    choices: [auto, grub2]
+    choices: [auto, grub2, efi_cfg, extlinux, grub_legacy]
     default: auto
   root:
     description:

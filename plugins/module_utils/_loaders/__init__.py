@@ -10,7 +10,10 @@ from typing import Dict, List, Mapping, Optional, Protocol, Sequence, Type
 
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders.efi_cfg import EfiCfg
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._loaders.grub2 import Grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders.grub_legacy import GrubLegacy
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner
 
 
@@ -56,7 +59,7 @@ class Loader(Protocol):
         """Return what cannot be checked in a tree that is not the running host's, in sentences."""
 
 
-LOADERS: Mapping[str, Type[Loader]] = {Grub2.name: Grub2}
+LOADERS: Mapping[str, Type[Loader]] = {loader.name: loader for loader in (Grub2, EfiCfg, Extlinux, GrubLegacy)}
 
 
 def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False) -> Loader:

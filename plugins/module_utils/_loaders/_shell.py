@@ -19,6 +19,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._loaders._tree import 
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>\+?=)")
+_HERE_DOCUMENT = re.compile(r"<<(?P<dash>-?)[ \t]*(?P<end>(?:[^ \t\n;&|()<>\"'\\]|\"[^\"\n]*\"|'[^'\n]*'|\\.)+)")
 _DECLARERS = ("export", "readonly", "declare", "typeset", "local")
 # After these words the shell reads a command, in which an assignment may stand first.
 _KEYWORDS = ("if", "then", "else", "elif", "while", "until", "do", "{", "!", "time", "fi", "done", "esac", "}")
@@ -126,6 +127,7 @@ class _Scanner:
         command_position = True
         declaring = False
         depth, chained, grouped = 0, False, False
+        documents: List[Tuple[str, bool, int]] = []
         while self.at < len(self.text):
             char = self.text[self.at]
             if char in " \t":
@@ -136,14 +138,22 @@ class _Scanner:
                 self.at += 1
                 command_position, declaring = True, False
                 chained = char in "&|" or (chained and char not in "\n;")
+                if char == "\n":
+                    self.documents(documents)
+                    documents = []
                 grouped = grouped or char in "()"
             elif char == "#":
                 end = self.text.find("\n", self.at)
                 self.at = len(self.text) if end < 0 else end
             elif char in "<>":
-                if self.text.startswith("<<", self.at):
+                opening = _HERE_DOCUMENT.match(self.text, self.at)
+                if opening:
+                    documents.append((re.sub(r"[\"'\\]", "", opening["end"]), bool(opening["dash"]), self.at))
+                    self.at = opening.end()
+                elif self.text.startswith("<<", self.at):
                     raise self.refuse(self.at, "a here-document is not understood")
-                self.at += 1
+                else:
+                    self.at += 1
             else:
                 start = self.at
                 units = self.word()
@@ -164,7 +174,21 @@ class _Scanner:
                 elif command_position:
                     depth += (raw in _OPENING) - (raw in _CLOSING)
                     command_position = raw in _KEYWORDS
+        self.documents(documents)
         return found
+
+    def documents(self, pending: Sequence[Tuple[str, bool, int]]) -> None:
+        """Skip the lines of here-documents that were opened on the line before."""
+        for ending, tabs, opened in pending:
+            while True:
+                if self.at >= len(self.text):
+                    raise self.refuse(opened, "a here-document is never ended")
+                stop = self.text.find("\n", self.at)
+                stop = len(self.text) if stop < 0 else stop
+                line = self.text[self.at : stop]
+                self.at = min(stop + 1, len(self.text))
+                if (line.lstrip("\t") if tabs else line) == ending:
+                    break
 
     def word(self) -> List[Unit]:
         """Read one word of the shell; afterwards *at* is behind it."""
@@ -504,3 +528,25 @@ def _replacements(assignment: Assignment, option: str, wanted: Optional[str]) ->
 
 def _replace(content: bytes, changes: Sequence[_boot_line.Edit]) -> bytes:
     return _boot_line.changed(content.decode(ENCODING), changes).encode(ENCODING)
+
+
+def prove(seen: str, option: str, word: Optional[str], variables: Variables, sources: Mapping[str, bytes]) -> None:
+    """:raises Refusal: what the edited files give is not what was asked for."""
+    found = _boot_line.setting(seen, option)
+    if found == ([] if word is None else [word]):
+        return
+    raise Refusal(
+        f"The files of the boot loader are programs, and after the edit they give {' '.join(found) or f'no {option}'} "
+        f"where {word or f'no {option}'} is asked for.",
+        f"Look for what sets {' and '.join(variables.names)} in {', '.join(sources)}; nothing was changed.",
+    )
+
+
+def generate(run: Runner, command: List[str]) -> None:
+    """:raises Refusal: the loader's tool fails."""
+    status, _output, errors = run(command)
+    if status != 0:
+        raise Refusal(
+            f"`{' '.join(command)}` failed: {last_line(errors)}.",
+            "Run it by hand to see why, then run this again; regenerate=false leaves it out.",
+        )

@@ -13,8 +13,8 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders._shell import Variables
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders._tree import ENCODING, HYPERVISOR, Tree, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders._shell import Variables, generate, prove
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders._tree import ENCODING, HYPERVISOR, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner
 
 MAIN = "/etc/default/grub"
@@ -159,25 +159,3 @@ class Grub2:
         if layout is None:
             return None
         return next((path for path in layout.outputs if self._tree.is_file(path)), layout.outputs[0])
-
-
-def prove(seen: str, option: str, word: Optional[str], variables: Variables, sources: Mapping[str, bytes]) -> None:
-    """:raises Refusal: what the edited files give is not what was asked for."""
-    found = _boot_line.setting(seen, option)
-    if found == ([] if word is None else [word]):
-        return
-    raise Refusal(
-        f"The files of the boot loader are programs, and after the edit they give {' '.join(found) or f'no {option}'} "
-        f"where {word or f'no {option}'} is asked for.",
-        f"Look for what sets {' and '.join(variables.names)} in {', '.join(sources)}; nothing was changed.",
-    )
-
-
-def generate(run: Runner, command: List[str]) -> None:
-    """:raises Refusal: the loader's tool fails."""
-    status, _output, errors = run(command)
-    if status != 0:
-        raise Refusal(
-            f"`{' '.join(command)}` failed: {last_line(errors)}.",
-            "Run it by hand to see why, then run this again; regenerate=false leaves it out.",
-        )
