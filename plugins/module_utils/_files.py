@@ -143,6 +143,29 @@ def apply(changes: Sequence[Change], *, backup: bool = False) -> Dict[str, str]:
     return backups
 
 
+def link(path: str, target: Optional[str]) -> None:
+    """Make *path* a symbolic link to *target*, or remove the link (None).
+
+    :raises Refusal: it cannot be done, or there is something there that is no link.
+    """
+    if os.path.lexists(path) and not os.path.islink(path):
+        raise Refusal(f"{path} is no symbolic link.", "Move it away, then run again.")
+    temporary = f"{path}.{os.getpid()}.new"
+    try:
+        if target is None:
+            _unlink_if_there(path)
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.symlink(target, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise Refusal(
+            f"Cannot make the link {path}: {error.strerror}.", "Correct the permissions of its directory."
+        ) from error
+    finally:
+        _unlink_if_there(temporary)
+
+
 def reverse(changes: Sequence[Change]) -> List[Change]:
     """Return the changes that take *changes* back."""
     return [Change(path=c.path, before=c.after, after=c.before, mode=c.mode) for c in reversed(changes) if c.needed]

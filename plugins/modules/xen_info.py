@@ -150,15 +150,13 @@ guests:
     stub_domain_of: {description: 'The guest this is the stub domain of; null for others.', type: str, sample: null}
 """
 
-import json
-import os
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _host
+from ansible_collections.xen.stubdom.plugins.module_utils import _observe
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Domain, Runner, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner, Xen, runner
 
 
 def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:
@@ -188,53 +186,13 @@ def boot_line(run: Runner, running: Optional[str]) -> Dict[str, Any]:
     return found
 
 
-def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
-    if directory is None:
-        return []
-    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(xen.path(directory)) if entry.is_file()}
-    manifests = {}
-    for name in sizes:
-        content = _files.read(xen.path(os.path.join(directory, name))) if name.endswith(".json") else None
-        try:
-            manifest = json.loads(content or b"null")
-        except ValueError:
-            continue
-        if isinstance(manifest, dict) and "kind" in manifest:
-            manifests[name] = manifest
-    return _host.images(directory, sizes, manifests)
-
-
-def firmware_directory(xen: Xen, named: Optional[str]) -> Optional[str]:
-    if named is not None:
-        return named if os.path.isdir(xen.path(named)) else None
-    try:
-        return xen.firmware_directory()
-    except Refusal:
-        return None
-
-
-def memory(xen: Xen, domains: Sequence[Domain], content: Optional[bytes]) -> Dict[str, Any]:
-    setting = _host.autoballoon(content)
-    if not domains:
-        nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
-        return {**nothing, "dom0_fixed": False, "autoballoon": setting}
-    return _host.memory(
-        total_mib=xen.total_memory_mib(),
-        free_mib=xen.free_memory_mib(),
-        domains=domains,
-        command_line=xen.command_line(),
-        version=xen.version(),
-        autoballoon=setting,
-    )
-
-
 def run(module: AnsibleModule) -> Dict[str, Any]:
     run_command = runner(module)
     xen = Xen(run_command)
     running = xen.is_dom0()
     if module.params["require"]:
         xen.require_dom0()
-    directory = firmware_directory(xen, module.params["firmware_directory"])
+    directory = _observe.firmware_directory(xen, module.params["firmware_directory"])
     version = xen.toolstack_version()
     domains = xen.domains() if running else []
     return {
@@ -243,10 +201,10 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "hypervisor": hypervisor(xen, running),
         "toolstack": {"version": None if version is None else "{}.{}".format(*version)},
         "boot_line": boot_line(run_command, xen.command_line() if running else None),
-        "memory": memory(xen, domains, _files.read(module.params["xl_conf"])),
+        "memory": _observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
-        "images": images(xen, directory),
-        "guests": _host.guests(domains, xen.ls("/")) if running else [],
+        "images": _observe.images(xen, directory),
+        "guests": _observe.guests(xen, domains),
     }
 
 

@@ -34,7 +34,7 @@ class Host:
 
     def __init__(self, root: Path, *, xen: bool) -> None:
         self.root = root
-        self.params = {"require": False, "firmware_directory": None, "xl_conf": str(root / "etc/xen/xl.conf")}
+        self.params = {"require": False, "firmware_directory": None, "xl_conf": "/etc/xen/xl.conf"}
         self.calls: List[Tuple[str, ...]] = []
         if xen:
             self.put("proc/xen/capabilities", "control_d\n")

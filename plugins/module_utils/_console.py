@@ -1,0 +1,98 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: what a guest says on its console or serial port.
+# Whoever serves the terminal throws away what nobody listens to (QEMU's pty) or loses it with the guest, so it has to
+# be open before the guest runs: guests are started paused, and only then are they let go.
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+from typing import Callable, Optional
+
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+
+# How often somebody looks whether the guest is still there, in seconds. Its end is mostly seen by its terminal's.
+LOOK = 5.0
+
+_SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_()][0-9A-B]?)|\r|\0")
+
+
+class Console:
+    """The reading end of a guest's terminal.
+
+    :raises Refusal: it cannot be opened.
+    """
+
+    def __init__(self, tty: str) -> None:
+        try:
+            self._descriptor = os.open(tty, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            raise Refusal(
+                f"The guest's terminal {tty} cannot be opened: {error.strerror}.", "Look whether xenconsoled runs."
+            ) from error
+        self._heard = b""
+
+    @property
+    def heard(self) -> str:
+        """What was said so far, without the sequences that move a cursor."""
+        return plain(self._heard)
+
+    def listen(self, text: str, seconds: float, alive: Callable[[], bool]) -> bool:
+        """Wait until *text* was said, the guest has gone, or the time is over.
+
+        :return: whether it was said.
+        """
+        deadline = time.monotonic() + seconds
+        look = time.monotonic() + LOOK
+        while text not in self.heard:
+            now = time.monotonic()
+            if now > look:
+                look = now + LOOK
+                if not alive():
+                    while self._read(0.2):
+                        pass
+                    break
+            if now > deadline or self._read(min(1.0, max(0.0, deadline - now))) is None:
+                break
+        return text in self.heard
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
+        os.close(self._descriptor)
+
+    def _read(self, seconds: float) -> Optional[bool]:
+        """Take what there is; None after the other end has gone, False where there is nothing."""
+        ready, _, _ = select.select([self._descriptor], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            data = os.read(self._descriptor, 65536)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        self._heard += data
+        return True if data else None
+
+
+def plain(heard: bytes) -> str:
+    """Return the text of a terminal's bytes."""
+    return _SEQUENCES.sub("", heard.decode("utf-8", "replace"))
+
+
+def new_lines(before: str, after: str) -> str:
+    """Return what a log has got since *before* was read; it keeps its end and forgets its beginning."""
+    if after.startswith(before):
+        return after[len(before) :]
+    tail = before[-2000:]
+    while tail:
+        place = after.rfind(tail)
+        if place >= 0:
+            return after[place + len(tail) :]
+        tail = tail[len(tail) // 2 + 1 :]
+    return after

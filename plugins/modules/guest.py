@@ -1,0 +1,449 @@
+#!/usr/bin/python
+
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: guest
+short_description: Start and end a Xen guest, and prove that it lives
+version_added: 0.1.0
+description:
+  - Starts a guest from its configuration, asks xenstore where its device model runs, and waits for the guest's own
+    words on its console or serial port.
+  - A guest is started paused, so that nothing it says is lost, and let go when somebody listens.
+  - Nothing is ended or started again unless O(state) or O(restart) says so. A running guest whose configuration has
+    changed since is reported as RV(restart_required).
+author:
+  - The xen.stubdom authors (@xen-stubdom)
+extends_documentation_fragment:
+  - xen.stubdom.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: It changes no files.
+  idempotent:
+    support: partial
+    details: A guest that ends by itself is started again.
+  platform:
+    platforms: linux
+options:
+  name:
+    description: Name of the guest.
+    type: str
+    required: true
+  state:
+    description:
+      - V(running) starts the guest if it is not there.
+      - V(shutdown) asks it to shut down and waits until it has gone.
+      - V(destroyed) ends it at once.
+    type: str
+    choices: [running, shutdown, destroyed]
+    default: running
+  config:
+    description: The guest's configuration. Without it, C(/etc/xen/NAME.cfg).
+    type: path
+  says:
+    description: Text that the guest has to write on its console (PV, PVH) or serial port (HVM) after it was started.
+    type: str
+  timeout:
+    description: Seconds to wait for O(says), or for the end of the guest.
+    type: int
+    default: 120
+  restart:
+    description: Whether a running guest whose configuration has changed is shut down and started again.
+    type: bool
+    default: false
+seealso:
+  - module: xen.stubdom.guest_config
+  - module: xen.stubdom.xen_info
+"""
+
+EXAMPLES = r"""
+- name: Start a guest and wait until it can be logged in to
+  xen.stubdom.guest:
+    name: web
+    says: "web login:"
+    timeout: 300
+
+- name: Shut it down
+  xen.stubdom.guest:
+    name: web
+    state: shutdown
+
+- name: End it at once
+  xen.stubdom.guest:
+    name: web
+    state: destroyed
+"""
+
+RETURN = r"""
+state:
+  description: The guest's state in the words of xl, or V(absent) where there is no such domain.
+  type: str
+  returned: always
+  sample: blocked
+domid:
+  description: Number of the domain; null where there is none.
+  type: int
+  returned: always
+  sample: 3
+device_model:
+  description: Where the guest's device model runs, as M(xen.stubdom.xen_info) returns it; read before the guest ran.
+  type: dict
+  returned: always
+  sample: {version: qemu-xen, domid: 4, state: running, stub_domain: true}
+said:
+  description: Whether the guest wrote O(says); null where it was not started just now or nothing was asked for.
+  type: bool
+  returned: always
+  sample: true
+console:
+  description: The last of what the guest wrote on its console or serial port since it was started.
+  type: str
+  returned: always
+  sample: "web login:"
+hypervisor_log:
+  description: What the hypervisor has logged since the start, lines about this guest's death among them.
+  type: list
+  elements: str
+  returned: always
+  sample: []
+restart_required:
+  description: Whether the guest runs with an older configuration.
+  type: bool
+  returned: always
+  sample: false
+seconds:
+  description: How long C(xl create) took; null where nothing was started.
+  type: float
+  returned: always
+  sample: 9.8
+"""
+
+import os
+import re
+import time
+from typing import Any, Dict, List, Mapping, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.xen.stubdom.plugins.module_utils import _disks, _files, _guests, _host, _observe, _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._console import Console, new_lines
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Domain, Xen, runner
+
+# What the configuration was that a domain was started with. The node goes with the domain.
+RECORD = "/libxl/{domid}/xen-stubdom-config"
+
+# How much of a console is returned.
+SHOWN = 4000
+
+# How long the toolstack may take to say which terminal is the guest's, in seconds.
+TTY_TIMEOUT = 15.0
+
+_GONE = ("shutdown", "crashed", "dying")
+
+
+class Failure(Refusal):
+    """Something went wrong with a guest that was started; what is known about it goes with the message."""
+
+    def __init__(self, what: str, remedy: str, details: Mapping[str, Any]) -> None:
+        super().__init__(what, remedy)
+        self.details = details
+
+
+class Guest:
+    """A guest on this host.
+
+    :param settings: the keys of its configuration.
+    :param digest: the checksum of its configuration, None where there is none.
+    """
+
+    def __init__(
+        self, xen: Xen, name: str, settings: Mapping[str, _xl_cfg.Value], digest: Optional[str], config: str
+    ) -> None:
+        self.xen = xen
+        self.name = name
+        self.settings = settings
+        self.digest = digest
+        self.config = config
+        self.facts: Dict[str, Any] = {
+            "state": "absent",
+            "domid": None,
+            "device_model": None,
+            "said": None,
+            "console": "",
+            "hypervisor_log": [],
+            "restart_required": False,
+            "seconds": None,
+        }
+
+    def observe(self) -> Optional[Domain]:
+        """Look for the domain, and take down what is known about it."""
+        domain = next((domain for domain in self.xen.domains() if domain.name == self.name), None)
+        self.facts["state"] = "absent" if domain is None else _host.state(domain.state)
+        self.facts["domid"] = None if domain is None else domain.domid
+        return domain
+
+    def look_inside(self, domain: Domain) -> None:
+        """Ask xenstore where the device model runs, and with which configuration the guest was started."""
+        nodes = self.xen.ls("/")
+        self.facts["device_model"] = _host.device_model(nodes, domain.domid)
+        recorded = nodes.get(RECORD.format(domid=domain.domid))
+        if recorded is not None:
+            self.facts["restart_required"] = recorded != self.digest
+            return
+        # Started by somebody else, such as the host's own service at boot: the file may be younger than the domain.
+        started = nodes.get(f"/vm/{_host.uuid(nodes, domain.domid)}/start_time", "")
+        if re.match(r"\d+(\.\d+)?\Z", started) and os.path.exists(self.config):
+            self.facts["restart_required"] = os.stat(self.config).st_mtime > float(started)
+
+    def start(self, says: Optional[str], timeout: int) -> None:
+        """Start the guest paused, look at it, let it go and listen."""
+        before = self.xen.dmesg()
+        begin = time.monotonic()
+        status, _output, errors = self.xen.xl("create", "-p", self.config)
+        self.facts["seconds"] = round(time.monotonic() - begin, 1)
+        if status != 0:
+            self._log(before)
+            raise Failure(
+                f"`xl create {self.config}` failed: {toolstack_error(errors)}",
+                f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
+                self.facts,
+            )
+        try:
+            domain = self.observe()
+            if domain is None:
+                raise Refusal(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
+            self.look_inside(domain)
+            self.xen.write(RECORD.format(domid=domain.domid), self.digest or "")
+            self.facts["restart_required"] = False
+            self.require_stub_domain()
+            console = Console(self._tty(domain.domid))
+        except Refusal as refusal:
+            self.xen.xl("destroy", self.name)
+            self._log(before)
+            raise Failure(refusal.what, refusal.remedy, self.facts) from refusal
+        try:
+            self.go(domain, console, says, timeout)
+        finally:
+            console.close()
+            self._log(before)
+
+    def go(self, domain: Domain, console: Console, says: Optional[str], timeout: int) -> None:
+        """Let a paused guest run and wait for its words."""
+        self.xen.xl("unpause", str(domain.domid))
+        if says is not None:
+            self.facts["said"] = console.listen(says, timeout, lambda: self._runs(domain.domid))
+        self.facts["console"] = console.heard[-SHOWN:]
+        self.observe()
+
+    def require_words(self, says: Optional[str], timeout: int) -> None:
+        """:raises Failure: the guest did not say what it was to say."""
+        if says is None or self.facts["said"]:
+            return
+        alive = self.facts["state"] not in ("absent", *_GONE)
+        end = f"within {timeout} seconds" if alive else "before it ended"
+        words = repr(last(self.facts["console"]) or "none")
+        words += f", the hypervisor's {self.facts['hypervisor_log'][-1]!r}" if self.facts["hypervisor_log"] else ""
+        raise Failure(
+            f"The guest {self.name} did not say {says!r} {end}; its last words were {words}.",
+            f"It was left running: look at it with `xl console {self.name}`, or raise timeout."
+            if alive
+            else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
+            self.facts,
+        )
+
+    def require_stub_domain(self) -> None:
+        """:raises Refusal: the device model is not where the configuration says."""
+        model = self.facts["device_model"]
+        if not _guests.stubbed(self.settings):
+            return
+        if model is None or not model["stub_domain"]:
+            raise Refusal(
+                f"The device model of {self.name} does not run in a stub domain, as its configuration asks for.",
+                f"Look at /var/log/xen/xl-{self.name}.log.",
+            )
+        if model["state"] != "running":
+            raise Refusal(
+                f"The stub domain of {self.name} is there, but its device model says {model['state'] or 'nothing'}.",
+                f"Look at /var/log/xen/qemu-dm-{self.name}.log.",
+            )
+
+    def end(self, how: str, timeout: int) -> None:
+        """Shut the guest down or destroy it, and wait until it and its stub domain have gone."""
+        domain = self.observe()
+        if domain is None:
+            return
+        self.look_inside(domain)
+        model = self.facts["device_model"] or {"domid": 0}
+        # -F: a guest without Xen's drivers is sent the power button instead.
+        words = ("shutdown", "-F") if how == "shutdown" else ("destroy",)
+        if self.facts["state"] not in _GONE or how == "destroyed":
+            status, _output, errors = self.xen.xl(*words, str(domain.domid))
+            if status != 0:
+                raise Failure(
+                    f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}", "Look at `xl list`.", self.facts
+                )
+        deadline = time.monotonic() + timeout
+        while True:
+            left = {other.domid: _host.state(other.state) for other in self.xen.domains()}
+            if domain.domid not in left and (not model["domid"] or model["domid"] not in left):
+                break
+            if how == "shutdown" and left.get(domain.domid) in ("shutdown", "crashed"):
+                break
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"The guest {self.name} has not ended within {timeout} seconds of `xl {words[0]}`.",
+                    "Raise timeout, or end it at once with state destroyed.",
+                    self.facts,
+                )
+            time.sleep(1)
+        self.observe()
+        self.facts["device_model"] = None
+
+    def _runs(self, domid: int) -> bool:
+        states = {domain.domid: _host.state(domain.state) for domain in self.xen.domains()}
+        return states.get(domid, "dying") not in _GONE
+
+    def _tty(self, domid: int) -> str:
+        """Return the terminal that the guest's console or serial port leads to."""
+        path = f"/local/domain/{domid}/console/tty"
+        if _guests.stubbed(self.settings):
+            # Consoles 0 to 2 of a stub domain are its log, save and restore; then come the guest's serial ports.
+            path = f"/local/domain/{self.facts['device_model']['domid']}/device/console/3/tty"
+        elif _guests.hvm(self.settings):
+            path = f"/local/domain/{domid}/serial/0/tty"
+        deadline = time.monotonic() + TTY_TIMEOUT
+        while True:
+            tty = self.xen.read(path)
+            if tty:
+                return tty
+            if time.monotonic() > deadline:
+                raise Refusal(
+                    f"xenstore names no terminal for {self.name} ({path}).",
+                    'Look whether xenconsoled runs; an HVM guest needs serial = "pty".',
+                )
+            time.sleep(0.2)
+
+    def _log(self, before: str) -> None:
+        self.facts["hypervisor_log"] = [
+            line for line in new_lines(before, self.xen.dmesg()).splitlines() if line.strip()
+        ]
+
+
+def toolstack_error(errors: str) -> str:
+    """Return what xl says went wrong, without the places in its source."""
+    lines = [
+        re.sub(r"^(?:libxl|xl|xc): (?:error: )?", "", line.strip()) for line in errors.splitlines() if line.strip()
+    ]
+    lines = [re.sub(r"^\S+\.c:\d+:\S+ ", "", line) for line in lines if not line.startswith("Parsing config")]
+    return "; ".join(line.rstrip(".") for line in lines[:3]) + "." if lines else "no message."
+
+
+def last(text: str) -> str:
+    """Return the last line that is not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def load(xen: Xen, name: str, path: str, *, needed: bool) -> Guest:
+    """Read the configuration.
+
+    :raises Refusal: there is none although it is needed, or it is another guest's.
+    """
+    content = _files.read(path)
+    if content is None and needed:
+        raise Refusal(
+            f"There is no configuration {path} for the guest {name}.",
+            "Write it with the module xen.stubdom.guest_config.",
+        )
+    settings = _xl_cfg.read(path, content) if content is not None else {}
+    if content is not None and settings.get("name") != name:
+        raise Refusal(f"{path} is the configuration of {settings.get('name')!r}, not of {name!r}.", "Correct config.")
+    return Guest(xen, name, settings, None if content is None else _files.sha256(content), path)
+
+
+def require_files(xen: Xen, guest: Guest) -> None:
+    """:raises Refusal: a file that the configuration names is not there."""
+    disks = guest.settings.get("disk", [])
+    named = [_disks.target(disk) for disk in disks if isinstance(disk, str)] if isinstance(disks, list) else []
+    named += [str(guest.settings[key]) for key in ("kernel", "ramdisk", "stubdomain_kernel") if key in guest.settings]
+    for path in named:
+        if path is not None and not os.path.exists(xen.path(path)):
+            raise Refusal(
+                f"{path} does not exist, and the guest {guest.name} is made of it.",
+                f"Make it, or correct {guest.config}.",
+            )
+
+
+def run(module: AnsibleModule) -> Dict[str, Any]:
+    params = module.params
+    name, wanted, says, timeout = (params[key] for key in ("name", "state", "says", "timeout"))
+    xen = Xen(runner(module))
+    guest = load(xen, name, params["config"] or f"/etc/xen/{name}.cfg", needed=wanted == "running")
+
+    xen.require_dom0()
+    domain = guest.observe()
+    if domain is not None:
+        guest.look_inside(domain)
+    ended = guest.facts["state"] in ("absent", "shutdown", "crashed")
+
+    if wanted != "running":
+        changed = guest.facts["state"] != "absent" if wanted == "destroyed" else not ended
+        if changed and not module.check_mode:
+            refuse_namesake(xen, guest)
+            guest.end(wanted, timeout)
+        return {"changed": changed, **guest.facts}
+
+    refuse_namesake(xen, guest)
+    if domain is not None and ended:
+        raise Refusal(
+            f"The guest {name} has ended ({guest.facts['state']}), and its domain {domain.domid} is kept.",
+            "Look at it if you want to know why, then end it with state destroyed.",
+        )
+    again = domain is not None and guest.facts["restart_required"] and params["restart"]
+    changed = domain is None or again
+    if changed:
+        require_files(xen, guest)
+    if changed and not module.check_mode:
+        if again:
+            guest.end("shutdown", timeout)
+        guest.start(says, timeout)
+        guest.require_words(says, timeout)
+    return {"changed": changed, **guest.facts}
+
+
+def refuse_namesake(xen: Xen, guest: Guest) -> None:
+    """:raises Refusal: another domain has the guest's name, or the guest cannot be started."""
+    domains: List[Domain] = xen.domains()
+    _guests.refuse_start(guest.settings, _observe.memory(xen, domains), _observe.guests(xen, domains))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["running", "shutdown", "destroyed"], "default": "running"},
+            "config": {"type": "path"},
+            "says": {"type": "str"},
+            "timeout": {"type": "int", "default": 120},
+            "restart": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module)
+    except Failure as failure:
+        module.fail_json(msg=str(failure), **failure.details)
+    except Refusal as refusal:
+        module.fail_json(msg=str(refusal))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
