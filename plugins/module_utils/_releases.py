@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 
@@ -168,7 +168,6 @@ _ON = ("pv-grub", "pv-grub-x86_32", "ioemu")
 # of the point release names. Where we could not see a tag, the row names the commit that we built the release with.
 _QEMU_END = "3d273dd05e51e5a1ffba3d98c7437ee84e8f8764"  # where qemu-xen-traditional ended
 _MINIOS_MID = "0b4b7897e08b967a09bed2028a79fabff82342dd"
-_MINIOS_MLOCK = "a60612a2d009bf72b3e50655d13f61d152fe3d87"
 _MINIOS_NEW = "2d3b22f842a969574cf967925b435c5913e8a6e0"
 
 RELEASES: Tuple[Release, ...] = (
@@ -301,7 +300,7 @@ RELEASES: Tuple[Release, ...] = (
     _row(
         "4.16.7",
         "b15e1f07954949759dfb355c0c4045ba58b8376a",
-        ("xen-RELEASE-4.16.7", _MINIOS_MLOCK),
+        ("xen-RELEASE-4.16.7", "a60612a2d009bf72b3e50655d13f61d152fe3d87"),
         ("xen-4.16.4", _QEMU_END),
         _ALL,
         (),
@@ -310,7 +309,7 @@ RELEASES: Tuple[Release, ...] = (
     _row(
         "4.17.7",
         "9373a593c5a6ef57db1302eb1dca58cc3eb51c07",
-        (_MINIOS_MLOCK, _MINIOS_MLOCK),
+        ("xen-RELEASE-4.17.3", "5bcb28aaeba1c2506a82fab0cdad0201cd9b54b3"),
         ("xen-4.17.3", _QEMU_END),
         _ALL,
         (),
@@ -495,7 +494,7 @@ CONFIGURE: Tuple[Flags, ...] = (
 
 def configure_flags(row: Release, images: Sequence[str]) -> Tuple[str, ...]:
     """Return the arguments of ./configure for *images* ("rombios" stands for the firmware beside ioemu)."""
-    chosen = []
+    chosen: List[str] = []
     for flags in CONFIGURE:
         applies = flags.since <= row.version and (flags.until is None or row.version <= flags.until)
         if applies and (flags.image is None or flags.image in images) and flags.without not in images:

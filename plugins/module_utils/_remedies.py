@@ -1,0 +1,130 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: known problems of building old source with new tools, and what helps: flags,
+# wrappers and small edits of our own. A new problem is a new row.
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Mapping, Optional, Sequence, Tuple
+
+Version = Tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace what *pattern* matches in one file of the tree; a file or a match that is not there is no error."""
+
+    path: str
+    pattern: str
+    replacement: str
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """What helps, and where it is needed.
+
+    :param since: first release with the problem.
+    :param until: last release with it; None is open.
+    :param compiler: first major version of gcc that has it.
+    :param image: the only image that has it; None is all.
+    :param cflags: words for CFLAGS in the environment.
+    """
+
+    name: str
+    since: Version = (4, 2)
+    until: Optional[Version] = None
+    compiler: int = 0
+    image: Optional[str] = None
+    cflags: Tuple[str, ...] = ()
+    edits: Tuple[Edit, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+# gcc 14 made errors of these warnings. newlib 1.16, GRUB 0.97 and qemu-xen-traditional are full of them.
+_GCC_14 = (
+    "-Wno-error=incompatible-pointer-types",
+    "-Wno-error=implicit-function-declaration",
+    "-Wno-error=int-conversion",
+    "-Wno-error=implicit-int",
+)
+
+# OCaml's configure takes no argument with "=" in it, so its flags come through a compiler of our own.
+_OCAML_CC = "stubdom/xen-stubdom-ocaml-cc"
+
+REMEDIES: Tuple[Remedy, ...] = (
+    Remedy("gcc-14-errors", compiler=14, cflags=_GCC_14),
+    # tools/configure runs Python 2 one-liners (m4/python_devel.m4 @ RELEASE-4.12.4).
+    Remedy(
+        "python-3-configure",
+        until=(4, 12),
+        edits=(
+            Edit("tools/configure", r'print (distutils\.sysconfig\.get_config_var\("VERSION"\))', r"print(\1)"),
+            Edit("tools/include/xen-foreign/mkchecker.py", r"(\w+)\.has_key\((\w+)\)", r"\2 in \1"),
+        ),
+    ),
+    # In the order in which a build of 4.17 meets them: ocaml.patch is for another OCaml; -no-tk is gone from it; gcc 10
+    # has -fno-common; glibc 2.34 has no constant SIGSTKSZ; the run time asks for names of the host's glibc; make does
+    # not know that caml needs OCaml first.
+    Remedy(
+        "ocaml-4.02",
+        since=(4, 11),
+        until=(4, 18),
+        image="caml",
+        edits=(
+            Edit("stubdom/ocaml.patch", r"(?s)\A.+\Z", ""),
+            Edit("stubdom/Makefile", r" -no-tk\b", ""),
+            Edit("stubdom/Makefile", r'-cc "\$\(CC\) ([^"]*)"', r'-cc "$(CURDIR)/xen-stubdom-ocaml-cc \1"'),
+            Edit(
+                "stubdom/Makefile",
+                r"(?m)^caml: \$\(CROSS_ROOT\)$",
+                r"caml: $(CROSS_ROOT) cross-ocaml caml-minios-config.mk",
+            ),
+        ),
+        files={_OCAML_CC: '#!/bin/sh\nexec gcc -std=gnu99 -fcommon -DSIGSTKSZ=65536 "$@"\n'},
+    ),
+)
+
+
+def choose(version: Version, compiler: int, images: Sequence[str]) -> Tuple[Remedy, ...]:
+    """Return the remedies for these images of a release, with this major version of gcc."""
+    return tuple(
+        remedy
+        for remedy in REMEDIES
+        if remedy.since <= version
+        and (remedy.until is None or version <= remedy.until)
+        and compiler >= remedy.compiler
+        and (remedy.image is None or remedy.image in images)
+    )
+
+
+# What a failed stage's log says → what to do about it. These are problems that we cannot cure from inside the build.
+KNOWN: Tuple[Tuple[str, str], ...] = (
+    (r"Unable to find as86|Unable to find ld86", "Install bin86 and bcc (dev86 on Fedora), which the ROM BIOS needs."),
+    (r"Unable to find iasl", "Install acpica-tools."),
+    (r"Python development headers|python development library", "Install python3-dev and python3-setuptools."),
+    (r"No module named '?distutils", "Install python3-setuptools, which has distutils for newer Pythons."),
+    (
+        r"cannot find (?:yajl|libyajl)|yajl/yajl_version\.h",
+        "Install libyajl-dev (from 4.21 on libjson-c-dev serves too).",
+    ),
+    (r"Unable to find (\S+), please install", "Install the program that configure names."),
+    (r"No package '(\S+)' found|Package requirements \((\S+)", "Install the development package that configure names."),
+    (
+        r"C compiler cannot create executables|gnu/stubs-32\.h|bits/libc-header-start\.h",
+        "A 32-bit image needs 32-bit headers: install gcc-multilib (glibc-devel.i686 on Fedora).",
+    ),
+    (r"makeinfo.*(?:not found|missing)", "Releases up to 4.11 run makeinfo: install texinfo."),
+    (r"no member named|has no member", "Mini-OS does not fit this Xen: give the revision that its Config.mk names."),
+    (r"No space left on device", "Make room: one tree needs about 1 GB in the work directory."),
+    (r"Cannot allocate memory|virtual memory exhausted|Killed signal", "Give the builder more memory, or fewer jobs."),
+    (r"unexpected end of file|not in gzip format", "A tarball is damaged: remove it from the sources and run again."),
+)
+
+
+def known(log: str) -> Optional[str]:
+    """Return what helps against the problem that *log* shows, None if we do not know it."""
+    return next((remedy for pattern, remedy in KNOWN if re.search(pattern, log)), None)
