@@ -163,7 +163,7 @@ def read_json(path: str) -> Optional[Dict[str, Any]]:
 def write_json(path: str, content: Mapping[str, Any]) -> None:
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
+        json.dump(content, stream, indent=1)
         stream.write("\n")
     os.replace(temporary, path)
 
@@ -454,10 +454,10 @@ def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = 2.0) ->
             status["told_at"] = time.time()
             if [status["state"], status["stage"]] != list(seen):
                 return status
-            if status["state"] == "running" and not _alive(status["pid"]):
+            if status["state"] == "running" and not alive(status["pid"]):
                 raise Refusal("The build ended without a word.", f"Look into its log {status['log']}, then run again.")
         if time.monotonic() > until:
-            return status or {"state": "running", "stage": "start", "stages": [], "number": 0, "seconds": {}}
+            return status or {"state": "running", "stage": "start", "stages": [], "seconds": {}, "log": None}
         time.sleep(0.05)
 
 
@@ -468,13 +468,18 @@ def stop(directory: str) -> None:
     until = time.monotonic() + 15
     while time.monotonic() < until:
         status = read_json(os.path.join(directory, "status.json"))
-        if status is None or status["state"] != "running" or not _alive(status["pid"]):
+        if status is None or status["state"] != "running" or not alive(status["pid"]):
             return
         time.sleep(0.1)
 
 
-def _alive(pid: int) -> bool:
-    return os.path.isdir(f"/proc/{pid}")
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            return stream.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -30,6 +30,7 @@ attributes:
   idempotent:
     support: full
   platform:
+    support: full
     platforms: linux
 options:
   release:
@@ -154,6 +155,11 @@ remedies:
   elements: str
   returned: success
   sample: [gcc-14-errors]
+status:
+  description: What the build is doing now, for who waits for it.
+  type: dict
+  returned: when O(step) is V(start) or V(watch) and the build goes on
+  sample: {state: running, stage: newlib, number: 4, stages: [sources, configure, headers, newlib]}
 log:
   description: The build's log on the builder, null if nothing was built.
   type: str
@@ -266,7 +272,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     if step == "stop":
         _workshop.as_user(user, lambda: _workshop.stop(directory))
-        return {"changed": False}
+        return result(work, plan, [], None)
     if step == "watch":
         status = _workshop.as_user(user, lambda: _workshop.watch(directory, seen=params["seen"]))
     else:
@@ -283,13 +289,13 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
             params["timeout"],
         )
         _workshop.start(job, user)
-        status = {"state": "running", "stage": "start"}
+        status = {"state": "running", "stage": "start", "stages": [], "seconds": {}, "log": job.log}
         while step == "all" and status["state"] == "running":
             seen = ["running", status["stage"]]
             status = _workshop.as_user(user, functools.partial(_workshop.watch, directory, seen=seen))
     judged(status)
     if status["state"] == "running":
-        return {"changed": True, "status": status}
+        return {**result(work, plan, [], status), "status": status}
     return result(work, plan, status["images"], status)
 
 

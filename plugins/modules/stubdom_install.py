@@ -28,6 +28,7 @@ attributes:
     support: partial
     details: A second O(state=rollback) has nothing to go back to, and fails.
   platform:
+    support: full
     platforms: linux
 options:
   state:

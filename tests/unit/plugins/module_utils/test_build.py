@@ -1,0 +1,179 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _releases, _remedies
+
+GCC_12 = (12, "gcc (Debian 12.2.0-14) 12.2.0")
+GCC_14 = (14, "gcc (Debian 14.2.0-19) 14.2.0")
+
+
+def given(release: str, *images: str, compiler: Any = GCC_12, **sources: str) -> _build.Input:
+    row = _releases.refuse_impossible(release, images)
+    names = ["xen", "mini-os", *(tarball.file for tarball in _releases.tarballs(row, images))]
+    if _releases.needs_qemu(row, images):
+        names.append("qemu-xen-traditional")
+    kernels = tuple(
+        _build.Kernel(image.split("-", 1)[1], "/srv/kernel", "digest", False, ("main.c", "net.c"))
+        for image in images
+        if image.startswith("custom-")
+    )
+    return _build.Input(row, images, {**{name: name for name in names}, **sources}, compiler, kernels)
+
+
+def plan(*arguments: Any, jobs: int = 2, **options: Any) -> _build.Plan:
+    return _build.plan(given(*arguments, **options), jobs=jobs)
+
+
+def goals(made: _build.Plan) -> List[str]:
+    """The commands without what is the same in all of them."""
+    same = {"make", "-j2", *_build.OFFLINE, "XEN_TARGET_ARCH=x86_64"}
+    return [" ".join(word for word in step.command if word not in same) for step in made.steps]
+
+
+@pytest.mark.parametrize(
+    ("release", "images", "commands"),
+    [
+        (
+            "4.8",
+            ["pv-grub"],
+            [
+                "-C stubdom cross-newlib",
+                "-C stubdom cross-zlib cross-libpci lwip-x86_64 libxc",
+                "-C stubdom pv-grub",
+            ],
+        ),
+        (
+            "4.17",
+            ["c", "ioemu"],
+            [
+                "-C tools/include",
+                "-C stubdom cross-newlib",
+                "-C stubdom cross-zlib cross-libpci lwip-x86_64 libxenguest",
+                "-C stubdom c-stubdom",
+                "-C stubdom ioemu-stubdom",
+            ],
+        ),
+        (
+            "4.22",
+            ["pv-grub-x86_32"],
+            [
+                "-C tools/include",
+                "XEN_TARGET_ARCH=x86_32 -C stubdom cross-newlib",
+                "XEN_TARGET_ARCH=x86_32 -C stubdom cross-zlib cross-libpci lwip-x86_32 libxenguest",
+                "XEN_TARGET_ARCH=x86_32 -C stubdom pv-grub",
+            ],
+        ),
+    ],
+)
+def test_the_order_of_commands(release: str, images: List[str], commands: List[str]) -> None:
+    assert goals(plan(release, *images))[1:] == commands
+
+
+def test_no_make_reaches_the_network_or_installs() -> None:
+    for row in _releases.RELEASES:
+        for step in plan(row.name, *row.images).steps[1:]:
+            assert set(_build.OFFLINE) <= set(step.command)
+            assert not any("install" in word for word in step.command)
+
+
+@pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, None), (GCC_14, " ".join(_remedies._GCC_14))])
+def test_flags_come_through_the_environment(compiler: Any, flags: Any) -> None:
+    made = plan("4.17", "pv-grub", compiler=compiler)
+    assert made.environment.get("CFLAGS") == flags
+    assert not any(word.startswith("CFLAGS") for step in made.steps for word in step.command)
+
+
+def test_identity_follows_what_goes_in() -> None:
+    base = plan("4.17", "c", "pv-grub")
+    assert plan("4.17", "c", "pv-grub", jobs=9).products == base.products
+    for changed in (
+        plan("4.16", "c", "pv-grub"),
+        plan("4.17", "c", "pv-grub", compiler=GCC_14),
+        plan("4.17", "c", "pv-grub", xen="another"),
+        plan("4.17", "c", "pv-grub", **{"zlib-1.2.3.tar.gz": "another"}),
+    ):
+        assert changed.tree != base.tree
+        assert all(a.identity != b.identity for a, b in zip(changed.products, base.products))
+    grub = plan("4.17", "c", "pv-grub", **{"grub-0.97.tar.gz": "another"})
+    assert grub.tree == base.tree
+    assert grub.products[0].identity == base.products[0].identity
+    assert grub.products[1].identity != base.products[1].identity
+
+
+def test_a_set_of_images_shares_the_tree() -> None:
+    alone, together = plan("4.17", "c"), plan("4.17", "c", "pv-grub", "ioemu", "caml")
+    assert alone.tree == together.tree
+    assert alone.products[0].identity == together.products[0].identity
+
+
+def test_a_kernel_of_ones_own() -> None:
+    made = plan("4.17", "custom-hello")
+    assert made.products[0].file == "hello-stubdom.gz"
+    assert made.products[0].path == "stubdom/mini-os-x86_64-custom-hello/mini-os.gz"
+    assert made.steps[-1].command[-3:] == ("-f", "xen-stubdom-custom-hello.mk", "custom-hello-stubdom")
+    assert "main.a: main.o net.o" in made.files["stubdom/custom-hello/Makefile"]
+    assert "include Makefile" in made.files["stubdom/xen-stubdom-custom-hello.mk"]
+
+
+LOG = """\
+gcc -c one.c
+one.c:1:2: warning: old style
+make[1]: Entering directory '/x'
+{}
+make[1]: *** [Makefile:7: one.o] Error 1
+make: *** [Makefile:9: all] Error 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("one.c:5:9: error: expected ';'", None),
+        ("one.c:5:9: fatal error: gnu/stubs-32.h: No such file or directory", "gcc-multilib"),
+        ("minios.c:92:6: error: 'const struct file_ops' has no member named 'name'", "Config.mk names"),
+        ("configure: error: Unable to find as86, please install as86", "bin86"),
+        ("mini-os.c:(.text+0x10): undefined reference to `foo'", None),
+        ("patch: write error : No space left on device", "Make room"),
+    ],
+)
+def test_the_first_error_and_its_remedy(line: str, remedy: Any) -> None:
+    failure = _build.explain("newlib", LOG.format(line))
+    assert failure.error == line or "No space" in line
+    assert (failure.remedy is None) == (remedy is None)
+    assert remedy is None or remedy in str(failure.remedy)
+
+
+def test_ten_lines_around_the_error() -> None:
+    lines = [f"line {number}" for number in range(100)]
+    lines[50] = "a.c:1:1: error: here"
+    failure = _build.explain("newlib", "\n".join(lines))
+    assert failure.context == tuple(lines[40:61])
+    assert _build.explain("newlib", "").error == "no output"
+
+
+def test_an_estimate_needs_every_stage() -> None:
+    assert _build.estimate(["a", "b"], {"a": 1.0, "b": 2.5, "c": 9.0}) == 3.5
+    assert _build.estimate(["a", "b"], {"a": 1.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('print distutils.sysconfig.get_config_var("VERSION")', 'print(distutils.sysconfig.get_config_var("VERSION"))'),
+        (
+            'print(distutils.sysconfig.get_config_var("VERSION"))',
+            'print(distutils.sysconfig.get_config_var("VERSION"))',
+        ),
+    ],
+)
+def test_edits_are_made_once(before: str, after: str) -> None:
+    import re
+
+    edit = _remedies.choose((4, 8), 12, ["c"])[0].edits[0]
+    assert re.sub(edit.pattern, edit.replacement, before) == after

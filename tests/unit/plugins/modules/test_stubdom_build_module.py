@@ -1,0 +1,220 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import stubdom_tree
+from ansible_collections.xen.stubdom.plugins.module_utils import _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory that an unprivileged account can work in, whoever runs the tests."""
+    if os.geteuid() != 0:
+        return tmp_path
+    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class Builder:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.work = place / "work"
+        self.sources = stubdom_tree.make(place / "sources")
+        self.compiler = "gcc (Debian 12.2.0-14) 12.2.0\n"
+
+    def command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        assert arguments == ["gcc", "--version"]
+        return 0, self.compiler, ""
+
+    def run(self, *images: str, check: bool = False, **more: Any) -> Dict[str, Any]:
+        params = {
+            "release": "4.17",
+            "images": list(images),
+            "sources": self.sources,
+            "kernels": [],
+            "work_directory": str(self.work),
+            "user": None,
+            "jobs": 2,
+            "timeout": 60,
+            "step": "all",
+            "seen": [],
+            **more,
+        }
+        module = SimpleNamespace(params=params, check_mode=check, run_command=self.command)
+        return stubdom_build.run(module)  # type: ignore[arg-type]
+
+    @property
+    def tree(self) -> Path:
+        return next((self.work / "trees").iterdir())
+
+    def made(self) -> List[str]:
+        return (self.tree / "stubdom" / "made").read_text().split()
+
+
+@pytest.fixture
+def builder(place: Path) -> Builder:
+    return Builder(place)
+
+
+def test_a_build_in_four_steps(builder: Builder) -> None:
+    steps = [builder.run("c", check=check) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert [step["built"] for step in steps] == [["c"], ["c"], [], []]
+    image = steps[-1]["images"][0]
+    assert Path(image["path"]).read_text() == "kernel\n"
+    assert image["manifest"]["kind"] == "c"
+    assert image["manifest"]["identity"] == image["identity"] == steps[0]["images"][0]["identity"]
+    assert steps[0]["images"][0]["manifest"] is None
+    assert not steps[0]["log"] and Path(steps[1]["log"]).is_file()
+    assert list(steps[1]["stages"]) == ["sources", "configure", "headers", "newlib", "libraries", "image c"]
+
+
+def test_check_mode_leaves_nothing_behind(builder: Builder) -> None:
+    builder.run("c", check=True)
+    assert not builder.work.exists()
+
+
+def test_another_image_reuses_what_is_there(builder: Builder) -> None:
+    builder.run("c")
+    result = builder.run("c", "pv-grub")
+    assert result["built"] == ["pv-grub"]
+    assert builder.made().count("cross-newlib") == 1
+    assert builder.made().count("c-stubdom") == 1
+
+
+@pytest.mark.parametrize("what", ["source", "compiler", "release"])
+def test_what_goes_in_decides(builder: Builder, what: str) -> None:
+    before = builder.run("c")["images"][0]["identity"]
+    more = {}
+    if what == "source":
+        builder.sources[0]["digest"] = "another"
+    elif what == "compiler":
+        builder.compiler = "gcc (Debian 14.2.0-19) 14.2.0\n"
+    else:
+        more["release"] = "4.16"
+    result = builder.run("c", **more)
+    assert result["built"] == ["c"]
+    assert result["images"][0]["identity"] != before
+
+
+def test_jobs_decide_nothing(builder: Builder) -> None:
+    builder.run("c", jobs=1)
+    assert not builder.run("c", jobs=7)["changed"]
+
+
+def test_a_failure_says_stage_error_and_log(builder: Builder) -> None:
+    broken = Path(builder.sources[0]["path"]) / "stubdom" / "broken"
+    broken.touch()
+    with pytest.raises(Refusal) as refused:
+        builder.run("c")
+    assert refused.value.what == "Stage 'image c' failed: c/main.c:7:1: error: expected expression"
+    assert "no problem that this collection knows" in refused.value.remedy
+    assert "/log" in refused.value.remedy and "    c/main.c:7:1" in refused.value.remedy
+    assert list((builder.work / "images").glob("*")) == [] if (builder.work / "images").exists() else True
+    (builder.tree / "stubdom" / "broken").unlink()
+    assert builder.run("c")["built"] == ["c"]
+    assert builder.made().count("cross-newlib") == 1
+
+
+def wait_for(builder: Builder, stage: str) -> Dict[str, Any]:
+    result = builder.run("c", step="start")
+    until = time.monotonic() + 20
+    while result["status"]["stage"] != stage:
+        assert time.monotonic() < until
+        result = builder.run("c", step="watch", seen=["running", result["status"]["stage"]])
+    return result["status"]
+
+
+def living(group: int) -> List[int]:
+    """Processes of a group that run; where nobody waits for orphans, they stay listed after their end."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if path.read_text(errors="replace").rpartition(")")[2].split()[2] == str(group):
+                found.append(int(path.parent.name))
+    return [pid for pid in found if _workshop.alive(pid)]
+
+
+def slow(builder: Builder) -> None:
+    (Path(builder.sources[0]["path"]) / "stubdom" / "slow-cross-newlib").touch()
+
+
+def test_stop_ends_it_and_the_next_run_goes_on(builder: Builder) -> None:
+    slow(builder)
+    group = None
+    status = wait_for(builder, "newlib")
+    until = time.monotonic() + 10
+    while group is None and time.monotonic() < until:
+        group = builder.run("c", step="watch")["status"].get("group")
+    builder.run("c", step="stop")
+    assert group is not None and living(group) == []
+    until = time.monotonic() + 10
+    while _workshop.alive(status["pid"]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _workshop.alive(status["pid"])
+    with pytest.raises(Refusal, match="The build was stopped"):
+        builder.run("c", step="watch")
+    (builder.tree / "stubdom" / "slow-cross-newlib").unlink()
+    assert builder.run("c")["built"] == ["c"]
+    assert builder.made().count("cross-newlib") == 2
+
+
+def test_it_stops_when_nobody_watches(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_workshop, "SILENCE", 1.0)
+    slow(builder)
+    status = wait_for(builder, "newlib")
+    until = time.monotonic() + 20
+    while _workshop.alive(status["pid"]) and time.monotonic() < until:
+        time.sleep(0.1)
+    with pytest.raises(Refusal, match="Nobody watched"):
+        builder.run("c", step="watch")
+
+
+def test_it_stops_when_the_time_is_up(builder: Builder) -> None:
+    slow(builder)
+    with pytest.raises(Refusal, match="not done after 1 seconds, in stage 'newlib'"):
+        builder.run("c", timeout=1)
+
+
+def test_root_does_not_build(builder: Builder) -> None:
+    if os.geteuid() != 0:
+        with pytest.raises(Refusal, match="cannot build as root"):
+            builder.run("c", user="root")
+        return
+    with pytest.raises(Refusal, match="not run as root"):
+        builder.run("c", user="root")
+    builder.run("c")
+    owners = {path.lstat().st_uid for path in builder.work.rglob("*")}
+    assert owners == {pwd.getpwnam("nobody").pw_uid}
+
+
+def test_no_compiler(builder: Builder) -> None:
+    builder.command = lambda *_arguments, **_options: (127, "", "not found")  # type: ignore[method-assign]
+    with pytest.raises(Refusal, match="gcc is not installed"):
+        builder.run("c")
+
+
+def test_a_kernel_of_ones_own_has_to_be_given(builder: Builder, place: Path) -> None:
+    with pytest.raises(Refusal, match="custom-hello is in only one"):
+        builder.run("custom-hello")
+    empty = place / "empty"
+    empty.mkdir()
+    with pytest.raises(Refusal, match="neither a Makefile nor a C file"):
+        builder.run("custom-hello", kernels=[{"name": "hello", "directory": str(empty)}])

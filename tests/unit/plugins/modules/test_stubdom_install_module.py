@@ -1,0 +1,113 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import stubdom_install
+
+FILE = "pv-grub-x86_64.gz"
+
+
+class Host:
+    def __init__(self, path: Path) -> None:
+        self.boot = path / "boot"
+        self.boot.mkdir()
+        self.carried = path / "carried"
+        self.warnings: List[str] = []
+
+    def run(self, state: str = "present", content: str = "one", *, check: bool = False, **more: Any) -> Dict[str, Any]:
+        self.carried.write_text(content)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        params = {
+            "state": state,
+            "file": FILE,
+            "src": str(self.carried),
+            "manifest": {"kind": "pv-grub", "identity": f"id-{content}", "sha256": digest},
+            "firmware_directory": str(self.boot),
+            **more,
+        }
+        module = SimpleNamespace(params=params, check_mode=check, warn=self.warnings.append, run_command=None)
+        return stubdom_install.run(module)  # type: ignore[arg-type]
+
+    def files(self) -> Dict[str, str]:
+        return {path.name: path.read_text() for path in self.boot.iterdir()}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_four_steps(host: Host, state: str) -> None:
+    if state == "absent":
+        host.run()
+    before, steps = host.files(), []
+    for check in (True, False, True, False):
+        steps.append(host.run(state, check=check))
+        if len(steps) == 1:
+            assert host.files() == before
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert set(host.files()) == (set() if state == "absent" else {FILE, "pv-grub-x86_64.json", "pv-grub.gz"})
+
+
+def test_the_manifest_names_every_file_with_its_checksum(host: Host) -> None:
+    host.run()
+    manifest = json.loads(host.files()["pv-grub-x86_64.json"])
+    assert manifest["files"] == dict.fromkeys((FILE, "pv-grub.gz"), manifest["sha256"])
+    assert (host.boot / FILE).stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_there_needs_no_file(host: Host) -> None:
+    host.run()
+    assert not host.run(src=None)["lacks"]
+    with pytest.raises(Refusal, match="There is no image None to install"):
+        host.run(content="two", src=None)
+    assert host.run(content="two", src=None, check=True)["lacks"]
+
+
+def test_a_damaged_image_is_installed_again(host: Host) -> None:
+    host.run()
+    (host.boot / FILE).write_text("on")
+    result = host.run()
+    assert result["changed"]
+    assert host.files()[FILE] == "one"
+
+
+def test_rollback_brings_the_previous_one_back(host: Host) -> None:
+    host.run(content="one")
+    host.run(content="two")
+    assert host.files()[f"{FILE}.previous"] == "one"
+    assert host.run("rollback", check=True)["changed"]
+    result = host.run("rollback")
+    assert result["identity"] == "id-one"
+    assert host.files()["pv-grub.gz"] == host.files()[FILE] == "one"
+    with pytest.raises(Refusal, match="There is no previous image"):
+        host.run("rollback")
+
+
+def test_absent_leaves_what_is_not_ours(host: Host) -> None:
+    (host.boot / FILE).write_text("the distribution's")
+    (host.boot / "pv-grub.gz").write_text("somebody's")
+    before = host.files()
+    assert not host.run("absent")["changed"]
+    host.run()
+    assert host.files()["pv-grub.gz"] == "somebody's"
+    assert any("stays as it is" in warning for warning in host.warnings)
+    host.run("absent")
+    assert host.files() == before
+
+
+def test_a_file_that_is_not_the_manifests_is_refused(host: Host) -> None:
+    with pytest.raises(Refusal, match="its manifest says beef"):
+        host.run(manifest={"identity": "x", "sha256": "beef"})
+    assert host.files() == {}

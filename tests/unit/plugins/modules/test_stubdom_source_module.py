@@ -1,0 +1,227 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Dict, Iterator, List
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
+
+FILES = [tarball.file for tarball in _releases.tarballs(_releases.find("4.17"), ["c"])]
+SUMS = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        yield tmp_path
+        return
+    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def sources(place: Path) -> Dict[str, Any]:
+    """The wishes of an operator who has everything in one directory."""
+    for name in FILES:
+        (place / name).write_text(name)
+    for tree in ("xen", "mini-os"):
+        (place / tree).mkdir()
+        (place / tree / "Config.mk").write_text(tree)
+    return {
+        "xen": {"directory": str(place / "xen")},
+        "mini_os": {"directory": str(place / "mini-os")},
+        "directory": str(place),
+        "checksums": SUMS,
+    }
+
+
+def run(place: Path, *, check: bool = False, **wishes: Any) -> Dict[str, Any]:
+    params = {
+        "release": "4.17",
+        "images": ["c"],
+        "work_directory": str(place / "work"),
+        "user": None,
+        "xen": None,
+        "mini_os": None,
+        "qemu_traditional": None,
+        "directory": None,
+        "mirror": None,
+        "checksums": {},
+        "allow_unverified": False,
+        "timeout": 2,
+        **wishes,
+    }
+    return stubdom_source.run(SimpleNamespace(params=params, check_mode=check))  # type: ignore[arg-type]
+
+
+def test_everything_at_hand_needs_nothing(place: Path, sources: Dict[str, Any]) -> None:
+    result = run(place, **sources)
+    assert not result["changed"]
+    assert [source["name"] for source in result["sources"]] == ["xen", "mini-os", *FILES]
+    assert {source["name"]: source["digest"] for source in result["sources"] if source["kind"] == "file"} == SUMS
+
+
+def test_a_changed_tree_has_another_digest(place: Path, sources: Dict[str, Any]) -> None:
+    before = run(place, **sources)["sources"][0]["digest"]
+    (place / "xen" / "Config.mk").write_text("another")
+    assert run(place, **sources)["sources"][0]["digest"] != before
+    (place / "xen" / ".git").mkdir()
+    (place / "xen" / ".git" / "index").write_text("x")
+    (place / "xen" / "Config.mk").write_text("xen")
+    assert run(place, **sources)["sources"][0]["digest"] == before
+
+
+@pytest.mark.parametrize("how", ["absent", "empty"])
+def test_offline_names_every_missing_file(place: Path, sources: Dict[str, Any], how: str) -> None:
+    for name in ("zlib-1.2.3.tar.gz", "lwip-1.3.0.tar.gz"):
+        (place / name).unlink()
+        if how == "empty":
+            (place / name).touch()
+    with pytest.raises(Refusal) as refused:
+        run(place, **sources)
+    for name in ("zlib-1.2.3.tar.gz", "lwip-1.3.0.tar.gz"):
+        assert str(place / name) in refused.value.what
+        assert SUMS[name] in refused.value.what
+        assert f"https://xenbits.xen.org/xen-extfiles/{name}" in refused.value.what
+    assert "newlib" not in refused.value.what
+
+
+def test_a_wrong_local_file_is_refused_and_kept(place: Path, sources: Dict[str, Any]) -> None:
+    (place / "zlib-1.2.3.tar.gz").write_text("something else")
+    with pytest.raises(Refusal, match=r"zlib-1\.2\.3\.tar\.gz from .* has sha256 .*, not " + SUMS["zlib-1.2.3.tar.gz"]):
+        run(place, **sources)
+    assert (place / "zlib-1.2.3.tar.gz").read_text() == "something else"
+
+
+def test_offline_without_a_tree(place: Path, sources: Dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="Nothing says where mini-os is") as refused:
+        run(place, **{**sources, "mini_os": None})
+    assert "5bcb28aaeba1c2506a82fab0cdad0201cd9b54b3" in refused.value.remedy
+
+
+# --- a server on loopback that behaves as its paths say --------------------------------------------------------------
+
+
+class Answers(BaseHTTPRequestHandler):
+    asked: ClassVar[List[str]] = []
+
+    def do_GET(self) -> None:
+        kind, name = self.path.strip("/").split("/")
+        self.asked.append(name)
+        if kind == "refused":
+            self.send_error(403)
+            return
+        content = {"wrong": b"wrong", "empty": b""}.get(kind, name.encode())
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) * (2 if kind == "short" else 1)))
+        self.end_headers()
+        if kind == "stalled":
+            time.sleep(5)
+        self.wfile.write(content)
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Answers.asked = []
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    listening.daemon_threads = True
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.server_address[1]}"
+    listening.shutdown()
+
+
+def online(sources: Dict[str, Any], mirror: str) -> Dict[str, Any]:
+    return {**sources, "directory": None, "mirror": mirror}
+
+
+def test_downloads_in_four_steps(place: Path, sources: Dict[str, Any], server: str) -> None:
+    steps = [run(place, check=check, **online(sources, f"{server}/good")) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert steps[0]["brought"] == steps[1]["brought"] == FILES
+    assert Answers.asked == FILES
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("refused", "Cannot download newlib-1.16.0.tar.gz"),
+        ("stalled", "Cannot download newlib-1.16.0.tar.gz"),
+        ("wrong", "newlib-1.16.0.tar.gz from .* has sha256"),
+        ("empty", "came short: 0 of"),
+        ("short", "newlib-1.16.0.tar.gz"),
+    ],
+)
+def test_bad_downloads_leave_nothing(place: Path, sources: Dict[str, Any], server: str, kind: str, what: str) -> None:
+    with pytest.raises(Refusal, match=what):
+        run(place, **online(sources, f"{server}/{kind}"))
+    assert [path.name for path in (place / "work" / "sources").iterdir() if not path.name.startswith(".")] == []
+    assert run(place, **online(sources, f"{server}/good"))["changed"]
+
+
+def test_nobody_answers(place: Path, sources: Dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match=r"Cannot download .*refused") as refused:
+        run(place, **online(sources, "http://127.0.0.1:9"))
+    assert "https://xenbits.xen.org/xen-extfiles/newlib-1.16.0.tar.gz" in refused.value.remedy
+
+
+# --- git -------------------------------------------------------------------------------------------------------------
+
+
+def git(*arguments: str) -> str:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=master")
+    return subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(place: Path) -> Path:
+    path = place / "mini-os.git"
+    git("init", "-q", str(path))
+    for number in (1, 2):
+        (path / "file").write_text(str(number))
+        git("-C", str(path), "add", ".")
+        git("-C", str(path), "commit", "-qm", str(number))
+        git("-C", str(path), "tag", f"v{number}")
+    return path
+
+
+def test_a_local_mirror_proves_nothing_and_needs_nothing(
+    place: Path, sources: Dict[str, Any], repository: Path
+) -> None:
+    sources["mini_os"] = {"git": f"file://{repository}", "revision": "v1"}
+    result = run(place, **sources)
+    assert not result["changed"]
+    assert result["sources"][1]["digest"] == git("-C", str(repository), "rev-parse", "v1")
+
+
+def test_a_revision_that_is_not_there(place: Path, sources: Dict[str, Any], repository: Path) -> None:
+    sources["mini_os"] = {"git": str(repository), "revision": "v3"}
+    with pytest.raises(Refusal, match="has no revision 'v3'"):
+        run(place, **sources)
+
+
+def test_a_remote_revision_has_to_be_proven(place: Path, sources: Dict[str, Any]) -> None:
+    sources["mini_os"] = {"git": "http://127.0.0.1:9/mini-os.git", "revision": "v1"}
+    with pytest.raises(Refusal, match="Nothing proves mini-os from http://127.0.0.1:9/mini-os.git"):
+        run(place, **sources)
+    with pytest.raises(Refusal, match="Cannot fetch v1 of mini-os"):
+        run(place, **{**sources, "allow_unverified": True})
