@@ -51,6 +51,19 @@ def device(vdev: str) -> Device:
     return Device((1 << 28) | (disk << 8) | partition, partition)
 
 
+def named(disks: Sequence[Mapping[str, Any]], *, hvm: bool) -> List[Dict[str, Any]]:
+    """Give each disk without a vdev the next free one: xvda, xvdb, …; for an HVM guest hda to hdd first, then xvde."""
+    taken = {device(disk["vdev"]).number for disk in disks if disk.get("vdev")}
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    free = [f"hd{letter}" for letter in letters[:4]] if hvm else []
+    free += [f"xvd{letter}" for letter in (letters[4:] if hvm else letters)]
+    names = iter([vdev for vdev in free if device(vdev).number not in taken])
+    found = [{**disk, "vdev": disk.get("vdev") or next(names, None)} for disk in disks]
+    if any(disk["vdev"] is None for disk in found):
+        raise Refusal(f"There are more disks than names for them ({len(found)}).", "Give each disk a vdev of its own.")
+    return found
+
+
 def grub_names(vdevs: Sequence[str]) -> Dict[str, str]:
     """Return what legacy PV-GRUB calls each disk. It counts by device number, whatever the order in the configuration.
 

@@ -78,6 +78,7 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     :param guest: the parameters of the module guest_config.
     :raises Refusal: it cannot work on this host, or not at all.
     """
+    guest = {**guest, "disks": _disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
     _check(guest, host)
     planned = Plan()
     _identity(guest, host, planned.keys)
@@ -85,18 +86,18 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     for key in ("memory", "maxmem", "vcpus"):
         if guest.get(key) is not None:
             planned.keys[key] = guest[key]
-    if guest.get("disks"):
+    if guest["disks"]:
         planned.keys["disk"] = [_disks.render(disk) for disk in guest["disks"]]
     if guest.get("nics"):
         planned.keys["vif"] = [_disks.nic(nic) for nic in guest["nics"]]
-    for disk in guest.get("disks") or ():
+    for disk in guest["disks"]:
         remedy = "Make it, or correct the target of the disk."
         planned.needs.append(Need((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
     for key in ("on_poweroff", "on_reboot", "on_crash"):
         if guest.get(key):
             planned.keys[key] = guest[key]
     planned.keys.update(_options(guest, host))
-    planned.grub_names = _disks.grub_names([disk["vdev"] for disk in guest.get("disks") or ()])
+    planned.grub_names = _disks.grub_names([disk["vdev"] for disk in guest["disks"]])
     return planned
 
 
@@ -194,7 +195,7 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
             f"The guest {name} starts with {guest['memory']} MiB, which is above its maxmem of {guest['maxmem']}.",
             "Raise maxmem or lower memory.",
         )
-    _disks.check(guest.get("disks") or ())
+    _disks.check(guest["disks"])
 
 
 def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, _xl_cfg.Value]) -> None:

@@ -30,6 +30,7 @@ attributes:
     support: partial
     details: A guest that ends by itself is started again.
   platform:
+    support: full
     platforms: linux
 options:
   name:
@@ -93,7 +94,9 @@ domid:
   returned: always
   sample: 3
 device_model:
-  description: Where the guest's device model runs, as M(xen.stubdom.xen_info) returns it; read before the guest ran.
+  description:
+    - Where the guest's device model runs, as M(xen.stubdom.xen_info) returns it; read before the guest ran.
+    - It is null for a guest without one, and where there is no domain.
   type: dict
   returned: always
   sample: {version: qemu-xen, domid: 4, state: running, stub_domain: true}
@@ -385,7 +388,9 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     name, wanted, says, timeout = (params[key] for key in ("name", "state", "says", "timeout"))
     xen = Xen(runner(module))
-    guest = load(xen, name, params["config"] or f"/etc/xen/{name}.cfg", needed=wanted == "running")
+    guest = load(
+        xen, name, params["config"] or f"/etc/xen/{name}.cfg", needed=wanted == "running" and not module.check_mode
+    )
 
     xen.require_dom0()
     domain = guest.observe()
@@ -420,6 +425,9 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 def refuse_namesake(xen: Xen, guest: Guest) -> None:
     """:raises Refusal: another domain has the guest's name, or the guest cannot be started."""
+    if not guest.settings:
+        # In check mode, where an earlier task would have written the configuration.
+        return
     domains: List[Domain] = xen.domains()
     _guests.refuse_start(guest.settings, _observe.memory(xen, domains), _observe.guests(xen, domains))
 

@@ -27,6 +27,7 @@ attributes:
   idempotent:
     support: full
   platform:
+    support: full
     platforms: linux
 options:
   name:
@@ -71,9 +72,10 @@ options:
         type: path
         required: true
       vdev:
-        description: The device that the guest sees, for example V(xvda), V(hda) or V(xvda1).
+        description:
+          - The device that the guest sees, for example V(xvda), V(hda) or V(xvda1).
+          - Without it, the next free one of V(xvda), V(xvdb) and so on; for HVM guests V(hda) to V(hdd), then V(xvde).
         type: str
-        required: true
       format:
         description: Format of the target.
         type: str
@@ -264,6 +266,21 @@ needed_mib:
   type: int
   returned: success
   sample: 514
+differs:
+  description: Whether the configuration was not as asked for, which is what RV(changed) is made of.
+  type: bool
+  returned: success
+  sample: true
+free_mib:
+  description: Memory that no domain has, in MiB; null without O(check_start=true).
+  type: int
+  returned: success
+  sample: 2900
+domid:
+  description: Number of the guest's domain; null where there is none, and without O(check_start=true).
+  type: int
+  returned: success
+  sample: 3
 autostart:
   description: Whether the guest is started with the host.
   type: bool
@@ -299,11 +316,13 @@ def check_needs(xen: Xen, planned: _guest_model.Plan, *, start: bool) -> None:
                 planned.keys[need.key] = found
 
 
-def check_start(xen: Xen, planned: _guest_model.Plan) -> None:
-    """Require a host on which the guest could be started now."""
-    xen.require_dom0()
+def check_start(xen: Xen, planned: _guest_model.Plan) -> Dict[str, Any]:
+    """Require a host on which the guest could be started now, or is there already."""
     domains = xen.domains()
-    _guests.refuse_start(planned.keys, _observe.memory(xen, domains), _observe.guests(xen, domains))
+    memory, guests = _observe.memory(xen, domains), _observe.guests(xen, domains)
+    _guests.refuse_start(planned.keys, memory, guests)
+    domain = _guests.find(guests, str(planned.keys["name"]))
+    return {"free_mib": memory["free_mib"], "domid": None if domain is None else domain["domid"]}
 
 
 def check_place(path: str, name: str, before: Optional[bytes], *, present: bool, replace: bool) -> None:
@@ -345,14 +364,17 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     name: str = params["name"]
     present = params["state"] == "present"
     path: str = params["path"] or f"/etc/xen/{name}.cfg"
+    if present and params["check_start"]:
+        xen.require_dom0()
     before = _files.read(path)
     planned = _guest_model.Plan()
     if present:
         planned = _guests.plan(params, _observe.guest_host(xen, params["firmware_directory"]))
         check_needs(xen, planned, start=params["check_start"])
     check_place(path, name, before, present=present, replace=params["replace"])
+    found: Dict[str, Any] = {"free_mib": None, "domid": None}
     if present and params["check_start"]:
-        check_start(xen, planned)
+        found = check_start(xen, planned)
     if not present:
         check_gone(xen, name, before, path)
 
@@ -368,13 +390,16 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
             _files.link(link, wanted)
         if present:
             prove(path, planned)
+    differs = before != after or linked != wanted
     result: Dict[str, Any] = {
-        "changed": before != after or linked != wanted,
+        "changed": differs,
+        "differs": differs,
         "path": path,
         "settings": planned.keys,
         "grub_names": planned.grub_names,
         "needed_mib": _guests.memory_mib(planned.keys) if present else 0,
         "autostart": wanted is not None,
+        **found,
         "diff": _files.difference(changes),
     }
     if params["backup"]:
@@ -398,7 +423,7 @@ ARGUMENTS: Dict[str, Any] = {
         "default": [],
         "options": {
             "target": {"type": "path", "required": True},
-            "vdev": {"type": "str", "required": True},
+            "vdev": {"type": "str"},
             "format": {"type": "str", "choices": ["raw", "qcow2", "qcow", "vhd"], "default": "raw"},
             "access": {"type": "str", "choices": ["rw", "ro"], "default": "rw"},
             "cdrom": {"type": "bool", "default": False},

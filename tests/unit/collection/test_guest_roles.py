@@ -1,0 +1,82 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# What a guest may be is said by the module guest_config; the roles and their READMEs say the same.
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+import yaml
+from ansible_collections.xen.stubdom.plugins.modules import guest, guest_config
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+ROLES = ("pvgrub_guest", "hvm_stubdom")
+OF_THE_ROLE = ("name", "state", "type", "flavour")
+ROW = re.compile(r"^\| `(?P<key>[\w.\[\]]+)` \| (?P<type>[^|]+) \| [^|]+ \|$", re.MULTILINE)
+
+
+def guests(role: str) -> dict[str, Any]:
+    specification = yaml.safe_load((REPOSITORY / "roles" / role / "meta" / "argument_specs.yml").read_text())
+    options = specification["argument_specs"]["main"]["options"]
+    return dict(options[f"{role}_guests"]["options"])
+
+
+def module_options(module: Any) -> dict[str, Any]:
+    return dict(yaml.safe_load(module.DOCUMENTATION)["options"])
+
+
+def promise(option: dict[str, Any]) -> dict[str, Any]:
+    """What is checked about a value; an empty default says no more than none."""
+    kept = {key: option[key] for key in ("type", "choices", "elements", "required") if key in option}
+    if option.get("default") not in (None, [], {}):
+        kept["default"] = option["default"]
+    inner = option.get("options") or option.get("suboptions") or {}
+    return {**kept, "options": {name: promise(value) for name, value in inner.items()}}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_key_of_a_guest_is_a_parameter_of_the_modules(role: str) -> None:
+    known = {**module_options(guest), **module_options(guest_config)}
+    for key, option in guests(role).items():
+        if key in OF_THE_ROLE:
+            assert set(option.get("choices", ())) <= {*known[key].get("choices", ()), *guest_states()}
+        else:
+            assert promise(option) == promise(known[key]), key
+
+
+def guest_states() -> set[str]:
+    return set(module_options(guest)["state"]["choices"])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_key_reaches_its_module(role: str) -> None:
+    tasks = {path.stem: path.read_text() for path in (REPOSITORY / "roles" / role / "tasks").glob("*.yml")}
+    for key in guests(role):
+        if key in module_options(guest_config):
+            assert all(f"item.{key} " in tasks[name] or f"item.{key} }}}}" in tasks[name]
+                       for name in ("preflight", "configure")), key  # fmt: skip
+        else:
+            assert f"item.{key}" in tasks["activate"], key
+
+
+def rows(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, option in options.items():
+        kind = f"list of {option['elements']}" if "elements" in option else option["type"]
+        default = option.get("default")
+        text = str(default).lower() if isinstance(default, bool) else str(default)
+        yield (
+            prefix + key,
+            kind + (", required" if option.get("required") else f", `{text}`" if default is not None else ""),
+        )
+        yield from rows(option.get("options", {}), f"{key}[].")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_readme_lists_every_key_of_a_guest(role: str) -> None:
+    readme = (REPOSITORY / "roles" / role / "README.md").read_text()
+    assert [(match["key"], match["type"]) for match in ROW.finditer(readme)] == list(rows(guests(role)))

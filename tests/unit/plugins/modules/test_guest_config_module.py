@@ -1,0 +1,236 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module on a tree of files of its own, with a hypervisor that is played.
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.xen.stubdom.plugins.module_utils import _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.modules import guest_config
+
+BOOT = "usr/lib/xen-4.20/boot"
+FILES = (
+    "usr/lib/grub-xen/grub-x86_64-xen.bin",
+    f"{BOOT}/hvmloader",
+    f"{BOOT}/qemu-stubdom-linux-kernel",
+    f"{BOOT}/qemu-stubdom-linux-rootfs",
+    "usr/lib/xen-4.20/bin/vchan-socket-proxy",
+    "srv/web.img",
+)
+
+
+class Host:
+    """A host as the module sees it."""
+
+    check_mode = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.params: Dict[str, Any] = {}
+        self.free = 2900
+        self.line = "placeholder dom0_mem=1G,max:1G"
+        self.domains = ""
+        self.nodes = ""
+        for path in FILES:
+            self.put(path, "")
+            (root / path).chmod(0o755)
+        self.put("proc/xen/capabilities", "control_d\n")
+        self.put("etc/xen/xl.conf", 'autoballoon="off"\n')
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def tree(self) -> Dict[str, str]:
+        files = {str(path.relative_to(self.root)): path for path in self.root.rglob("*")}
+        return {name: os.readlink(path) if path.is_symlink() else path.read_text()
+                for name, path in files.items() if path.is_file() or path.is_symlink()}  # fmt: skip
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        if arguments == ["xl", "info"]:
+            return 0, (
+                "xen_major : 4\nxen_minor : 20\nxen_caps : xen-3.0-x86_64 hvm-3.0-x86_64\ntotal_memory : 4095\n"
+                f"free_memory : {self.free}\nxen_commandline : {self.line}\n"
+            ), ""  # fmt: skip
+        if arguments == ["xl", "list"]:
+            rows = f"Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\n{self.domains}"
+            return 0, rows, ""
+        if arguments == ["xenstore-ls", "-f", "/"]:
+            return 0, self.nodes, ""
+        raise AssertionError(f"not expected: {arguments}")
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(guest_config, "Xen", lambda run: Xen(run, root=str(tmp_path)))
+    return Host(tmp_path)
+
+
+def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
+    given = {"name": "web", "path": str(host.root / "etc/xen/web.cfg"), **params}
+    if given.get("state") != "absent":
+        given = {"type": "pv", "flavour": "grub2", "memory": 256, "disks": [{"target": "/srv/web.img"}], **given}
+    validated = ArgumentSpecValidator(guest_config.ARGUMENTS).validate(given)
+    assert validated.error_messages == []
+    host.params = validated.validated_parameters
+    host.check_mode = check
+    return guest_config.run(host)  # type: ignore[arg-type]
+
+
+def linux(**params: Any) -> Dict[str, Any]:
+    return {"type": "hvm", "flavour": "linux", "check_start": True, **params}
+
+
+@pytest.mark.parametrize("params", [{}, linux(), {"autostart": True}, {"options": {"tsc_mode": "native"}}])
+def test_present_and_absent_in_four_steps(host: Host, params: Dict[str, Any]) -> None:
+    virgin = host.tree()
+    steps = [run(host, check=check, **params) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert [step["differs"] for step in steps] == [True, True, False, False]
+    assert steps[0]["diff"] == steps[1]["diff"] != [] == steps[3]["diff"]
+    assert steps[0]["settings"] == steps[3]["settings"]
+    there = host.tree()
+    assert there["etc/xen/web.cfg"].startswith(f"# {guest_config.HEADER}\n")
+    assert there.get("etc/xen/auto/web.cfg") == ("../web.cfg" if params.get("autostart") else None)
+    steps = [run(host, check=check, state="absent") for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert host.tree() == virgin
+
+
+def test_autostart_is_taken_back(host: Host) -> None:
+    run(host, autostart=True)
+    assert run(host)["changed"]
+    assert not (host.root / "etc/xen/auto/web.cfg").is_symlink()
+
+
+def test_check_mode_writes_nothing(host: Host) -> None:
+    before = host.tree()
+    run(host, check=True, autostart=True)
+    assert host.tree() == before
+
+
+def test_memory_of_the_stub_domain_comes_from_its_record(host: Host) -> None:
+    record = {"kind": "linux", "memory_mib": 160, "files": {"qemu-stubdom-linux-kernel": "1"}}
+    host.put(f"{BOOT}/linux.json", json.dumps(record))
+    assert run(host, **linux())["settings"]["stubdomain_memory"] == 160
+    host.put(f"{BOOT}/linux.json", json.dumps({**record, "memory_mib": 128}))
+    assert "stubdomain_memory" not in run(host, **linux())["settings"]
+
+
+def test_grub_is_where_the_distribution_puts_it(host: Host) -> None:
+    (host.root / "usr/lib/grub-xen/grub-x86_64-xen.bin").unlink()
+    host.put("usr/share/grub2/x86_64-xen/grub.xen", "")
+    for check_start in (False, True):
+        assert run(host, check_start=check_start)["settings"]["kernel"] == "/usr/share/grub2/x86_64-xen/grub.xen"
+
+
+def test_another_config_that_is_not_this_guest_s(host: Host) -> None:
+    host.put("etc/xen/web-old.cfg", 'name = "web-old"\n')
+    host.put("etc/xen/web.cfg.123.2026-01-31@12:00:00~", 'name = "web"\n')
+    host.put("etc/xen/program", "import os\nname = 'db'\n")
+    assert run(host)["changed"]
+
+
+def test_a_file_that_somebody_else_wrote_is_taken_over_only_if_told(host: Host) -> None:
+    host.put("etc/xen/web.cfg", 'name = "web"\n')
+    before = host.tree()
+    for state in ("present", "absent"):
+        with pytest.raises(Refusal, match="web.cfg was not written by this module: the guest name web is taken"):
+            run(host, state=state)
+    assert host.tree() == before
+    assert run(host, replace=True, backup=True)["backup_files"]
+    assert run(host, state="absent")["changed"]
+
+
+def domain(host: Host, uuid: str) -> None:
+    host.domains = "web  3  256  1  -b----  1.0\n"
+    host.nodes = f'/local/domain/3/vm = "/vm/{uuid}"\n'
+
+
+def without(host: Host, path: str) -> None:
+    (host.root / path).unlink()
+
+
+# What is wrong, what is asked for, the sentence.
+@pytest.mark.parametrize(
+    ("prepare", "params", "message"),
+    [
+        (lambda host: without(host, "srv/web.img"), {}, "no /srv/web.img: the disk xvda"),
+        (lambda host: without(host, FILES[0]), {"check_start": True}, "GRUB 2 for guests of type pv"),
+        (lambda host: host.put("etc/xen/other.cfg", 'name = "web"\n'), {}, "taken by another config.*other.cfg"),
+        (lambda host: host.put("etc/xen/xm", "import os\nname = 'web'\n"), {}, "taken by another configuration: .*/xm"),
+        (lambda host: without(host, f"{BOOT}/qemu-stubdom-linux-rootfs"), linux(), "image of the Linux stub domain"),
+        (lambda host: without(host, FILES[4]), linux(), "vchan-socket-proxy, through which libxl talks"),
+        (lambda host: without(host, f"{BOOT}/hvmloader"), linux(), "firmware directory cannot be found"),
+        (lambda host: setattr(host, "line", "placeholder"), linux(), "memory of dom0 is not fixed"),
+        (lambda host: host.put("etc/xen/xl.conf", 'autoballoon="on"\n'), linux(), "memory of dom0 is not fixed"),
+        (lambda host: setattr(host, "free", 300), linux(), "needs 398 MiB of memory, and the host has 300 MiB free"),
+        (lambda host: setattr(host, "free", 100), {"check_start": True}, "host has 100 MiB free"),
+        (lambda host: domain(host, "of-another"), {"check_start": True}, "name web is taken: domain 3 has it"),
+        (lambda host: host.put("proc/xen/capabilities", ""), {"check_start": True}, "does not run under Xen"),
+        (lambda host: None, linux(flavour="minios"), "no /usr/lib/xen-4.20/boot/ioemu-stubdom.gz"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_and_nothing_is_written(
+    host: Host, prepare: Any, params: Dict[str, Any], message: str
+) -> None:
+    prepare(host)
+    before = host.tree()
+    with pytest.raises(Refusal, match=message) as refused:
+        run(host, **params)
+    assert host.tree() == before
+    assert len(str(refused.value).splitlines()) == 2
+
+
+def test_a_mini_os_stub_domain_needs_an_hvmloader_with_rombios(host: Host) -> None:
+    host.put(f"{BOOT}/ioemu-stubdom.gz", "")
+    host.put("opt/qemu-dm", "")
+    (host.root / "opt/qemu-dm").chmod(0o755)
+    wanted = linux(flavour="minios", device_model_override="/opt/qemu-dm")
+    with pytest.raises(Refusal, match="hvmloader is not hvmloader with ROMBIOS"):
+        run(host, **wanted)
+    host.put("opt/hvmloader", "...ROMBIOS...")
+    assert run(host, **wanted, firmware_override="/opt/hvmloader")["changed"]
+
+
+def test_a_host_without_xen_gets_its_files(host: Host) -> None:
+    host.put("proc/xen/capabilities", "")
+    assert run(host)["changed"]
+    assert run(host, state="absent")["changed"]
+
+
+def test_a_guest_that_is_there_is_not_forgotten(host: Host) -> None:
+    run(host)
+    domain(host, _guests.identity("web"))
+    result = run(host, check_start=True)
+    assert (result["changed"], result["domid"], result["free_mib"]) == (False, 3, 2900)
+    with pytest.raises(Refusal, match=r"web is still there as domain 3 \(blocked\)"):
+        run(host, state="absent")
+    assert (host.root / "etc/xen/web.cfg").exists()
+
+
+def test_the_result_is_what_is_documented(host: Host) -> None:
+    documented = set(yaml.safe_load(guest_config.RETURN))
+    assert set(run(host, backup=True)) - {"changed", "diff"} == documented
+    assert run(host)["needed_mib"] == 258
+    assert run(host)["grub_names"] == {"xvda": "(hd0)"}
+
+
+def test_parameters_are_those_of_the_documentation() -> None:
+    def names(options: Dict[str, Any], key: str) -> Dict[str, Any]:
+        return {name: names(option.get(key) or {}, key) for name, option in options.items()}
+
+    assert names(guest_config.ARGUMENTS, "options") == names(
+        yaml.safe_load(guest_config.DOCUMENTATION)["options"], "suboptions"
+    )

@@ -1,0 +1,298 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module with a toolstack that is played, and guests that speak on real terminals.
+
+from __future__ import annotations
+
+import os
+import tty
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import pytest
+import yaml
+from ansible_collections.xen.stubdom.plugins.module_utils import _console, _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.modules import guest
+
+UUID = _guests.identity("web")
+PV = f'name = "web"\nuuid = "{UUID}"\ntype = "pv"\nkernel = "/boot/grub"\nmemory = 256\n' + (
+    'disk = [ "format=raw,vdev=xvda,access=rw,target=/srv/web.img" ]\n'
+)
+HVM = PV.replace('"pv"', '"hvm"').replace("kernel", "#kernel") + (
+    'device_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+)
+CREATE_ERRORS = (
+    "Parsing config from /etc/xen/web.cfg\nlibxl: error: libxl_dm.c:2377:stubdom_xswait_cb: Domain 3:Stubdom 4 for 3 "
+    "startup: startup timed out\nlibxl: error: libxl_create.c:1975:domcreate_devmodel_started: Domain 3:device model "
+    "did not start: -9\n"
+)
+
+
+class Host:
+    """A host with at most one guest."""
+
+    check_mode = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.params: Dict[str, Any] = {}
+        self.calls: List[str] = []
+        self.letters: Optional[str] = None
+        self.nodes: Dict[str, str] = {}
+        self.dmesg = "(XEN) boot\n"
+        self.words = b"hello from web\r\n"
+        self.dies = False
+        self.deaf = False
+        self.create_fails = False
+        self.stub = "4"
+        self.stub_state = "running"
+        self.line = "dom0_mem=1G,max:1G"
+        self.terminals: List[int] = []
+        for path in ("srv/web.img", "boot/grub"):
+            self.put(path, "")
+        self.put("proc/xen/capabilities", "control_d\n")
+        self.put("etc/xen/xl.conf", 'autoballoon="off"\n')
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        command, rest = arguments[0], arguments[1:]
+        if command == "xl":
+            self.calls.append(" ".join(rest).replace(str(self.root), ""))
+            return getattr(self, f"xl_{rest[0]}")(*rest[1:])  # type: ignore[no-any-return]
+        if command == "xenstore-ls":
+            return 0, "".join(f'{path} = "{value}"\n' for path, value in self.nodes.items()), ""
+        if command == "xenstore-read":
+            return (0, self.nodes[rest[0]] + "\n", "") if rest[0] in self.nodes else (1, "", "")
+        self.nodes[rest[0]] = rest[1]
+        return 0, "", ""
+
+    def xl_info(self) -> Tuple[int, str, str]:
+        memory = "total_memory : 4095\nfree_memory : 2900\n"
+        return 0, f"xen_major : 4\nxen_minor : 20\n{memory}xen_commandline : {self.line}\n", ""
+
+    def xl_list(self) -> Tuple[int, str, str]:
+        rows = "Domain-0  0  1024  1  r-----  106.4\n"
+        if self.letters is not None:
+            rows += f"web  3  256  1  {self.letters}  1.0\n"
+        return 0, rows, ""
+
+    def xl_dmesg(self) -> Tuple[int, str, str]:
+        return 0, self.dmesg, ""
+
+    def xl_create(self, *words: str) -> Tuple[int, str, str]:
+        assert words[0] == "-p"
+        if self.create_fails:
+            return 1, "", CREATE_ERRORS
+        self.letters = "--p---"
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        self.terminals += [master, slave]
+        name = os.ttyname(slave)
+        self.nodes = {"/local/domain/3/vm": f"/vm/{UUID}", "/libxl/3/type": "pv"}
+        if Path(words[1]).read_text() == HVM:
+            self.nodes.update(
+                {
+                    "/libxl/3/type": "hvm",
+                    "/libxl/3/dm-version": "qemu_xen",
+                    "/local/domain/3/image/device-model-domid": self.stub,
+                    f"/local/domain/{self.stub}/target": "3",
+                    f"/local/domain/{self.stub}/device-model/3/state": self.stub_state,
+                    f"/local/domain/{self.stub}/device/console/3/tty": name,
+                }
+            )
+        else:
+            self.nodes["/local/domain/3/console/tty"] = name
+        if self.deaf:
+            self.nodes = {path: value for path, value in self.nodes.items() if not path.endswith("tty")}
+        return 0, "", "Parsing config\n"
+
+    def xl_unpause(self, domid: str) -> Tuple[int, str, str]:
+        assert domid == "3"
+        os.write(self.terminals[0], self.words)
+        self.letters = None if self.dies else "-b----"
+        if self.dies:
+            self.dmesg += "(XEN) d3v0 Triple fault\n"
+        return 0, "", ""
+
+    def xl_shutdown(self, *_words: str) -> Tuple[int, str, str]:
+        self.letters = None
+        return 0, "", ""
+
+    xl_destroy = xl_shutdown
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(guest, "Xen", lambda run: Xen(run, root=str(tmp_path)))
+    monkeypatch.setattr(guest, "TTY_TIMEOUT", 0.1)
+    monkeypatch.setattr(_console, "LOOK", 0.1)
+    found = Host(tmp_path)
+    found.put("etc/xen/web.cfg", PV)
+    yield found
+    for descriptor in found.terminals:
+        os.close(descriptor)
+
+
+def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
+    config = str(host.root / "etc/xen/web.cfg")
+    defaults = {"name": "web", "state": "running", "config": config, "says": None, "timeout": 5, "restart": False}
+    host.params = {**defaults, **params}
+    host.check_mode = check
+    host.calls.clear()
+    return guest.run(host)  # type: ignore[arg-type]
+
+
+def acts(host: Host) -> List[str]:
+    return [call.split()[0] for call in host.calls if call.split()[0] not in ("info", "list", "dmesg")]
+
+
+@pytest.mark.parametrize("config", [PV, HVM])
+def test_running_and_ended_in_four_steps(host: Host, config: str) -> None:
+    host.put("etc/xen/web.cfg", config)
+    assert run(host, check=True, says="hello from web")["changed"]
+    assert acts(host) == []
+    started = run(host, says="hello from web")
+    assert acts(host) == ["create", "unpause"]
+    assert (started["changed"], started["said"], started["state"]) == (True, True, "blocked")
+    assert started["console"] == "hello from web\n"
+    assert (started["device_model"] or {}).get("stub_domain", False) == (config == HVM)
+    for check in (True, False):
+        again = run(host, check=check, says="hello from web")
+        assert (again["changed"], again["said"], again["restart_required"]) == (False, None, False)
+        assert again["device_model"] == started["device_model"]
+        assert acts(host) == []
+    steps = [run(host, state="shutdown", check=check) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert steps[-1]["state"] == "absent"
+
+
+def test_destroyed(host: Host) -> None:
+    run(host)
+    (host.root / "etc/xen/web.cfg").unlink()
+    assert run(host, state="destroyed")["changed"]
+    assert acts(host) == ["destroy"]
+    assert not run(host, state="destroyed")["changed"]
+
+
+def test_a_guest_that_has_done_its_work_was_alive(host: Host) -> None:
+    host.put("etc/xen/web.cfg", HVM)
+    host.dies = True
+    host.dmesg = "(XEN) boot\n"
+    result = run(host, says="hello from web")
+    assert (result["said"], result["state"]) == (True, "absent")
+    assert result["device_model"] == {"version": "qemu-xen", "domid": 4, "state": "running", "stub_domain": True}
+
+
+def test_a_guest_that_dies_without_its_words(host: Host) -> None:
+    host.dies, host.words = True, b"GRUB\r\n"
+    with pytest.raises(
+        guest.Failure, match="did not say 'login:' before it ended; its last words were 'GRUB'"
+    ) as failed:
+        run(host, says="login:")
+    assert failed.value.details["hypervisor_log"] == ["(XEN) d3v0 Triple fault"]
+    assert "Triple fault" in failed.value.what
+
+
+def test_a_guest_that_stays_silent_is_left_running(host: Host) -> None:
+    host.words = b""
+    with pytest.raises(guest.Failure, match="within 1 seconds; its last words were 'none'") as failed:
+        run(host, says="login:", timeout=1)
+    assert failed.value.details["state"] == "blocked"
+    assert "left running" in failed.value.remedy
+
+
+def test_a_new_configuration_is_reported_and_not_applied_until_told(host: Host) -> None:
+    run(host)
+    host.put("etc/xen/web.cfg", PV.replace("256", "512"))
+    result = run(host)
+    assert (result["changed"], result["restart_required"]) == (False, True)
+    assert acts(host) == []
+    result = run(host, restart=True)
+    assert (result["changed"], result["restart_required"]) == (True, False)
+    assert acts(host) == ["shutdown", "create", "unpause"]
+
+
+def test_a_guest_that_the_host_itself_started_is_compared_by_time(host: Host) -> None:
+    run(host)
+    del host.nodes["/libxl/3/xen-stubdom-config"]
+    written = os.stat(host.root / "etc/xen/web.cfg").st_mtime
+    for started, required in ((written - 60, True), (written + 60, False)):
+        host.nodes[f"/vm/{UUID}/start_time"] = f"{started:.2f}"
+        assert run(host)["restart_required"] is required
+
+
+def stopped(host: Host, letters: str, *, uuid: str = UUID) -> None:
+    host.letters = letters
+    host.nodes = {"/local/domain/3/vm": f"/vm/{uuid}"}
+
+
+# What is wrong, what is asked for, the sentence. Nothing is started or ended.
+@pytest.mark.parametrize(
+    ("prepare", "params", "message"),
+    [
+        (lambda host: (host.root / "etc/xen/web.cfg").unlink(), {}, "There is no configuration .*web.cfg"),
+        (lambda host: host.put("etc/xen/web.cfg", PV.replace('"web"', '"db"')), {}, "configuration of 'db', not"),
+        (lambda host: (host.root / "srv/web.img").unlink(), {}, "/srv/web.img does not exist"),
+        (lambda host: (host.root / "boot/grub").unlink(), {}, "/boot/grub does not exist"),
+        (lambda host: host.put("etc/xen/web.cfg", PV.replace("256", "4096")), {}, "needs 4098 MiB of memory"),
+        (lambda host: host.put("proc/xen/capabilities", ""), {}, "does not run under Xen"),
+        (lambda host: stopped(host, "-b----", uuid="another"), {}, "domain 3 has it and comes from elsewhere"),
+        (lambda host: stopped(host, "-b----", uuid="another"), {"state": "destroyed"}, "domain 3 has it"),
+        (lambda host: stopped(host, "---sc-"), {}, r"has ended \(crashed\), and its domain 3 is kept"),
+        (lambda host: host.put("etc/xen/web.cfg", HVM) or setattr(host, "line", ""), {}, "memory of dom0 is not fixed"),
+    ],
+)  # fmt: skip
+def test_refused_before_anything_starts(host: Host, prepare: Any, params: Dict[str, Any], message: str) -> None:
+    prepare(host)
+    with pytest.raises(Refusal, match=message) as refused:
+        run(host, **params)
+    assert acts(host) == []
+    assert len(str(refused.value).splitlines()) == 2
+
+
+# A guest that was created and is not as asked for does not stay.
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"deaf": True}, "names no terminal for web"),
+        ({"stub": "0"}, "does not run in a stub domain"),
+        ({"stub_state": ""}, "its device model says nothing"),
+    ],
+)
+def test_a_start_that_goes_wrong_is_taken_back(host: Host, wrong: Dict[str, Any], message: str) -> None:
+    host.put("etc/xen/web.cfg", HVM)
+    for name, value in wrong.items():
+        setattr(host, name, value)
+    with pytest.raises(guest.Failure, match=message):
+        run(host)
+    assert acts(host) == ["create", "destroy"]
+
+
+def test_what_xl_says_is_said_without_its_source(host: Host) -> None:
+    host.create_fails = True
+    with pytest.raises(guest.Failure, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):
+        run(host)
+    assert "libxl_dm.c" not in guest.toolstack_error(CREATE_ERRORS)
+
+
+def test_a_guest_that_does_not_shut_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host)
+    monkeypatch.setattr(host, "xl_shutdown", lambda *_words: (0, "", ""))
+    with pytest.raises(guest.Failure, match="has not ended within 0 seconds of `xl shutdown`"):
+        run(host, state="shutdown", timeout=0)
+
+
+def test_the_configuration_may_be_yet_to_be_written_in_check_mode(host: Host) -> None:
+    (host.root / "etc/xen/web.cfg").unlink()
+    assert run(host, check=True)["changed"]
+
+
+def test_the_result_is_what_is_documented(host: Host) -> None:
+    assert set(run(host)) - {"changed"} == set(yaml.safe_load(guest.RETURN))
