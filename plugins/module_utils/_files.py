@@ -113,7 +113,8 @@ def apply(changes: Sequence[Change], *, backup: bool = False) -> Dict[str, str]:
     """Make all the changes, or none of them.
 
     New contents are written beside their targets and flushed first, so that a full disk is met before anything is
-    replaced; a failure while they are renamed into place puts the old contents back.
+    replaced; a failure while they are renamed into place puts the old contents back. Directories that a new file needs
+    are made.
 
     :param backup: keep a copy of each file that is replaced or removed.
     :return: path of the copy by path of the file, empty without *backup*.
@@ -171,6 +172,12 @@ def reverse(changes: Sequence[Change]) -> List[Change]:
     return [Change(path=c.path, before=c.after, after=c.before, mode=c.mode) for c in reversed(changes) if c.needed]
 
 
+def remove_if_empty(directory: str) -> None:
+    """Remove a directory that nothing is in any more."""
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
+
+
 def sha256(content: bytes) -> str:
     """Return the hexadecimal SHA-256 of *content*."""
     return hashlib.sha256(content).hexdigest()
@@ -198,6 +205,7 @@ def _stage(change: Change, leftovers: contextlib.ExitStack) -> Tuple[str, Option
         )
     if change.after is None:
         return target, None
+    _make_directory(os.path.dirname(target), leftovers)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
     leftovers.callback(_unlink_if_there, temporary)
     with os.fdopen(descriptor, "wb") as stream:
@@ -212,6 +220,14 @@ def _stage(change: Change, leftovers: contextlib.ExitStack) -> Tuple[str, Option
         shutil.copystat(target, temporary)
         os.utime(temporary)
     return target, temporary
+
+
+def _make_directory(path: str, leftovers: contextlib.ExitStack) -> None:
+    """Make a directory and those above it; what stays empty is removed at the end."""
+    if not os.path.isdir(path):
+        _make_directory(os.path.dirname(path), leftovers)
+        os.mkdir(path, 0o755)
+        leftovers.callback(remove_if_empty, path)
 
 
 def _replace(

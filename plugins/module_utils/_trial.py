@@ -127,7 +127,10 @@ def story(found: str, record: Optional[Record], environment: Mapping[str, str]) 
         if environment.get("next_entry") == ENTRY
         else "another entry was chosen at its menu, or another loader or disk was booted"
     )
-    return f"{record.asked} was not tried: the trial {since}, the host was restarted, but GRUB did not start it ({reason})."
+    return (
+        f"{record.asked} was not tried: the trial {since}, the host was restarted,"
+        f" but GRUB did not start the trial entry ({reason})."
+    )
 
 
 def check_options(options: Mapping[str, Optional[str]]) -> None:
@@ -159,10 +162,16 @@ def _hypervisor_commands(body: str) -> List[re.Match[str]]:
     ]
 
 
-def tried_line(line: str, options: Mapping[str, Optional[str]]) -> str:
-    """Return *line* with the options put in, and with what makes the hypervisor restart when it dies."""
+def put_options(line: str, options: Mapping[str, Optional[str]]) -> str:
+    """Return *line* with the options put in."""
     for option, value in options.items():
         line = _boot_line.remove(line, option) if value is None else _boot_line.put(line, option, value)
+    return line
+
+
+def tried_line(line: str, options: Mapping[str, Optional[str]]) -> str:
+    """Return *line* with the options put in, and with what makes the hypervisor restart when it dies."""
+    line = put_options(line, options)
     guarded = False
     kept: List[str] = []
     for word in line.split(" "):
@@ -175,7 +184,6 @@ def tried_line(line: str, options: Mapping[str, Optional[str]]) -> str:
             guarded = True
         kept.append(word)
     line = " ".join(kept)
-    # Without "=" there is no value to put; an empty one in the right place is then cut to the bare word.
     return line if guarded else _boot_line.put(line, "watchdog", "true")
 
 
@@ -207,7 +215,7 @@ def _tried_body(body: str, options: Mapping[str, Optional[str]], token: str) -> 
     if not commands:
         raise Refusal(
             "GRUB's default entry does not start a hypervisor, so the next boot would not try anything.",
-            "Make the entry for Xen the default one (GRUB_DEFAULT in /etc/default/grub), run update-grub, then run again.",
+            "Make the entry for Xen the default one (GRUB_DEFAULT in /etc/default/grub) and run update-grub.",
         )
     kernel_next = False
     lines: List[str] = []
@@ -293,7 +301,7 @@ def unit_files(token: str, timeout: int, watchdog: Optional[str]) -> Dict[str, b
             "ExecStartPre=-modprobe xen-privcmd",
             f"ExecStart={watchdog} {hard} {hard - 1}",
             "ExecStartPost=sleep 5",
-            "ExecStartPost=kill -STOP $MAINPID",
+            'ExecStartPost=-/bin/sh -c "kill -STOP ${MAINPID}"',
         ]
     body = "\n".join(lines)
     unit = f"""\
@@ -309,6 +317,8 @@ FailureAction=reboot
 [Service]
 {body}
 RuntimeMaxSec={timeout}
+# Sent by who confirms.
+SuccessExitStatus=SIGUSR1
 """
     wanted = f"""\
 # Written by the Ansible collection xen.stubdom for a trial of a boot line, which takes it away again.
