@@ -11,7 +11,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
@@ -36,7 +36,6 @@ PANIC_SECONDS = 10
 GRACE_SECONDS = 120
 
 _FALSE = ("0", "no", "off", "false", "disable")
-_SAFE_WORD = re.compile(r"[A-Za-z0-9_.,:=+%/@*!^~\[\]-]+\Z")
 _HYPERVISOR_COMMAND = re.compile(
     r"^(?P<before>[ \t]*(?:multiboot2?|xen_hypervisor)[ \t]+(?P<path>\S+))(?P<words>[^\n]*)$", re.MULTILINE
 )
@@ -45,7 +44,6 @@ _MODULE_COMMAND = re.compile(
 )
 # GRUB would print why it cannot load a file and wait in its menu for somebody to read it.
 _OR_RESTART = 'if [ "$?" != 0 ]; then reboot; fi'
-_GENERATED_WORDS = ("placeholder", "${xen_rm_opts}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Record:
     """A trial under way, as it is kept on the host.
 
     :param token: tells this trial from others.
-    :param options: value by name of option, None for one that is taken away.
+    :param words: by name of option, None for one that is taken away.
     :param old: the hypervisor's words of the default entry, when the trial was armed.
     :param new: the hypervisor's words of the trial entry.
     :param boot: identity of the boot in which the trial was armed.
@@ -62,7 +60,7 @@ class Record:
     """
 
     token: str
-    options: Dict[str, Optional[str]]
+    words: Dict[str, Optional[str]]
     old: str
     new: str
     boot: str
@@ -75,9 +73,11 @@ class Record:
     @property
     def asked(self) -> str:
         """The words that are tried, for sentences."""
-        return ", ".join(
-            f"no {name}" if value is None else f"{name}={value}" for name, value in sorted(self.options.items())
-        )
+        return asked(self.words)
+
+
+def asked(words: Mapping[str, Optional[str]]) -> str:
+    return ", ".join(f"no {name}" if word is None else word for name, word in sorted(words.items()))
 
 
 def load(content: Optional[bytes]) -> Optional[Record]:
@@ -133,17 +133,17 @@ def story(found: str, record: Optional[Record], environment: Mapping[str, str]) 
     )
 
 
-def check_options(options: Mapping[str, Optional[str]]) -> None:
-    """:raises Refusal: a word would mean something else to GRUB than to the hypervisor."""
+def wanted_words(options: Mapping[str, Any]) -> Dict[str, Optional[str]]:
+    """Return the word for each option; true stands for a name alone, None for no word.
+
+    :raises Refusal: there is none, or a boot loader would take one for something else.
+    """
     if not options:
-        raise Refusal("There is nothing to try: options is empty.", "Name at least one word of the boot line.")
-    for name, value in options.items():
-        word = name if value is None else f"{name}={value}"
-        if not _SAFE_WORD.match(word) or "=" in name:
-            raise Refusal(
-                f"{word!r} cannot be a word of the boot line in GRUB's menu.",
-                "Use a name, and a value of letters, digits and -_.,:=+%/@*!^~[] only.",
-            )
+        raise Refusal("There is nothing to try: options is empty.", "Name at least one option of the hypervisor.")
+    return {
+        name: None if value is None else _boot_line.word(name, None if value is True else str(value))
+        for name, value in options.items()
+    }
 
 
 def hypervisor_words(body: str) -> Optional[str]:
@@ -151,7 +151,7 @@ def hypervisor_words(body: str) -> Optional[str]:
     lines = _hypervisor_commands(body)
     if not lines:
         return None
-    return " ".join(word for word in lines[0]["words"].split() if word not in _GENERATED_WORDS)
+    return " ".join(_boot_line.configured_words(lines[0]["words"]))
 
 
 def _hypervisor_commands(body: str) -> List[re.Match[str]]:
@@ -162,42 +162,40 @@ def _hypervisor_commands(body: str) -> List[re.Match[str]]:
     ]
 
 
-def put_options(line: str, options: Mapping[str, Optional[str]]) -> str:
-    """Return *line* with the options put in."""
-    for option, value in options.items():
-        line = _boot_line.remove(line, option) if value is None else _boot_line.put(line, option, value)
+def put_words(line: str, words: Mapping[str, Optional[str]]) -> str:
+    """Return *line* with the words put in."""
+    for option, word in words.items():
+        line = _boot_line.changed(line, _boot_line.edits(line, option, word))
     return line
 
 
-def tried_line(line: str, options: Mapping[str, Optional[str]]) -> str:
-    """Return *line* with the options put in, and with what makes the hypervisor restart when it dies."""
-    line = put_options(line, options)
-    guarded = False
-    kept: List[str] = []
-    for word in line.split(" "):
-        name, _equals, value = word.partition("=")
-        if name == "noreboot" or (name == "reboot" and any(part.startswith("n") for part in value.split(","))):
-            continue
-        if name in ("watchdog", "no-watchdog"):
-            if name == "no-watchdog" or value in _FALSE:
-                continue
-            guarded = True
-        kept.append(word)
-    line = " ".join(kept)
-    return line if guarded else _boot_line.put(line, "watchdog", "true")
+def tried_line(line: str, words: Mapping[str, Optional[str]]) -> str:
+    """Return *line* with the words put in, and with what makes the hypervisor restart when it dies."""
+    line = put_words(line, words)
+    for option in ("noreboot", "reboot", "watchdog"):
+        if any(_keeps_dead(word) for word in _boot_line.setting(line, option)):
+            line = _boot_line.remove(line, option)
+    return line if _boot_line.setting(line, "watchdog") else _boot_line.put(line, "watchdog", None)
 
 
-def entry_text(menu: Menu, entry: Entry, options: Mapping[str, Optional[str]], token: str) -> str:
+def _keeps_dead(word: str) -> bool:
+    """Whether it makes the hypervisor wait for somebody (docs/misc/xen-command-line.pandoc @ 4.20)."""
+    name, _equals, value = word.partition("=")
+    if name == "reboot":
+        return any(part.startswith("n") for part in value.split(","))
+    return name == "noreboot" or name == "no-watchdog" or (name == "watchdog" and value in _FALSE)
+
+
+def entry_text(menu: Menu, entry: Entry, words: Mapping[str, Optional[str]], token: str) -> str:
     """Return the trial entry: the default one with other words, guarded so that it starts once at most.
 
     :raises Refusal: the default entry does not start a hypervisor, or is not understood.
     """
     body = menu.body(entry)
-    tried = _tried_body(body, options, token)
-    asked = Record(token, dict(options), "", "", "", "", 0).asked
+    tried = _tried_body(body, words, token)
     arguments = "".join(f" {menu.text[slice(*place)]}" for place in entry.arguments)
     return (
-        f"menuentry 'Trial of {asked}'{arguments} --id {ENTRY} {{\n"
+        f"menuentry 'Trial of {asked(words)}'{arguments} --id {ENTRY} {{\n"
         "\tset next_entry=\n"
         f"\tset {MARK}={token}\n"
         f"\tif save_env next_entry {MARK}; then\n"
@@ -210,7 +208,7 @@ def entry_text(menu: Menu, entry: Entry, options: Mapping[str, Optional[str]], t
     )
 
 
-def _tried_body(body: str, options: Mapping[str, Optional[str]], token: str) -> str:
+def _tried_body(body: str, words: Mapping[str, Optional[str]], token: str) -> str:
     commands = _hypervisor_commands(body)
     if not commands:
         raise Refusal(
@@ -228,11 +226,11 @@ def _tried_body(body: str, options: Mapping[str, Optional[str]], token: str) -> 
                 "Generate the menu with grub-mkconfig, or set the value without a trial.",
             )
         if hypervisor:
-            line = hypervisor["before"] + tried_line(hypervisor["words"], options)
+            line = hypervisor["before"] + tried_line(hypervisor["words"], words)
             kernel_next = True
         elif module and kernel_next:
-            words = _boot_line.put(module["words"], "panic", str(PANIC_SECONDS))
-            line = module["before"] + _boot_line.put(words, MARK, token)
+            kernel = _boot_line.put(module["words"], "panic", str(PANIC_SECONDS))
+            line = module["before"] + _boot_line.put(kernel, MARK, token)
             kernel_next = False
         lines.append(line)
         if hypervisor or module:

@@ -36,6 +36,7 @@ attributes:
   idempotent:
     support: full
   platform:
+    support: full
     platforms: linux
 options:
   state:
@@ -45,7 +46,7 @@ options:
     default: armed
   options:
     description:
-      - Value by name of option of the hypervisor; V(null) takes the option away.
+      - Value by name of option of the hypervisor; V(true) stands for the name alone, V(null) takes the option away.
       - Required with O(state=armed).
     type: dict
   timeout:
@@ -226,12 +227,11 @@ def require_writable(grub: Grub, menu: _grub_cfg.Menu) -> None:
         )
 
 
-def new_record(host: Host, params: Mapping[str, Any], old: str) -> _trial.Record:
+def new_record(host: Host, words: Dict[str, Optional[str]], old: str, timeout: int) -> _trial.Record:
     armed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     boot = host.text("/proc/sys/kernel/random/boot_id")
-    options = {str(name): None if value is None else str(value) for name, value in params["options"].items()}
-    token = hashlib.sha256(f"{boot} {old} {sorted(options.items())}".encode()).hexdigest()[:12]
-    return _trial.Record(token, options, old, "", boot, armed, params["timeout"])
+    token = hashlib.sha256(f"{boot} {old} {sorted(words.items())}".encode()).hexdigest()[:12]
+    return _trial.Record(token, words, old, "", boot, armed, timeout)
 
 
 def targets(
@@ -243,7 +243,7 @@ def targets(
         wanted[grub.custom] = _trial.take_block(host.read(grub.custom), grub.custom)
     if record is not None and grub is not None and menu is not None:
         entry = _grub_cfg.default_entry(menu, grub.environment())
-        text = _trial.entry_text(menu, entry, record.options, record.token)
+        text = _trial.entry_text(menu, entry, record.words, record.token)
         wanted[grub.custom] = _trial.put_block(wanted[grub.custom], text)
         wanted[_trial.RECORD] = record.dump()
         if has_systemd(host):
@@ -263,10 +263,9 @@ def plan_armed(host: Host, params: Mapping[str, Any], grub: Grub, menu: _grub_cf
     """
     entry = _grub_cfg.default_entry(menu, grub.environment())
     old = _trial.hypervisor_words(menu.body(entry)) or ""
-    record = new_record(host, params, old)
-    _trial.check_options(record.options)
-    text = _trial.entry_text(menu, entry, record.options, record.token)
-    if _trial.put_options(old, record.options) == old:
+    record = new_record(host, _trial.wanted_words(params["options"]), old, params["timeout"])
+    text = _trial.entry_text(menu, entry, record.words, record.token)
+    if _trial.put_words(old, record.words) == old:
         raise Refusal(
             f"GRUB's default entry has {record.asked} already, so a trial has no old line to return to.",
             "Reboot without a trial, or put the old value back first.",
@@ -361,7 +360,8 @@ def variable_changes(environment: Mapping[str, str], record: Optional[_trial.Rec
     chosen = environment.get("next_entry")
     if record is not None and chosen != _trial.ENTRY:
         changes["next_entry"] = _trial.ENTRY
-    elif record is None and chosen == _trial.ENTRY:
+    elif record is None and (chosen == _trial.ENTRY or (_trial.MARK in environment and chosen == "")):
+        # GRUB leaves the name without a value.
         changes["next_entry"] = None
     return changes
 
@@ -384,21 +384,30 @@ def apply(
 ) -> None:
     """An entry is there before it is chosen, and no longer chosen when it goes: GRUB takes the first entry of its menu
     for one that it cannot find."""
-    if grub is not None and record is None:
-        set_variables(grub, variables)
-    _files.apply(changes)
-    if grub is not None and record is not None:
-        try:
-            grub.tool("script-check", host.path(grub.custom))
+    try:
+        if grub is not None and record is None:
             set_variables(grub, variables)
-            if grub.environment().get("next_entry") != _trial.ENTRY:
-                raise Refusal("GRUB's environment block does not keep what is written to it.", f"Look at {grub.block}.")
-        except BaseException:
+        _files.apply(changes)
+        if grub is not None and record is not None:
+            choose(grub, changes, variables)
+    finally:
+        for path in (_trial.RECORD, _trial.UNIT_WANTED):
+            _files.remove_if_empty(os.path.dirname(host.path(path)))
+
+
+def choose(grub: Grub, changes: List[_files.Change], variables: Mapping[str, Optional[str]]) -> None:
+    """Make the next boot the trial, or take everything back."""
+    try:
+        grub.tool("script-check", grub.host.path(grub.custom))
+        set_variables(grub, variables)
+        if grub.environment().get("next_entry") != _trial.ENTRY:
+            raise Refusal("GRUB's environment block does not keep what is written to it.", f"Look at {grub.block}.")
+    except BaseException:
+        try:
             set_variables(grub, {"next_entry": None})
+        finally:
             _files.apply(_files.reverse(changes))
-            raise
-    for path in (_trial.RECORD, _trial.UNIT_WANTED):
-        _files.remove_if_empty(os.path.dirname(host.path(path)))
+        raise
 
 
 def main() -> None:

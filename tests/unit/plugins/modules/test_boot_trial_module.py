@@ -1,0 +1,255 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module on a tree of files of its own, with GRUB's programs and boots that are played.
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _grub_cfg, _trial
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import boot_trial
+
+MENU = (Path(__file__).parents[1] / "module_utils" / "fixtures" / "trial" / "debian-12" / "grub.cfg").read_text()
+OPTIONS = {"dom0_mem": "1G,max:1G"}
+ENTRY = "/boot/grub/custom.cfg"
+
+
+class Host:
+    """A host as the module sees it."""
+
+    check_mode = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.params: Dict[str, Any] = {}
+        self.filesystem = "ext2"
+        self.layers = ""
+        self.checks = True
+        self.keeps_variables = True
+        self.main_pid = 0
+        self.put("/etc/default/grub", "GRUB_TIMEOUT=5\n")
+        self.put("/boot/xen-4.17-amd64.gz", "")
+        self.put("/boot/grub/grub.cfg", MENU)
+        self.put("/boot/grub/grubenv", "# GRUB Environment Block\n")
+        self.put("/usr/sbin/update-grub", "")
+        self.put("/usr/sbin/xenwatchdogd", "")
+        self.put("/run/systemd/system/x", "")
+        self.put("/etc/systemd/system/x", "")
+        self.put("/var/lib/x", "")
+        self.boots("boot-1", "quiet")
+
+    def put(self, path: str, text: str) -> None:
+        target = self.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    def text(self, path: str) -> Optional[str]:
+        target = self.root / path.lstrip("/")
+        return target.read_text() if target.exists() else None
+
+    def tree(self) -> Dict[str, Optional[str]]:
+        return {str(path): path.read_text() if path.is_file() else None for path in self.root.rglob("*")}
+
+    def boots(self, identity: str, kernel_line: str) -> None:
+        self.put("/proc/sys/kernel/random/boot_id", identity + "\n")
+        self.put("/proc/cmdline", kernel_line + "\n")
+
+    def variables(self) -> Dict[str, str]:
+        return _grub_cfg.environment((self.text("/boot/grub/grubenv") or "").encode())
+
+    def set_variables(self, variables: Dict[str, str]) -> None:
+        lines = [f"{name}={value}\n" for name, value in variables.items()]
+        self.put("/boot/grub/grubenv", "# GRUB Environment Block\n" + "".join(lines))
+
+    def grub_starts_the_trial(self) -> str:
+        """What GRUB does with the entry: it forgets the choice, and writes down that it started it."""
+        token = _trial.load((self.text(_trial.RECORD) or "").encode()).token  # type: ignore[union-attr]
+        assert self.variables()["next_entry"] == _trial.ENTRY
+        assert f"set {_trial.MARK}={token}" in (self.text(ENTRY) or "")
+        self.set_variables({"next_entry": "", _trial.MARK: token})
+        return f"quiet {_trial.MARK}={token}"
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        tool, words = arguments[0], arguments[1:]
+        if tool == "grub-probe":
+            return 0, (self.filesystem if words[0] == "--target=fs" else self.layers) + "\n", ""
+        if tool == "grub-script-check":
+            return (0, "", "") if self.checks else (1, "", "syntax error at line 4\n")
+        if tool == "systemctl":
+            return 0, f"{self.main_pid}\n", ""
+        if tool == "grub-editenv":
+            if self.keeps_variables:
+                pairs = self.variables()
+                for word in words[2:]:
+                    name, equals, value = word.partition("=")
+                    pairs.pop(name, None)
+                    if equals:
+                        pairs[name] = value
+                self.set_variables(pairs)
+            return 0, "", ""
+        raise AssertionError(f"not expected: {arguments}")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
+    host.params = {"state": "armed", "options": None, "timeout": 300, **params}
+    host.check_mode = check
+    return boot_trial.run(host, root=str(host.root))  # type: ignore[arg-type]
+
+
+def test_armed_in_four_steps(host: Host) -> None:
+    before = host.tree()
+    first = run(host, check=True, options=OPTIONS)
+    assert host.tree() == before
+    second = run(host, options=OPTIONS)
+    after = host.tree()
+    third = run(host, check=True, options=OPTIONS)
+    fourth = run(host, options=OPTIONS)
+    assert host.tree() == after
+    assert [step["changed"] for step in (first, second, third, fourth)] == [True, True, False, False]
+    assert [step["outcome"] for step in (first, second, third, fourth)] == ["none", "none", "waiting", "waiting"]
+    assert host.variables() == {"next_entry": _trial.ENTRY}
+    assert host.text("/boot/grub/grub.cfg") == MENU
+    for step in (first, second, third, fourth):
+        assert step["old_line"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
+        assert step["new_line"] == "dom0_mem=1G,max:1G loglvl=all watchdog"
+        assert step["armed"]
+
+
+def test_absent_gives_back_what_was(host: Host) -> None:
+    before = host.tree()
+    run(host, options=OPTIONS)
+    armed = host.tree()
+    first = run(host, state="absent", check=True)
+    assert host.tree() == armed
+    steps = [first, *(run(host, state="absent", check=check) for check in (False, True, False))]
+    assert host.tree() == before
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert [step["outcome"] for step in steps] == ["waiting", "waiting", "none", "none"]
+
+
+def test_a_trial_that_runs_is_confirmed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = host.tree()
+    sent: List[Tuple[int, int]] = []
+
+    def kill(process: int, number: int) -> None:
+        sent.append((process, number))
+        if number == signal.SIGCONT:
+            raise ProcessLookupError
+
+    monkeypatch.setattr(boot_trial.os, "kill", kill)
+    run(host, options=OPTIONS)
+    host.boots("boot-2", host.grub_starts_the_trial())
+    host.main_pid = 4321
+    result = run(host, state="absent")
+    assert result["outcome"] == "running"
+    assert result["story"] == "The host came up with dom0_mem=1G,max:1G."
+    assert sent == [(4321, signal.SIGUSR1), (4321, signal.SIGCONT)]
+    host.boots("boot-1", "quiet")
+    assert host.tree() == before
+
+
+def test_a_watchdog_that_does_not_end_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot_trial.os, "kill", lambda _process, _number: None)
+    monkeypatch.setattr(boot_trial, "STOP_SECONDS", 0)
+    run(host, options=OPTIONS)
+    host.boots("boot-2", host.grub_starts_the_trial())
+    host.main_pid = 1
+    with pytest.raises(Refusal, match="process 1, does not end, and will restart this host"):
+        run(host, state="absent")
+    assert host.text(_trial.RECORD) is not None
+
+
+def test_a_trial_that_died_is_told_and_cleared(host: Host) -> None:
+    before = host.tree()
+    run(host, options=OPTIONS)
+    host.grub_starts_the_trial()
+    host.boots("boot-3", "quiet")
+    result = run(host, state="absent")
+    assert (result["outcome"], result["changed"], result["armed"]) == ("failed", True, False)
+    assert "did not come up with dom0_mem=1G,max:1G" in result["story"]
+    assert result["old_line"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
+    host.boots("boot-1", "quiet")
+    assert host.tree() == before
+
+
+def test_a_new_trial_takes_the_place_of_one_that_died(host: Host) -> None:
+    run(host, options=OPTIONS)
+    host.grub_starts_the_trial()
+    host.boots("boot-3", "quiet")
+    result = run(host, options={"dom0_mem": "3G"})
+    assert result["outcome"] == "failed"
+    assert host.variables() == {"next_entry": _trial.ENTRY}
+    assert (host.text(ENTRY) or "").count("menuentry") == 1
+    assert "dom0_mem=3G" in (host.text(ENTRY) or "")
+
+
+def test_what_the_administrator_put_into_the_menu_stays(host: Host) -> None:
+    host.put(ENTRY, "# mine")
+    run(host, options=OPTIONS)
+    assert (host.text(ENTRY) or "").startswith("# mine\n# BEGIN")
+    run(host, state="absent")
+    assert host.text(ENTRY) == "# mine"
+
+
+def test_without_systemd_less_is_covered(host: Host) -> None:
+    full = run(host, check=True, options=OPTIONS)
+    (host.root / "run/systemd/system/x").unlink()
+    (host.root / "run/systemd/system").rmdir()
+    result = run(host, options=OPTIONS)
+    assert host.text(_trial.UNIT) is None
+    assert set(full["covered"]) - set(result["covered"]) == {
+        "dom0 is up but cannot be reached",
+        "dom0 hangs after its init has started",
+    }
+
+
+def menu(old: str, new: str) -> Callable[[Host], None]:
+    assert old in MENU
+    return lambda host: host.put("/boot/grub/grub.cfg", MENU.replace(old, new))
+
+
+def attributes(**values: Any) -> Callable[[Host], None]:
+    return lambda host: host.__dict__.update(values)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "message"),
+    [
+        (attributes(layers="diskfilter lvm"), OPTIONS, r"GRUB cannot write to /boot/grub \(ext2, diskfilter, lvm\)"),
+        (attributes(filesystem="btrfs"), OPTIONS, r"GRUB cannot write to /boot/grub \(btrfs\)"),
+        (attributes(checks=False), OPTIONS, "grub-script-check .* failed: syntax error at line 4"),
+        (attributes(keeps_variables=False), OPTIONS, "does not keep what is written to it"),
+        (menu("save_env next_entry", "true"), OPTIONS, "does not forget the choice"),
+        (menu("/custom.cfg", "/other.cfg"), OPTIONS, "does not take in /boot/grub/custom.cfg"),
+        (menu('with Xen hypervisor"', 'with nothing"'), OPTIONS, "is not in its menu"),
+        (
+            menu('set default="Debian GNU/Linux, with Xen hypervisor', 'set default="0'),
+            OPTIONS,
+            "not start a hypervisor",
+        ),
+        (lambda host: (host.root / "boot/grub/grub.cfg").unlink(), OPTIONS, "needs GRUB 2 with a generated menu"),
+        (attributes(), {"dom0_mem": "2G,max:2G"}, "has dom0_mem=2G,max:2G already"),
+        (attributes(), {"smt": None}, "has no smt already"),
+        (attributes(), {"dom0_mem": "1G;reboot"}, "cannot be written for every boot loader"),
+        (attributes(), {}, "nothing to try"),
+    ],
+)
+def test_what_cannot_come_back_is_not_armed(
+    host: Host, spoil: Callable[[Host], Any], options: Dict[str, Any], message: str
+) -> None:
+    spoil(host)
+    before = host.tree()
+    with pytest.raises(Refusal, match=message):
+        run(host, options=options)
+    assert host.tree() == before
