@@ -70,6 +70,14 @@ def running_line(xen: Xen, root: str) -> Optional[str]:
     return xen.command_line() if root == "/" and xen.is_dom0() else None
 
 
+def loader(name: str, run: Runner, xen: Xen, root: str) -> Loader:
+    """Return the loader that was asked for, or the one that starts the hypervisor of these files.
+
+    :raises Refusal: it cannot be found.
+    """
+    return find(name, run, root=root, foreign=root != "/", running=running_line(xen, root))
+
+
 def change(
     wish: Wish, *, loader: Loader, xen: Xen, root: str, regenerate: bool, check_mode: bool, backup: bool
 ) -> Outcome:
@@ -162,16 +170,16 @@ def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
     found: Dict[str, Any] = {"loader": None, "configured": None, "effective": None, "running": None}
     reason = ""
     try:
-        line = running_line(xen, root)
-        found["running"] = None if line is None else " ".join(_boot_line.configured_words(line))
-        loader = find("auto", run, root=root, foreign=root != "/")
+        found["running"] = running_line(xen, root)
+        loader = find("auto", run, root=root, foreign=root != "/", running=found["running"])
         found["loader"] = loader.name
         line = loader.effective()
         found["effective"] = None if line is None else " ".join(_boot_line.configured_words(line))
         found["configured"] = " ".join(_boot_line.configured_words(loader.configured(loader.read())))
     except Refusal as refusal:
         reason = refusal.what
-    effective, running = found["effective"], found["running"]
+    effective = found["effective"]
+    running = None if found["running"] is None else " ".join(_boot_line.configured_words(found["running"]))
     known = effective is not None and running is not None
     if not known:
         reason = reason or "Either Xen is not running here, or the loader has no entry for it."

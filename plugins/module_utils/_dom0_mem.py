@@ -18,6 +18,7 @@ OPTION = "dom0_mem"
 
 _KIB = 1 << 10
 MIB = 1 << 20
+_PAGE = 4 << 10
 
 # parse_size_and_unit, xen/common/lib.c @ stable-4.17: no suffix means KiB.
 _UNITS: Dict[str, int] = {"": 10, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -142,8 +143,9 @@ def parse(value: str, *, arm: bool = False) -> Dom0Mem:
     """
     found: Dict[str, Amount] = {}
     for item in value.split(","):
+        # In small letters only (strncmp in parse_dom0_mem).
         kind, colon, rest = item.partition(":")
-        name = kind.lower() if colon and kind.lower() in ("min", "max") else "size"
+        name = kind if colon and kind in ("min", "max") else "size"
         if arm and (name != "size" or "," in value):
             raise Refusal(f"dom0_mem={value} is not understood on Arm.", "Give one size there, without min: and max:.")
         amount = parse_amount(rest if name != "size" else item, what=name)
@@ -247,9 +249,27 @@ def _warnings(wanted: Dom0Mem, host: Host) -> List[str]:
         for name, amount in wanted.amounts
         if name != "min" and _too_small(amount, host)
     ]
+    warnings += [
+        f"The {name} {amount} is no multiple of 4 KiB; Xen gives dom0 whole pages only."
+        for name, amount in wanted.amounts
+        if amount.size % _PAGE
+    ]
+    if wanted.size is None and wanted.maximum is None:
+        warnings.append("There is no size: dom0 starts with all the memory of the host but a small rest.")
+    largest = None if wanted.size is None else wanted.size.resolve(host.total)
+    if host.total is not None and largest is not None and host.total - _reserve(host.total) < largest:
+        warnings.append(
+            f"The size {wanted.size} leaves Xen itself less than the {_mib(_reserve(host.total))} that it keeps back "
+            "by default: it may start dom0 with less, and no guest will start."
+        )
     if wanted.maximum is None and not host.arm:
         warnings.append("There is no max: dom0 may balloon up to all the memory of the host.")
     return warnings
+
+
+def _reserve(total: int) -> int:
+    # default_nr_pages, xen/arch/x86/dom0_build.c @ stable-4.17: what Xen keeps for itself where no size is given.
+    return min(total // 16, 128 * MIB)
 
 
 def _too_small(amount: Amount, host: Host) -> bool:

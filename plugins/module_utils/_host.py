@@ -138,6 +138,18 @@ def balloons(setting: str, command_line: str, version: Tuple[int, int]) -> bool:
     return re.search(pattern, command_line) is None
 
 
+def autoballoon_warnings(word: str, content: Optional[bytes], version: Tuple[int, int]) -> List[str]:
+    """Say where xl would take memory from dom0 although *word* sets it."""
+    setting = autoballoon(content)
+    if not balloons(setting, word, version):
+        return []
+    cause = "" if setting == "on" else f", as xl of Xen {version[0]}.{version[1]} does not look for {word}"
+    return [
+        f'xl.conf has autoballoon="{setting}", so that xl takes memory from dom0 for each guest{cause}; '
+        "set it to off with xen.stubdom.xl_conf."
+    ]
+
+
 def images(directory: str, sizes: Mapping[str, int], manifests: Mapping[str, Any]) -> List[Dict[str, Any]]:
     """Describe the images of a firmware directory.
 

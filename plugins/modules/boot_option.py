@@ -143,7 +143,7 @@ from typing import Any, Dict, List
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _boot_options
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS, find
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
 
 
@@ -157,7 +157,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     wish = _boot_options.wish(params["name"], params["value"], params["state"] == "present", judge, warnings)
     outcome = _boot_change.change(
         wish,
-        loader=find(params["loader"], run_command, root=params["root"], foreign=params["root"] != "/"),
+        loader=_boot_change.loader(params["loader"], run_command, xen, params["root"]),
         xen=xen,
         root=params["root"],
         regenerate=params["regenerate"],

@@ -153,9 +153,16 @@ import platform
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _boot_line, _boot_options, _dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils import (
+    _boot_change,
+    _boot_line,
+    _boot_options,
+    _dom0_mem,
+    _files,
+    _host,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS, find
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
 
 
@@ -206,13 +213,15 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     wish = plan(params, judge, warnings)
     outcome = _boot_change.change(
         wish,
-        loader=find(params["loader"], run_command, root=params["root"], foreign=params["root"] != "/"),
+        loader=_boot_change.loader(params["loader"], run_command, xen, params["root"]),
         xen=xen,
         root=params["root"],
         regenerate=params["regenerate"],
         check_mode=module.check_mode,
         backup=params["backup"],
     )
+    if wish.word is not None and outcome.running is not None:
+        warnings += _host.autoballoon_warnings(wish.word, _files.read(xen.path("/etc/xen/xl.conf")), xen.version())
     if outcome.result["unchecked"] and wish.word is not None:
         outcome.result["unchecked"].append("The value was not compared with the memory and the release of a host.")
     return {

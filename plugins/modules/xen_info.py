@@ -93,6 +93,11 @@ boot_line:
     configured: {description: What the loader's source files say., type: str, sample: loglvl=all}
     effective: {description: What the next boot will pass., type: str, sample: loglvl=all}
     running: {description: What the hypervisor was started with., type: str, sample: placeholder loglvl=all}
+    reboot_required: {description: Whether the next boot passes other words., type: bool, sample: false}
+    reboot_reason:
+      description: Why a reboot is required, or why it is not, in one sentence.
+      type: str
+      sample: The hypervisor runs with the words that the next boot passes.
 memory:
   description: Memory in MiB; all of it null where Xen does not run.
   type: dict
@@ -150,13 +155,12 @@ guests:
     stub_domain_of: {description: 'The guest this is the stub domain of; null for others.', type: str, sample: null}
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _observe
+from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _observe
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
 
 
 def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:
@@ -173,19 +177,6 @@ def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:
     }
 
 
-def boot_line(run: Runner, running: Optional[str]) -> Dict[str, Any]:
-    found: Dict[str, Any] = {"loader": None, "configured": None, "effective": None, "running": running}
-    try:
-        loader = find("auto", run)
-        found["loader"] = loader.name
-        found["effective"] = loader.effective()
-        found["configured"] = loader.configured(loader.read())
-    except Refusal:
-        # No loader that is known here, or files that it could not read: what is known up to here is the answer.
-        pass
-    return found
-
-
 def run(module: AnsibleModule) -> Dict[str, Any]:
     run_command = runner(module)
     xen = Xen(run_command)
@@ -200,7 +191,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "running": running,
         "hypervisor": hypervisor(xen, running),
         "toolstack": {"version": None if version is None else "{}.{}".format(*version)},
-        "boot_line": boot_line(run_command, xen.command_line() if running else None),
+        "boot_line": _boot_change.report(run_command, xen),
         "memory": _observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
         "images": _observe.images(xen, directory),

@@ -22,11 +22,13 @@ class Loader(Protocol):
 
     :cvar name: its key in LOADERS.
     :cvar generates: whether a tool makes the effective configuration from the source files; else they are it.
+    :cvar first_word: what it puts before all other words, so that the running line tells whether it was the one.
     :cvar cannot_boot_once: why no entry can be chosen for the next boot alone, in one sentence; None where one can.
     """
 
     name: str
     generates: bool
+    first_word: Optional[str]
     cannot_boot_once: Optional[str]
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None: ...
@@ -62,14 +64,15 @@ class Loader(Protocol):
 LOADERS: Mapping[str, Type[Loader]] = {loader.name: loader for loader in (Grub2, EfiCfg, Extlinux, GrubLegacy)}
 
 
-def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False) -> Loader:
+def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, running: Optional[str] = None) -> Loader:
     """Return the loader of this host, or the named one.
 
-    Of several, the one that has an entry for a hypervisor is meant.
+    Of several, the one that has an entry for a hypervisor is meant, and of those the one that started it.
 
     :param name: a key of LOADERS, or auto.
     :param root: where the files are found.
     :param foreign: whether that is another tree than this host's, such as an image's; nothing of it is run then.
+    :param running: the line that the hypervisor was started with, None where it is not known.
     :raises Refusal: the host has none that is known here, or two that could be meant.
     """
     rows = [loader for key, loader in LOADERS.items() if name in (key, "auto")]
@@ -77,6 +80,10 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False) -> L
     present = [loader for loader in candidates if loader.present()]
     if len(present) > 1:
         booting = [loader for loader in present if loader.effective() is not None]
+        if len(booting) > 1 and running is not None:
+            first = (running.split() or [""])[0]
+            known = {loader.first_word for loader in booting} - {None}
+            booting = [loader for loader in booting if loader.first_word == (first if first in known else None)]
         if len(booting) > 1:
             raise Refusal(
                 f"More than one boot loader has an entry for a hypervisor: {', '.join(one.name for one in booting)}.",

@@ -171,6 +171,7 @@ class EfiCfg:
 
     name = "efi_cfg"
     generates = False
+    first_word: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "xen.efi boots the section that xen.cfg names as its default, and cannot be told another one for one boot."
     )

@@ -58,6 +58,7 @@ class Extlinux:
 
     name = "extlinux"
     generates = True
+    first_word: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "extlinux keeps its choice for one boot in a file that only extlinux --once writes, and update-extlinux would "
         "write the same words into every entry."

@@ -87,6 +87,8 @@ class Grub2:
 
     name = "grub2"
     generates = True
+    # 20_linux_xen puts it there, as a loader of the old kind takes the first word for the name of the image.
+    first_word: Optional[str] = "placeholder"
     cannot_boot_once: Optional[str] = None
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:

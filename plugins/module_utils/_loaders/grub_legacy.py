@@ -190,6 +190,7 @@ class GrubLegacy:
 
     name = "grub_legacy"
     generates = False
+    first_word: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "GRUB 0.97 can boot an entry once only where it was installed for that (grub-set-default, savedefault --once)."
     )

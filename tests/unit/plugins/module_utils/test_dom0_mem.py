@@ -41,7 +41,26 @@ def test_canonical_form(value: str, canonical: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "1.5G", "1 G", "1GB", "lots", "max:", "min", "1G,", "100%", "5%+1G", "1G+", "08M", "--1G", "1G\n", "0x", "٣G"],
+    [
+        "",
+        "1.5G",
+        "1 G",
+        "1GB",
+        "lots",
+        "max:",
+        "min",
+        "1G,",
+        "100%",
+        "5%+1G",
+        "1G+",
+        "08M",
+        "--1G",
+        "1G\n",
+        "0x",
+        "٣G",
+        "MAX:1G",
+        "Min:1G",
+    ],
 )
 def test_what_xen_does_not_understand_is_refused(value: str) -> None:
     with pytest.raises(Refusal):
@@ -117,6 +136,10 @@ def test_percentages_need_a_release_that_knows_them() -> None:
         ("1G", ["no max"]),
         ("1048576,max:1G", ["no unit"]),
         ("48M,max:48M", ["size 48M is less", "max 48M is less"]),
+        ("1G,max:1073741825B", ["max 1073741825B is no multiple"]),
+        ("min:1G", ["no size", "no max"]),
+        ("max:1G", []),
+        ("4000M,max:4000M", ["size 4000M leaves Xen itself less than the 128 MiB"]),
     ],
 )
 def test_surprises_are_named(value: str, warnings: list) -> None:

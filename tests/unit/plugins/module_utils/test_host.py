@@ -125,3 +125,19 @@ def test_images_with_and_without_a_record() -> None:
     # By hand there is no record, and a record may go by another name.
     assert [image["manifest"] for image in _host.images("/b", sizes, {})] == [None, None]
     assert [image["name"] for image in _host.images("/b", sizes, {"other.json": record})] == ["other", "pv-grub-x86_64"]
+
+
+@pytest.mark.parametrize(
+    ("word", "content", "version", "warned"),
+    [
+        ("dom0_mem=1G,max:1G", None, (4, 20), False),
+        ("dom0_mem=-1G,max:-1G", None, (4, 15), True),
+        ("dom0_mem=-1G,max:-1G", None, (4, 16), False),
+        ("dom0_mem=-1G,max:-1G", b'autoballoon="off"\n', (4, 15), False),
+        ("dom0_mem=1G,max:1G", b'autoballoon="on"\n', (4, 20), True),
+    ],
+)
+def test_what_xl_would_take_from_dom0_is_said(
+    word: str, content: bytes | None, version: tuple[int, int], warned: bool
+) -> None:
+    assert bool(_host.autoballoon_warnings(word, content, version)) == warned

@@ -259,6 +259,8 @@ def test_two_loaders_that_boot_a_hypervisor_are_refused(tmp_path: Path) -> None:
     put(several(tmp_path), "boot/grub/grub.cfg", "multiboot2 /boot/xen-4.17.gz placeholder\n")
     with pytest.raises(Refusal, match="grub2, efi_cfg"):
         find("auto", run, root=str(tmp_path))
+    for running, name in (("placeholder a", "grub2"), ("a placeholder", "efi_cfg"), ("", "efi_cfg")):
+        assert find("auto", run, root=str(tmp_path), running=running).name == name
 
 
 def test_whether_an_entry_can_be_booted_once() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils import _loaders
+from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _loaders
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
 from ansible_collections.xen.stubdom.plugins.modules import dom0_mem
@@ -77,7 +77,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def play(host_root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
     monkeypatch.setattr(dom0_mem, "Xen", lambda run: Xen(run, root=str(host_root)))
     monkeypatch.setattr(
-        dom0_mem, "find", lambda name, run, root, foreign: _loaders.find(name, run, root=str(host_root))
+        _boot_change, "find", lambda name, run, root, foreign, running: _loaders.find(name, run, root=str(host_root))
     )
     return Host(host_root, xen=xen)
 

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils import _loaders
+from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _loaders
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
 from ansible_collections.xen.stubdom.plugins.modules import xen_info
@@ -53,7 +53,11 @@ class Host:
 
 def play(root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
     monkeypatch.setattr(xen_info, "Xen", lambda run: Xen(run, root=str(root)))
-    monkeypatch.setattr(xen_info, "find", lambda name, run: _loaders.find(name, run, root=str(root)))
+    monkeypatch.setattr(
+        _boot_change,
+        "find",
+        lambda name, run, root, foreign, running, top=root: _loaders.find(name, run, root=str(top)),
+    )
     return Host(root, xen=xen)
 
 
