@@ -18,9 +18,10 @@ def left_out(galaxy: str) -> list[str]:
     _before, _key, lines = galaxy.partition("\nbuild_ignore:\n")
     patterns = []
     for line in lines.splitlines():
-        if not line.startswith(("  - ", "#")):
+        if line.startswith("  - "):
+            patterns.append(line.removeprefix("  - ").strip("\"'"))
+        elif not line.lstrip().startswith("#"):
             break
-        patterns.append(line.removeprefix("  - ").strip("\"'"))
     return patterns
 
 

@@ -100,10 +100,18 @@ def xenlab(*words: str) -> str:
     return done.stdout
 
 
+def host_name(scenario: str, release: str, process: int) -> str:
+    """A name that the lab takes (32 small letters, digits, hyphens) and that no other run of the tests uses."""
+    tail = f"-{release}-{process}"
+    return scenario.removeprefix(XEN).replace("_", "-")[: 32 - len(tail)] + tail
+
+
 @contextmanager
 def xen_hosts(scenario: Scenario) -> Iterator[Hosts]:
     """Real Xen hosts, freshly booted. They end with this process, whatever becomes of it."""
-    names = {platform["name"]: f"{scenario.name}-{platform['name']}-{os.getpid()}" for platform in scenario.platforms}
+    names = {
+        platform["name"]: host_name(scenario.name, platform["name"], os.getpid()) for platform in scenario.platforms
+    }
 
     def up(platform: Variables) -> None:
         options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
