@@ -51,7 +51,7 @@ def run(command: Sequence[str], environment: Environment, directory: Path = REPO
 
 
 def unit(environment: Environment, asked: Sequence[str]) -> None:
-    run(["pytest", "-q", *(asked or ["tests/unit"])], environment)
+    run(["pytest", "-q", "-n", str(min(4, os.cpu_count() or 1)), *(asked or ["tests/unit"])], environment)
 
 
 def check_sanity(environment: Environment, asked: Sequence[str]) -> None:
