@@ -46,3 +46,14 @@ def test_examples_are_tasks(ansible: Callable[..., str], tmp_path: Path) -> None
     playbook = tmp_path / "examples.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "tasks": tasks}]))
     ansible("ansible-playbook", "--syntax-check", "--inventory", "localhost,", str(playbook))
+
+
+def test_results_of_every_module_are_compared_with_the_reference() -> None:
+    """tests/unit/plugins/modules/conftest.py compares all that the tests in this directory see."""
+    tests = REPOSITORY / "tests" / "unit" / "plugins" / "modules"
+    tested = {path.stem for path in MODULES if re.search(rf"\b{path.stem}\.run\(", all_text(tests))}
+    assert tested == {path.stem for path in MODULES}
+
+
+def all_text(directory: Path) -> str:
+    return "\n".join(path.read_text() for path in directory.glob("test_*.py"))

@@ -88,9 +88,3 @@ def test_modules_say_what_they_support(name: str) -> None:
     for attribute in ("check_mode", "diff_mode", "idempotent", "platform"):
         assert attributes[attribute]["support"] in ("full", "partial", "none", "N/A"), attribute
     assert attributes["platform"]["platforms"] == "linux"
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_every_module_has_tests_that_look_at_its_results(name: str) -> None:
-    tests = REPOSITORY / "tests" / "unit" / "plugins" / "modules" / f"test_{name}_module.py"
-    assert "run(" in tests.read_text()
