@@ -10,7 +10,7 @@ from typing import Any
 
 # What Ansible knows of every module, or takes out of the result.
 COMMON = {"changed", "diff", "failed", "invocation", "msg", "warnings", "deprecations", "exception", "ansible_facts"}
-TYPES: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, tuple[type[Any], ...]] = {
     "bool": (bool,),
     "complex": (dict,),
     "dict": (dict,),
