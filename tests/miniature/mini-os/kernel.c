@@ -12,6 +12,8 @@
 
 #include "xen_abi.h"
 
+int main(int argc, char *argv[]);
+
 static const struct start_info *start;
 static struct console_ring *console;
 extern volatile struct vcpu_info shared_info_page; /* that of the first processor begins the page */
@@ -86,15 +88,6 @@ long write(int descriptor, const void *buffer, size_t length)
     return (long)length;
 }
 
-static void say(const char *text)
-{
-    size_t length = 0;
-
-    while (text[length])
-        length++;
-    write(1, text, length);
-}
-
 unsigned sleep(unsigned seconds)
 {
     uint64_t end = now() + seconds * 1000000000ull;
@@ -111,16 +104,6 @@ void _exit(int status)
     wait_for_reader(0);
     for (;;)
         hypercall(HYPERVISOR_SCHED_OP, SCHEDOP_SHUTDOWN, (unsigned long)&reason, 0);
-}
-
-/* What runs when no program is linked in. */
-__attribute__((weak)) int main(int argc, char *argv[])
-{
-    for (int i = 1; i < argc; i++) {
-        say(argv[i]);
-        say(i + 1 < argc ? " " : "\n");
-    }
-    return 0;
 }
 
 #define MAX_ARGUMENTS 32

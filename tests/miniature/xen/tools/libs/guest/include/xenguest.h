@@ -1,0 +1,11 @@
+/* Copyright (c) The xen.stubdom authors
+ * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+ * SPDX-License-Identifier: GPL-3.0-or-later */
+
+#ifndef XENGUEST_H
+#define XENGUEST_H
+
+/* Number of words of a processor's features. */
+int xc_cpuid_words(void);
+
+#endif
