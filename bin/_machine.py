@@ -51,7 +51,7 @@ QEMU_PACKAGES = {"qemu-system-x86", "qemu-utils"}
 BACKPORTS_FILE = "/etc/apt/sources.list.d/xen-stubdom-backports.list"
 NEEDS = {
     "ansible": Need(("ca-certificates", "openssh-client"), "ansible"),
-    "unit": Need(("ca-certificates",), "unit"),
+    "unit": Need(("bzip2", "ca-certificates", "gcc", "git", "libc6-dev", "make"), "unit"),
     "check": Need(("ca-certificates", "git", "shellcheck"), "check"),
     "molecule": Need(("ca-certificates", "openssh-client"), "molecule"),
     "chroot": Need(("mmdebstrap", "tar")),

@@ -141,7 +141,7 @@ def repository(source: Path, bare: Path, tag: str) -> str:
             ["git", *arguments],
             env={**environment, **more},
             stdout=subprocess.PIPE,
-            universal_newlines=True,
+            text=True,
             check=True,
         )
         return done.stdout.strip()

@@ -2,7 +2,8 @@
  * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later */
 
-/* A kernel that offers a program three calls (write, sleep, _exit), runs it and switches its domain off.
+/* A kernel that offers a program three calls (write, sleep, _exit), runs it and switches its domain off, unless the
+ * command line has the word "stay": then the domain goes on, so that others can look at it.
  *
  * It has no interrupts: events stay masked, as the domain builder leaves them, and waiting is polling. A fault ends the
  * domain at once, since the hypervisor has no handler to give it to; `xl dmesg` then shows the registers. */
@@ -16,6 +17,7 @@ int main(int argc, char *argv[]);
 
 static const struct start_info *start;
 static struct console_ring *console;
+static int stay;
 extern volatile struct vcpu_info shared_info_page; /* that of the first processor begins the page */
 
 /* Nanoseconds since the hypervisor was started. */
@@ -102,11 +104,20 @@ void _exit(int status)
     uint32_t reason = status ? SHUTDOWN_CRASH : SHUTDOWN_POWEROFF;
 
     wait_for_reader(0);
+    while (stay)
+        sleep(60);
     for (;;)
         hypercall(HYPERVISOR_SCHED_OP, SCHEDOP_SHUTDOWN, (unsigned long)&reason, 0);
 }
 
 #define MAX_ARGUMENTS 32
+
+static int same(const char *one, const char *other)
+{
+    while (*one && *one == *other)
+        one++, other++;
+    return *one == *other;
+}
 
 /* Splits the command line in place, as Mini-OS does: "main" stands for the program's name. */
 static int arguments(char *line, char *argv[MAX_ARGUMENTS + 1])
@@ -130,6 +141,7 @@ void kernel(const struct start_info *info)
 {
     static char line[sizeof info->command_line];
     static char *argv[MAX_ARGUMENTS + 1];
+    int argc;
 
     start = info;
     console = (struct console_ring *)(MACHINE_TO_PHYS[info->console_mfn] << 12);
@@ -138,5 +150,8 @@ void kernel(const struct start_info *info)
     if (hypercall(HYPERVISOR_UPDATE_VA_MAPPING, (unsigned long)&shared_info_page,
                   info->shared_info | PAGE_PRESENT | PAGE_WRITE | PAGE_USER, UVMF_INVLPG))
         __builtin_trap();
-    _exit(main(arguments(line, argv), argv));
+    argc = arguments(line, argv);
+    for (int i = 1; i < argc; i++)
+        stay |= same(argv[i], "stay");
+    _exit(main(argc, argv));
 }

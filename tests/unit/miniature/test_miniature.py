@@ -1,0 +1,203 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# From what a server and a repository on loopback give to images with a kernel in them, by the same code that builds the
+# real thing, with this machine's compiler. The tree is tests/miniature; that its kernel boots is shown on the lab.
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, Iterator, List, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _build
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import stubdom_build, stubdom_source
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+MINIATURE = REPOSITORY / "tests" / "miniature"
+sys.path.insert(0, str(MINIATURE))
+
+import pack
+
+RELEASE = "4.17.5"
+
+
+@contextlib.contextmanager
+def open_directory(name: str) -> Iterator[Path]:
+    """A directory in which an unprivileged account can work, whoever runs the tests."""
+    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{name}"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[pack.Packed]:
+    with open_directory("upstream") as path:
+        yield pack.pack(path / RELEASE, RELEASE)
+
+
+@pytest.fixture(scope="module")
+def served(upstream: pack.Packed) -> Iterator[str]:
+    """The address at which a web server has all of it."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(Path(upstream.extfiles).parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class Builder:
+    def __init__(self, work: Path, upstream: pack.Packed, served: str) -> None:
+        self.work = work
+        self.gcc = "gcc"
+        minor = upstream.release.split(".")[1]
+        self.wishes: Dict[str, Any] = {
+            "xen": {"tarball": f"{served}/release/{Path(upstream.tarball).name}"},
+            "mini_os": {"git": f"file://{upstream.git}/mini-os.git", "revision": f"xen-RELEASE-4.{minor}.0"},
+            "qemu_traditional": {
+                "git": f"file://{upstream.git}/qemu-xen-traditional.git",
+                "revision": f"xen-4.{minor}.0",
+            },
+            "mirror": f"{served}/extfiles",
+            "checksums": upstream.checksums,
+        }
+
+    def bring(self, *images: str) -> List[Dict[str, Any]]:
+        params = {
+            "release": RELEASE,
+            "images": list(images),
+            "work_directory": str(self.work),
+            "user": None,
+            "directory": None,
+            "allow_unverified": False,
+            "timeout": 5,
+            **self.wishes,
+        }
+        result = stubdom_source.run(SimpleNamespace(params=params, check_mode=False))  # type: ignore[arg-type]
+        return list(result["sources"])
+
+    def command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        done = subprocess.run([self.gcc, *arguments[1:]], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def build(self, *images: str, kernels: Tuple[Dict[str, str], ...] = ()) -> Dict[str, Any]:
+        params = {
+            "release": RELEASE,
+            "images": list(images),
+            "sources": self.bring(*images),
+            "kernels": list(kernels),
+            "work_directory": str(self.work),
+            "user": None,
+            "jobs": 2,
+            "timeout": 300,
+            "step": "all",
+            "seen": [],
+        }
+        module = SimpleNamespace(params=params, check_mode=False, run_command=self.command)
+        return stubdom_build.run(module)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def builder(upstream: pack.Packed, served: str) -> Iterator[Builder]:
+    with open_directory("builder") as path:
+        yield Builder(path / "work", upstream, served)
+
+
+@pytest.fixture
+def gcc_14(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have the builder's gcc be one that makes errors of what gcc 14 makes errors of."""
+    directory = builder.work.parent / "gcc-14"
+    shutil.copytree(MINIATURE / "gcc-14", directory)
+    builder.gcc = str(directory / "gcc")
+    environment = _build._environment
+
+    def before_all_others(remedies: Any) -> Dict[str, str]:
+        made = environment(remedies)
+        return {**made, "PATH": f"{directory}:{made['PATH']}"}
+
+    monkeypatch.setattr(_build, "_environment", before_all_others)
+    return str(directory)
+
+
+def spoken(result: Dict[str, Any]) -> Dict[str, bytes]:
+    """What the program in each image says, out of the kernel itself."""
+    found = {}
+    for image in result["images"]:
+        kernel = gzip.decompress(Path(image["path"]).read_bytes())
+        assert kernel[:4] == b"\x7fELF" and b"xen-3.0\0" in kernel
+        words = re.search(rb"The miniature speaks: ([a-z-]+)", kernel)
+        found[image["image"]] = words[1] if words else b""
+    return found
+
+
+def own_kernel(builder: Builder, text: str) -> Dict[str, str]:
+    directory = builder.work.parent / "kernel"
+    directory.mkdir()
+    (directory / "main.c").write_text(
+        f'#include <stdio.h>\n\nint main(void)\n{{\n    printf("{text}\\n");\n    return 0;\n}}\n'
+    )
+    return {"name": "ours", "directory": str(directory)}
+
+
+def test_the_same_release_is_packed_the_same(upstream: pack.Packed, tmp_path: Path) -> None:
+    again = pack.pack(tmp_path / "again", RELEASE)
+    assert (again.checksums, again.commits) == (upstream.checksums, upstream.commits)
+
+
+def test_from_the_servers_to_images_once(builder: Builder) -> None:
+    kernel = own_kernel(builder, "The miniature speaks: ours")
+    images = ("pv-grub", "ioemu", "c", "custom-ours")
+    result = builder.build(*images, kernels=(kernel,))
+    assert result["built"] == list(images)
+    assert spoken(result) == {"pv-grub": b"pv-grub", "ioemu": b"ioemu", "c": b"c", "custom-ours": b"ours"}
+    again = builder.build(*images, kernels=(kernel,))
+    assert not again["changed"] and again["images"] == result["images"]
+
+
+def test_another_image_reuses_the_tree(builder: Builder) -> None:
+    builder.build("c")
+    result = builder.build("c", "pv-grub")
+    assert result["built"] == ["pv-grub"]
+    assert "newlib" not in result["stages"]
+
+
+def test_a_new_compiler_needs_what_helps_against_it(
+    builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ansible_collections.xen.stubdom.plugins.module_utils._remedies.REMEDIES", ())
+    with pytest.raises(Refusal, match="Stage 'newlib' failed: .*return type defaults to .int.") as refused:
+        builder.build("pv-grub")
+    assert "makedoc.c" in str(refused.value) and "Log: " in str(refused.value)
+
+
+def test_a_new_compiler_is_helped(builder: Builder, gcc_14: str) -> None:
+    result = builder.build("pv-grub", "ioemu")
+    assert result["remedies"] == ["gcc-14-errors"]
+    assert set(spoken(result).values()) == {b"pv-grub", b"ioemu"}
+
+
+def test_configure_refuses_what_a_release_does_not_know(tmp_path: Path) -> None:
+    pack.copy_tree(MINIATURE / "xen", tmp_path / "xen", "4.22.0")
+    for flag, status in {"--enable-pv-grub": 0, "--enable-qemu-traditional": 1, "--enable-caml-stubdom": 1}.items():
+        done = subprocess.run(["./configure", flag], cwd=tmp_path / "xen", capture_output=True, text=True, check=False)
+        assert done.returncode == status, (flag, done.stderr)
