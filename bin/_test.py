@@ -42,6 +42,8 @@ class Failure(Exception):
 def run(command: Sequence[str], environment: Environment, directory: Path = REPOSITORY) -> None:
     """Runs a program of a tier; what it says is shown."""
     print("$ " + " ".join(command), flush=True)
+    if not sys.stdout.isatty():
+        environment = {**environment, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, check=False)
     if done.returncode != 0:
         raise Failure(f"{command[0]} ended with status {done.returncode}.")

@@ -572,7 +572,9 @@ def hosts_directory() -> Path:
 def directory_of(name: str) -> Path:
     """Where a host of this name has its files."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-        raise LabError(f"'{name}' cannot be the name of a host.", "Use up to 63 small letters, digits, hyphens and underscores.")
+        raise LabError(
+            f"'{name}' cannot be the name of a host.", "Use up to 63 small letters, digits, hyphens and underscores."
+        )
     return hosts_directory() / name
 
 

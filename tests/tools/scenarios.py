@@ -140,12 +140,17 @@ TIERS: dict[str, Callable[[Scenario], AbstractContextManager[Hosts]]] = {"chroot
 
 def play(scenario: Scenario, hosts: Hosts) -> bool:
     """Whether molecule is content with the scenario."""
-    with tempfile.NamedTemporaryFile("w", prefix="xen-stubdom-hosts-", suffix=".json") as file:
-        file.write(inventory(hosts))
-        file.flush()
+    with tempfile.TemporaryDirectory(prefix="xen-stubdom-") as name:
+        hosts_file = Path(name) / "hosts.json"
+        hosts_file.write_text(inventory(hosts))
         done = subprocess.run(
             ["molecule", "test", "--destroy", "never", "--scenario-name", scenario.name],
-            env={**os.environ, "XEN_STUBDOM_INVENTORY": file.name},
+            # Molecule keeps in its directory that hosts are prepared already; these are new ones.
+            env={
+                **os.environ,
+                "XEN_STUBDOM_INVENTORY": str(hosts_file),
+                "MOLECULE_EPHEMERAL_DIRECTORY": str(Path(name) / "molecule"),
+            },
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             check=False,

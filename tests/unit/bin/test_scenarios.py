@@ -178,3 +178,17 @@ def test_a_file_system_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(LabError) as caught, scenarios.file_systems(PLAIN):
         pytest.fail("played without hosts")
     assert str(caught.value) == ("The bookworm file system could not be made.\nmmdebstrap said: E: cannot reach it")
+
+
+def test_every_scenario_starts_without_a_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    directories = []
+
+    def run(words: list[str], *, env: dict[str, str], **_options: Any) -> subprocess.CompletedProcess[str]:
+        assert not Path(env["MOLECULE_EPHEMERAL_DIRECTORY"]).exists()
+        assert json.loads(Path(env["XEN_STUBDOM_INVENTORY"]).read_text())["xen_hosts"]["hosts"] == {"trixie": {}}
+        directories.append(env["MOLECULE_EPHEMERAL_DIRECTORY"])
+        return subprocess.CompletedProcess(words, len(directories) - 1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert [scenarios.play(PLAIN, {"trixie": {}}) for _ in range(2)] == [True, False]
+    assert len(set(directories)) == 2
