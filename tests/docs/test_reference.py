@@ -29,7 +29,7 @@ def test_changelog(ansible: Callable[..., str]) -> None:
 
 
 def test_changelog_names_every_module() -> None:
-    """If one is missing: antsibull-changelog release --reload-plugins --refresh."""
+    """If one is missing: antsibull-changelog release --reload-plugins --refresh --update-existing."""
     releases = yaml.safe_load((REPOSITORY / "changelogs" / "changelog.yaml").read_text())["releases"]
     named = {module["name"] for release in releases.values() for module in release.get("modules", [])}
     assert named == {path.stem for path in MODULES}
