@@ -41,6 +41,7 @@ class Input:
     """What goes into a build.
 
     :param sources: checksum or commit by name of source, as stubdom_source returns them.
+    :param listed: the same sources in the form of the manifest; they decide nothing.
     :param compiler: major version of gcc, and everything `gcc --version` says that matters.
     """
 
@@ -49,6 +50,7 @@ class Input:
     sources: Mapping[str, str]
     compiler: Tuple[int, str]
     kernels: Tuple[Kernel, ...] = ()
+    listed: Tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ def only(given: Input, images: Sequence[str]) -> Input:
         sources=given.sources,
         compiler=given.compiler,
         kernels=tuple(kernel for kernel in given.kernels if kernel.image in images),
+        listed=given.listed,
     )
 
 
@@ -325,12 +328,14 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()
 
 
-def manifest(given: Input, made: Plan, product: Product, *, sha256: str, built: str) -> Dict[str, Any]:
-    """Return what is written beside the image."""
+def manifest(
+    given: Input, made: Plan, product: Product, *, sha256: Optional[str] = None, built: Optional[str] = None
+) -> Dict[str, Any]:
+    """Return what is written beside the image; without *sha256*, what is known before it is built."""
     return {
         "kind": product.kind,
         "xen": given.row.name,
-        "sources": [{"name": name, "version": given.sources[name]} for name in product.sources],
+        "sources": [dict(source) for source in given.listed if source["name"] in product.sources],
         "compiler": given.compiler[1],
         "flags": made.environment.get("CFLAGS"),
         "remedies": list(made.remedies),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils import _releases
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
@@ -194,11 +194,8 @@ def version(need: Need, digest: str) -> str:
     return os.path.basename(need.origin)
 
 
-def listed(needs: Sequence[Need], digests: Mapping[str, str]) -> List[Dict[str, Any]]:
-    """Return the sources in the form of the manifest."""
-    return [
-        {"name": need.name, "version": version(need, digests[need.name]), "sha256": digests[need.name]}
-        if need.kind != "git"
-        else {"name": need.name, "version": version(need, digests[need.name]), "commit": digests[need.name]}
-        for need in needs
-    ]
+def listed(name: str, kind: str, version: str, digest: str) -> Dict[str, str]:
+    """Return a source in the form of the manifest."""
+    if kind == "git":
+        return {"name": name, "version": version, "commit": digest}
+    return {"name": name, "version": version, "sha256": digest}

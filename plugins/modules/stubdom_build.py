@@ -135,7 +135,8 @@ images:
       type: str
       sample: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
     manifest:
-      description: What is written beside it when it is installed; null in check mode where it is not built yet.
+      description:
+        - What is written beside it when it is installed. Where it is not built yet, its sha256 and its time are null.
       type: dict
       sample: {kind: pv-grub, xen: "4.17"}
 built:
@@ -172,7 +173,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _fetch, _releases, _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _fetch, _releases, _sources, _workshop
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._workshop import Job
 
@@ -222,10 +223,16 @@ def given(module: AnsibleModule) -> _build.Input:
         sources={source["name"]: source["digest"] for source in params["sources"]},
         compiler=_workshop.compiler(run),
         kernels=tuple(kernels(params, params["work_directory"])),
+        listed=tuple(
+            _sources.listed(source["name"], source["kind"], source["version"], source["digest"])
+            for source in params["sources"]
+        ),
     )
 
 
-def result(work: str, plan: _build.Plan, built: List[str], status: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+def result(
+    work: str, inputs: _build.Input, plan: _build.Plan, built: List[str], status: Optional[Dict[str, Any]]
+) -> Dict[str, Any]:
     """Return what there is now."""
     images = []
     for product in plan.products:
@@ -235,7 +242,7 @@ def result(work: str, plan: _build.Plan, built: List[str], status: Optional[Dict
                 "file": product.file,
                 "path": os.path.join(_workshop.image_directory(work, product), product.file),
                 "identity": product.identity,
-                "manifest": _workshop.finished(work, product),
+                "manifest": _workshop.finished(work, product) or _build.manifest(inputs, plan, product),
             }
         )
     return {
@@ -272,13 +279,13 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     if step == "stop":
         _workshop.as_user(user, lambda: _workshop.stop(directory))
-        return result(work, plan, [], None)
+        return result(work, inputs, plan, [], None)
     if step == "watch":
         status = _workshop.as_user(user, lambda: _workshop.watch(directory, seen=params["seen"]))
     else:
         missing = [product.image for product in plan.products if _workshop.finished(work, product) is None]
         if module.check_mode or not missing:
-            return result(work, plan, missing, None)
+            return result(work, inputs, plan, missing, None)
         _workshop.prepare(work, user)
         wanted = _build.only(inputs, missing)
         job = Job(
@@ -295,8 +302,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
             status = _workshop.as_user(user, functools.partial(_workshop.watch, directory, seen=seen))
     judged(status)
     if status["state"] == "running":
-        return {**result(work, plan, [], status), "status": status}
-    return result(work, plan, status["images"], status)
+        return {**result(work, inputs, plan, [], status), "status": status}
+    return result(work, inputs, plan, status["images"], status)
 
 
 def found(params: Dict[str, Any]) -> List[_fetch.Found]:

@@ -38,8 +38,8 @@ options:
     type: str
     choices: [present, rollback, absent]
     default: present
-  file:
-    description: Name of the image's file, for example V(pv-grub-x86_64.gz).
+  image:
+    description: Name of the image, as M(xen.stubdom.stubdom_build) takes it; it gives the name of the file.
     type: str
     required: true
   src:
@@ -60,19 +60,19 @@ seealso:
 EXAMPLES = r"""
 - name: Install PV-GRUB
   xen.stubdom.stubdom_install:
-    file: pv-grub-x86_64.gz
+    image: pv-grub
     src: /var/lib/xen.stubdom/images/0123456789abcdef/pv-grub-x86_64.gz
     manifest: "{{ lookup('ansible.builtin.file', 'manifest.json') | from_json }}"
 
 - name: Go back to the one before
   xen.stubdom.stubdom_install:
     state: rollback
-    file: pv-grub-x86_64.gz
+    image: pv-grub
 
 - name: Remove it
   xen.stubdom.stubdom_install:
     state: absent
-    file: pv-grub-x86_64.gz
+    image: pv-grub
 """
 
 RETURN = r"""
@@ -102,9 +102,19 @@ files:
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _installed
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _files, _installed, _releases
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
+
+
+def file_of(image: str) -> str:
+    """Return the name under which an image is installed."""
+    if image not in _releases.IMAGES and not _releases.CUSTOM.match(image):
+        raise Refusal(
+            f"There is no image {image!r} that is built from Xen source.",
+            f"Choose from {', '.join(_releases.IMAGES)}, or custom-NAME for a kernel of your own.",
+        )
+    return _build.image_of(image).installed
 
 
 def plan(params: Dict[str, Any], place: _installed.Place, now: _installed.Contents, check: bool) -> List[_files.Change]:
@@ -126,7 +136,7 @@ def plan(params: Dict[str, Any], place: _installed.Place, now: _installed.Conten
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     directory = params["firmware_directory"] or Xen(runner(module)).firmware_directory()
-    place = _installed.Place(directory, params["file"])
+    place = _installed.Place(directory, file_of(params["image"]))
     now = {path: _files.read(path) for path in place.all}
     changes = plan(params, place, now, module.check_mode)
     if changes and not module.check_mode:
@@ -150,7 +160,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
-            "file": {"type": "str", "required": True},
+            "image": {"type": "str", "required": True},
             "src": {"type": "path"},
             "manifest": {"type": "dict"},
             "firmware_directory": {"type": "path"},

@@ -42,6 +42,6 @@ def make(path: Path) -> List[Dict[str, Any]]:
     (xen / "tools" / "include" / "Makefile").write_text("all:\n")
     (mini_os / "kernel").write_text("kernel\n")
     return [
-        {"name": name, "kind": "directory", "origin": str(place), "path": str(place), "digest": name}
+        {"name": name, "kind": "directory", "origin": str(place), "path": str(place), "digest": name, "version": name}
         for name, place in (("xen", xen), ("mini-os", mini_os))
     ]

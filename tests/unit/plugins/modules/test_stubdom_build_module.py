@@ -81,7 +81,16 @@ def test_a_build_in_four_steps(builder: Builder) -> None:
     assert Path(image["path"]).read_text() == "kernel\n"
     assert image["manifest"]["kind"] == "c"
     assert image["manifest"]["identity"] == image["identity"] == steps[0]["images"][0]["identity"]
-    assert steps[0]["images"][0]["manifest"] is None
+    assert steps[0]["images"][0]["manifest"] == {
+        **image["manifest"],
+        "sha256": None,
+        "built": None,
+        "files": {"c-stubdom.gz": None},
+    }
+    assert image["manifest"]["sources"] == [
+        {"name": "xen", "version": "xen", "sha256": "xen"},
+        {"name": "mini-os", "version": "mini-os", "sha256": "mini-os"},
+    ]
     assert not steps[0]["log"] and Path(steps[1]["log"]).is_file()
     assert list(steps[1]["stages"]) == ["sources", "configure", "headers", "newlib", "libraries", "image c"]
 

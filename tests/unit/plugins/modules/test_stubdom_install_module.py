@@ -29,7 +29,7 @@ class Host:
         digest = hashlib.sha256(content.encode()).hexdigest()
         params = {
             "state": state,
-            "file": FILE,
+            "image": "pv-grub",
             "src": str(self.carried),
             "manifest": {"kind": "pv-grub", "identity": f"id-{content}", "sha256": digest},
             "firmware_directory": str(self.boot),
