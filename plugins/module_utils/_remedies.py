@@ -54,6 +54,40 @@ _GCC_14 = (
 
 # OCaml's configure takes no argument with "=" in it, so its flags come through a compiler of our own.
 _OCAML_CC = "stubdom/xen-stubdom-ocaml-cc"
+_OCAML_CC_TEXT = """\
+#!/bin/sh
+here=${0%/*}
+case "$*" in
+    *signals_asm.c*) set -- -include "$here/xen-stubdom-sigstksz.h" "$@" ;;
+esac
+exec gcc -std=gnu99 -fcommon "$@"
+"""
+_SIGSTKSZ = "stubdom/xen-stubdom-sigstksz.h"
+_SIGSTKSZ_TEXT = """\
+#define _GNU_SOURCE 1
+#include <signal.h>
+#undef SIGSTKSZ
+#define SIGSTKSZ 65536
+"""
+
+# What the OCaml run time, compiled against the host's glibc, asks for by glibc's names.
+_GLIBC_NAMES = r"""
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+int *__errno_location(void) { return &errno; }
+static const unsigned short xen_stubdom_classes[384];
+static const unsigned short *xen_stubdom_classes_at = xen_stubdom_classes + 128;
+const unsigned short **__ctype_b_loc(void) { return &xen_stubdom_classes_at; }
+int fcntl64(int descriptor, int command, long argument) { return fcntl(descriptor, command, argument); }
+int stat64(const char *path, void *status) { errno = ENOSYS; return -1; }
+static int xen_stubdom_scan(const char *text, const char *format, va_list values)
+{ return vsscanf(text, format, values); }
+int __isoc99_sscanf(const char *text, const char *format, ...)
+{ va_list v; int n; va_start(v, format); n = xen_stubdom_scan(text, format, v); va_end(v); return n; }
+int __isoc23_sscanf(const char *text, const char *format, ...)
+{ va_list v; int n; va_start(v, format); n = xen_stubdom_scan(text, format, v); va_end(v); return n; }
+"""
 
 REMEDIES: Tuple[Remedy, ...] = (
     Remedy("gcc-14-errors", compiler=14, cflags=_GCC_14),
@@ -77,6 +111,8 @@ REMEDIES: Tuple[Remedy, ...] = (
         edits=(
             Edit("stubdom/ocaml.patch", r"(?s)\A.+\Z", ""),
             Edit("stubdom/Makefile", r" -no-tk\b", ""),
+            Edit("stubdom/caml/main-caml.c", r"int \*__errno_location;\n", _GLIBC_NAMES),
+            Edit("stubdom/caml/main-caml.c", r"void \*__ctype_b_loc;\n|    __errno_location = &errno;\n", ""),
             Edit("stubdom/Makefile", r'-cc "\$\(CC\) ([^"]*)"', r'-cc "$(CURDIR)/xen-stubdom-ocaml-cc \1"'),
             Edit(
                 "stubdom/Makefile",
@@ -84,7 +120,7 @@ REMEDIES: Tuple[Remedy, ...] = (
                 r"caml: $(CROSS_ROOT) cross-ocaml caml-minios-config.mk",
             ),
         ),
-        files={_OCAML_CC: '#!/bin/sh\nexec gcc -std=gnu99 -fcommon -DSIGSTKSZ=65536 "$@"\n'},
+        files={_OCAML_CC: _OCAML_CC_TEXT, _SIGSTKSZ: _SIGSTKSZ_TEXT},
     ),
 )
 

@@ -194,7 +194,7 @@ class Job:
             pid=os.getpid(),
             log=self.log,
             started=time.time(),
-            stages=["sources", *self.plan.stages],
+            stages=self._ahead(),
             stage="sources",
             number=1,
             seconds={},
