@@ -34,6 +34,7 @@ WRITABLE = ("ext2", "fat", "jfs", "reiserfs", "xfs")
 PANIC_SECONDS = 10
 # The hypervisor restarts the machine when dom0 has not done so itself this long after it should have.
 GRACE_SECONDS = 120
+SHORTEST_TIMEOUT = 60
 
 _FALSE = ("0", "no", "off", "false", "disable")
 _HYPERVISOR_COMMAND = re.compile(
@@ -144,6 +145,15 @@ def wanted_words(options: Mapping[str, Any]) -> Dict[str, Optional[str]]:
         name: None if value is None else _boot_line.word(name, None if value is True else str(value))
         for name, value in options.items()
     }
+
+
+def check_timeout(seconds: int) -> None:
+    """:raises Refusal: no host would be up and confirmed in that time."""
+    if seconds < SHORTEST_TIMEOUT:
+        raise Refusal(
+            f"A trial of {seconds} seconds would end before anybody could confirm it.",
+            f"Give it {SHORTEST_TIMEOUT} seconds at least; a host takes that long from its init to an answer.",
+        )
 
 
 def hypervisor_words(body: str) -> Optional[str]:

@@ -50,7 +50,7 @@ options:
       - Required with O(state=armed).
     type: dict
   timeout:
-    description: Seconds that dom0 has, from the start of its init, to be confirmed.
+    description: Seconds that dom0 has, from the start of its init, to be confirmed; at least 60.
     type: int
     default: 300
 seealso:
@@ -261,6 +261,7 @@ def plan_armed(host: Host, params: Mapping[str, Any], grub: Grub, menu: _grub_cf
 
     :raises Refusal: there would be nothing to fall back to.
     """
+    _trial.check_timeout(params["timeout"])
     entry = _grub_cfg.default_entry(menu, grub.environment())
     old = _trial.hypervisor_words(menu.body(entry)) or ""
     record = new_record(host, _trial.wanted_words(params["options"]), old, params["timeout"])

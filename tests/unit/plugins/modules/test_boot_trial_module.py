@@ -202,6 +202,14 @@ def test_what_the_administrator_put_into_the_menu_stays(host: Host) -> None:
     assert host.text(ENTRY) == "# mine"
 
 
+def test_a_trial_that_nobody_could_confirm_is_refused(host: Host) -> None:
+    before = host.tree()
+    with pytest.raises(Refusal, match="A trial of 59 seconds would end before"):
+        run(host, options=OPTIONS, timeout=59)
+    assert host.tree() == before
+    assert run(host, options=OPTIONS, timeout=60)["changed"]
+
+
 def test_without_systemd_less_is_covered(host: Host) -> None:
     full = run(host, check=True, options=OPTIONS)
     (host.root / "run/systemd/system/x").unlink()
