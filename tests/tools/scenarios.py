@@ -67,6 +67,9 @@ def choose(scenarios: Sequence[Scenario], tier: str, asked: Sequence[str]) -> li
         raise LabError(
             f"The tier {tier} has no scenario {' '.join(unknown)}.", f"It has: {', '.join(found) or 'none at all'}."
         )
+    without = [name for name in asked or found if not found[name].platforms]
+    if without:
+        raise LabError(f"No hosts are listed for the scenario {' '.join(without)}.", "List some as its platforms.")
     return [found[name] for name in asked or found]
 
 

@@ -59,6 +59,11 @@ def test_to_play_nothing_is_an_error(found: list[Scenario], tier: str, asked: li
         scenarios.choose(found, tier, asked)
 
 
+def test_a_scenario_without_hosts_is_an_error() -> None:
+    with pytest.raises(LabError, match="No hosts are listed for the scenario xen_c"):
+        scenarios.choose([XEN_A, Scenario("xen_c", ())], "xen", [])
+
+
 @pytest.mark.parametrize("scenario", ["xen_a", "xen_dom0_memory_with_a_name_that_does_not_end"])
 def test_names_of_hosts(scenario: str) -> None:
     name = scenarios.host_name(scenario, "bookworm", 4194304)
