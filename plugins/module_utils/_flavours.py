@@ -38,10 +38,10 @@ _GRUB2_REMEDY = (
     "or name the file with kernel."
 )
 
-# PV-GRUB's image and what the hypervisor has to be capable of, by the guest kernel's architecture.
+# PV-GRUB's image, its file, and what the hypervisor has to be capable of, by the guest kernel's architecture.
 PV_GRUB = {
-    "x86_64": ("pv-grub-x86_64.gz", "xen-3.0-x86_64"),
-    "x86_32": ("pv-grub-x86_32.gz", "xen-3.0-x86_32p"),
+    "x86_64": ("pv-grub", "pv-grub-x86_64.gz", "xen-3.0-x86_64"),
+    "x86_32": ("pv-grub-x86_32", "pv-grub-x86_32.gz", "xen-3.0-x86_32p"),
 }
 # PV-GRUB copies the path into 0x60 bytes without looking at its length (stubdom/grub/mini-os.c).
 MENU_LENGTH = 95
@@ -71,15 +71,15 @@ def _grub2(guest: Mapping[str, Any], _host: Host, planned: Plan) -> None:
 
 
 def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
-    image, capability = PV_GRUB[guest["arch"]]
+    image, file, capability = PV_GRUB[guest["arch"]]
     if host.capabilities and capability not in host.capabilities:
         raise Refusal(
             f"This hypervisor runs no PV guests with a kernel for {guest['arch']} (it lacks {capability}).",
             "Boot a 64-bit kernel (arch x86_64), or a hypervisor built with CONFIG_PV32.",
         )
-    kernel = guest.get("kernel") or f"{_firmware(host)}/{image}"
+    kernel = guest.get("kernel") or f"{_firmware(host)}/{file}"
     remedy = (
-        f"Build it with the role xen.stubdom.stubdom_build (image {image.split('.')[0]}), or use the flavour grub2."
+        f"Build it with the role xen.stubdom.stubdom_build (image {image}), or use the flavour grub2."
     )
     planned.needs.append(Need((kernel,), "PV-GRUB", remedy))
     planned.keys["kernel"] = kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line, _dom0_mem, _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line, _dom0_mem, _releases, _xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Domain
 
@@ -30,9 +30,7 @@ _AUTOBALLOON = {"on": "on", "off": "off", "auto": "auto", 1: "on", 0: "off", "1"
 # xenstored's service look for.
 IMAGES: Mapping[str, Sequence[str]] = {
     "linux": ("qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs"),
-    "ioemu": ("ioemu-stubdom.gz",),
-    "pv-grub-x86_64": ("pv-grub-x86_64.gz",),
-    "pv-grub-x86_32": ("pv-grub-x86_32.gz",),
+    **{name: (image.installed,) for name, image in _releases.IMAGES.items()},
     "xenstore": ("xenstore-stubdom.gz",),
     "xenstorepvh": ("xenstorepvh-stubdom.gz",),
     "vtpm": ("vtpm-stubdom.gz",),

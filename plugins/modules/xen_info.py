@@ -123,7 +123,7 @@ images:
   elements: dict
   returned: success
   contains:
-    name: {description: Name of the image., type: str, sample: pv-grub-x86_64}
+    name: {description: Name of the image., type: str, sample: pv-grub}
     path: {description: Its first file., type: str, sample: /usr/lib/xen-4.20/boot/pv-grub-x86_64.gz}
     size: {description: Bytes of all its files., type: int, sample: 284864}
     manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
