@@ -78,9 +78,7 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "Boot a 64-bit kernel (arch x86_64), or a hypervisor built with CONFIG_PV32.",
         )
     kernel = guest.get("kernel") or f"{_firmware(host)}/{file}"
-    remedy = (
-        f"Build it with the role xen.stubdom.stubdom_build (image {image}), or use the flavour grub2."
-    )
+    remedy = f"Build it with the role xen.stubdom.stubdom_build (image {image}), or use the flavour grub2."
     planned.needs.append(Need((kernel,), "PV-GRUB", remedy))
     planned.keys["kernel"] = kernel
     menu, menu_file = guest.get("menu"), guest.get("menu_file")

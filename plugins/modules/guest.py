@@ -111,7 +111,9 @@ console:
   returned: always
   sample: "web login:"
 hypervisor_log:
-  description: What the hypervisor has logged since the start, lines about this guest's death among them.
+  description:
+    - What the hypervisor has logged since the start, lines about this guest's death among them.
+    - Those are left out that it writes at every start.
   type: list
   elements: str
   returned: always
@@ -147,6 +149,9 @@ SHOWN = 4000
 
 # How long the toolstack may take to say which terminal is the guest's, in seconds.
 TTY_TIMEOUT = 15.0
+
+# What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
+_NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
 
 _GONE = ("shutdown", "crashed", "dying")
 
@@ -335,7 +340,9 @@ class Guest:
 
     def _log(self, before: str) -> None:
         self.facts["hypervisor_log"] = [
-            line for line in new_lines(before, self.xen.dmesg()).splitlines() if line.strip()
+            line
+            for line in new_lines(before, self.xen.dmesg()).splitlines()
+            if line.strip() and not _NOISE.search(line)
         ]
 
 

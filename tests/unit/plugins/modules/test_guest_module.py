@@ -118,7 +118,7 @@ class Host:
         os.write(self.terminals[0], self.words)
         self.letters = None if self.dies else "-b----"
         if self.dies:
-            self.dmesg += "(XEN) d3v0 Triple fault\n"
+            self.dmesg += "(XEN) HVM d3v0 save: CPU\n(XEN) HVM restore d3: CPU 0\n(XEN) d3v0 Triple fault\n"
         return 0, "", ""
 
     def xl_shutdown(self, *_words: str) -> Tuple[int, str, str]:
