@@ -267,7 +267,7 @@ needed_mib:
   returned: success
   sample: 514
 differs:
-  description: Whether the configuration was not as asked for, which is what RV(changed) is made of.
+  description: Whether the configuration was not as asked for, which is what C(changed) is made of.
   type: bool
   returned: success
   sample: true

@@ -44,7 +44,9 @@ def asked_for(words: list[str]) -> tuple[list[str], str] | None:
     if not words[0].startswith(("bin/", "lab/", "./bin/", "./lab/")):
         return None
     subcommand = words[1:2] if words[0].endswith("xenlab") else []
-    return [words[0], *subcommand], " ".join(words[1:])
+    # What follows two hyphens is for another program.
+    own = words[1 : words.index("--")] if "--" in words else words[1:]
+    return [words[0], *subcommand], " ".join(own)
 
 
 def roles_of(play: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,10 +116,10 @@ def test_our_playbooks_are_sound(playbook: Path, ansible: Callable[..., str]) ->
 def test_what_is_read_out_of_a_guide(tmp_path: Path) -> None:
     guide = tmp_path / "guide.md"
     guide.write_text(
-        "```sh\n$ bin/demo --keep # stays\nlab/xenlab up \\\n  --name a\n```\n[a](b.md#c) [d](https://e)\n"
+        "```sh\n$ bin/demo --keep # stays\nlab/xenlab up \\\n  --name a -- ls --all\n```\n[a](b.md#c) [d](https://e)\n"
     )
     found = [words for text in blocks(guide, "sh") for words in commands(text)]
-    assert found == [["bin/demo", "--keep"], ["lab/xenlab", "up", "--name", "a"]]
+    assert found == [["bin/demo", "--keep"], ["lab/xenlab", "up", "--name", "a", "--", "ls", "--all"]]
     assert [asked_for(words) for words in found] == [
         (["bin/demo"], "--keep"),
         (["lab/xenlab", "up"], "up --name a"),
