@@ -2,7 +2,7 @@
  * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later */
 
-/* A kernel that offers a program three calls (write, sleep, _exit), runs it and switches its domain off, unless the
+/* A kernel that offers a program a few calls (write, sleep, _exit, an fcntl that knows nothing), runs it and switches its domain off, unless the
  * command line has the word "stay": then the domain goes on, so that others can look at it.
  *
  * It has no interrupts: events stay masked, as the domain builder leaves them, and waiting is polling. A fault ends the
@@ -97,6 +97,13 @@ unsigned sleep(unsigned seconds)
     while (now() < end)
         wait(end - now());
     return 0;
+}
+
+int fcntl(int descriptor, int command, ...)
+{
+    (void)descriptor;
+    (void)command;
+    return -1;
 }
 
 void _exit(int status)

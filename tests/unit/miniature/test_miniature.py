@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils import _build
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _remedies
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build, stubdom_source
 
@@ -33,6 +33,7 @@ sys.path.insert(0, str(MINIATURE))
 import pack
 
 RELEASE = "4.17.5"
+GUIDE = REPOSITORY / "docs" / "custom_stub_domain.md"
 
 
 @contextlib.contextmanager
@@ -145,18 +146,16 @@ def spoken(result: Dict[str, Any]) -> Dict[str, bytes]:
     for image in result["images"]:
         kernel = gzip.decompress(Path(image["path"]).read_bytes())
         assert kernel[:4] == b"\x7fELF" and b"xen-3.0\0" in kernel
-        words = re.search(rb"The miniature speaks: ([a-z-]+)", kernel)
-        found[image["image"]] = words[1] if words else b""
+        words = re.search(rb"The miniature speaks: [a-z-]+|Hello from [a-z ]+", kernel)
+        found[image["image"]] = words[0] if words else b""
     return found
 
 
-def own_kernel(builder: Builder, text: str) -> Dict[str, str]:
-    directory = builder.work.parent / "kernel"
-    directory.mkdir()
-    (directory / "main.c").write_text(
-        f'#include <stdio.h>\n\nint main(void)\n{{\n    printf("{text}\\n");\n    return 0;\n}}\n'
-    )
-    return {"name": "ours", "directory": str(directory)}
+def hello(builder: Builder) -> Dict[str, str]:
+    """The worked example of docs/custom_stub_domain.md, where the builder's account can read it."""
+    directory = builder.work.parent / "hello"
+    shutil.copytree(GUIDE.with_suffix("") / "hello", directory)
+    return {"name": "hello", "directory": str(directory)}
 
 
 def test_the_same_release_is_packed_the_same(upstream: pack.Packed, tmp_path: Path) -> None:
@@ -165,11 +164,17 @@ def test_the_same_release_is_packed_the_same(upstream: pack.Packed, tmp_path: Pa
 
 
 def test_from_the_servers_to_images_once(builder: Builder) -> None:
-    kernel = own_kernel(builder, "The miniature speaks: ours")
-    images = ("pv-grub", "ioemu", "c", "custom-ours")
+    kernel = hello(builder)
+    images = ("pv-grub", "ioemu", "c", "custom-hello")
     result = builder.build(*images, kernels=(kernel,))
     assert result["built"] == list(images)
-    assert spoken(result) == {"pv-grub": b"pv-grub", "ioemu": b"ioemu", "c": b"c", "custom-ours": b"ours"}
+    assert spoken(result) == {
+        "pv-grub": b"The miniature speaks: pv-grub",
+        "ioemu": b"The miniature speaks: ioemu",
+        "c": b"The miniature speaks: c",
+        "custom-hello": b"Hello from a stub domain of my own",
+    }
+    assert result["images"][-1]["file"] == "hello-stubdom.gz"
     again = builder.build(*images, kernels=(kernel,))
     assert not again["changed"] and again["images"] == result["images"]
 
@@ -184,7 +189,7 @@ def test_another_image_reuses_the_tree(builder: Builder) -> None:
 def test_a_new_compiler_needs_what_helps_against_it(
     builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ansible_collections.xen.stubdom.plugins.module_utils._remedies.REMEDIES", ())
+    monkeypatch.setattr(_remedies, "REMEDIES", ())
     with pytest.raises(Refusal, match="Stage 'newlib' failed: .*return type defaults to .int.") as refused:
         builder.build("pv-grub")
     assert "makedoc.c" in str(refused.value) and "Log: " in str(refused.value)
@@ -193,7 +198,28 @@ def test_a_new_compiler_needs_what_helps_against_it(
 def test_a_new_compiler_is_helped(builder: Builder, gcc_14: str) -> None:
     result = builder.build("pv-grub", "ioemu")
     assert result["remedies"] == ["gcc-14-errors"]
-    assert set(spoken(result).values()) == {b"pv-grub", b"ioemu"}
+    assert list(spoken(result).values()) == [b"The miniature speaks: pv-grub", b"The miniature speaks: ioemu"]
+
+
+def test_ocaml_is_helped_by_several_jobs_too(builder: Builder) -> None:
+    assert spoken(builder.build("caml"))["caml"] == b"The miniature speaks: caml"
+
+
+def test_ocaml_fails_without_help(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_remedies, "REMEDIES", ())
+    with pytest.raises(Refusal, match="Stage 'image caml' failed: .*Hunk #1 FAILED at"):
+        builder.build("caml")
+
+
+def test_edits_of_a_tree_can_be_made_twice(tmp_path: Path) -> None:
+    pack.copy_tree(MINIATURE / "xen", tmp_path / "xen", RELEASE)
+    for remedy in _remedies.REMEDIES:
+        for edit in remedy.edits:
+            path = tmp_path / "xen" / edit.path
+            if path.exists():
+                once = re.sub(edit.pattern, edit.replacement, path.read_text())
+                assert re.sub(edit.pattern, edit.replacement, once) == once, edit
+                path.write_text(once)
 
 
 def test_configure_refuses_what_a_release_does_not_know(tmp_path: Path) -> None:
@@ -201,3 +227,23 @@ def test_configure_refuses_what_a_release_does_not_know(tmp_path: Path) -> None:
     for flag, status in {"--enable-pv-grub": 0, "--enable-qemu-traditional": 1, "--enable-caml-stubdom": 1}.items():
         done = subprocess.run(["./configure", flag], cwd=tmp_path / "xen", capture_output=True, text=True, check=False)
         assert done.returncode == status, (flag, done.stderr)
+
+
+def test_the_guide_shows_the_program_that_is_built() -> None:
+    shown = re.search(r"^```c\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    program = (GUIDE.with_suffix("") / "hello" / "main.c").read_text()
+    assert shown is not None and program.endswith(f"\n\n{shown[1]}")
+
+
+def test_flags_of_a_first_attempt_do_not_stay(builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # newlib and GRUB are let through, QEMU is not: its configuration keeps the flags that were not enough.
+    name = "ansible_collections.xen.stubdom.plugins.module_utils._build._environment"
+    helped = _build._environment
+    some = "-Wno-error=incompatible-pointer-types -Wno-error=implicit-int"
+    monkeypatch.setattr(name, lambda remedies: {**helped(remedies), "CFLAGS": some})
+    with pytest.raises(Refusal, match="Stage 'image ioemu' failed: .*networking_set_addr"):
+        builder.build("ioemu")
+    tree = next((builder.work / "trees").iterdir())
+    assert some in (tree / "stubdom" / "ioemu" / "config-host.mak").read_text()
+    monkeypatch.setattr(name, helped)
+    assert builder.build("ioemu")["built"] == ["ioemu"]

@@ -92,3 +92,16 @@ int printf(const char *format, ...)
     va_end(arguments);
     return written;
 }
+
+/* Knows %d alone. */
+int vsscanf(const char *text, const char *format, va_list arguments)
+{
+    int *number = va_arg(arguments, int *);
+
+    (void)format;
+    if (*text < '0' || *text > '9')
+        return 0;
+    for (*number = 0; *text >= '0' && *text <= '9'; text++)
+        *number = *number * 10 + *text - '0';
+    return 1;
+}

@@ -5,6 +5,8 @@
 #ifndef ERRNO_H
 #define ERRNO_H
 
+#define ENOSYS 88
+
 extern int errno;
 
 #endif

@@ -5,8 +5,11 @@
 #ifndef STDIO_H
 #define STDIO_H
 
+#include <stdarg.h>
+
 int putchar(int byte);
 int puts(const char *text);
 int printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int vsscanf(const char *text, const char *format, va_list arguments);
 
 #endif

@@ -3,6 +3,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later */
 
 #include <caml/callback.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 
@@ -15,8 +16,8 @@ void caml_startup(char **argv)
 {
     int level;
 
-    if (argv[1] && sscanf(argv[1], "v=%d", &level) == 1 && errno)
-        puts("verbose");
+    if (argv[1] && isdigit((unsigned char)argv[1][0]) && sscanf(argv[1], "%d", &level) != 1)
+        printf("errno %d\n", errno);
 }
 
 value *caml_named_value(const char *name)

@@ -2,13 +2,15 @@
  * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later */
 
-#include <caml/callback.h>
-#include <caml/mlvalues.h>
 #include <errno.h>
 #include <stdio.h>
 
-/* What code for the host's C library asks for. */
+#include <caml/callback.h>
+#include <caml/mlvalues.h>
+
+/* Names that code for the host's C library has; it calls them, though. */
 int *__errno_location;
+void *__ctype_b_loc;
 
 int main(int argc, char *argv[], char *envp[])
 {

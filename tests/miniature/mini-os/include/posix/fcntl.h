@@ -1,0 +1,10 @@
+/* Copyright (c) The xen.stubdom authors
+ * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+ * SPDX-License-Identifier: GPL-3.0-or-later */
+
+#ifndef POSIX_FCNTL_H
+#define POSIX_FCNTL_H
+
+int fcntl(int descriptor, int command, ...);
+
+#endif

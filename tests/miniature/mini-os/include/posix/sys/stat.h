@@ -1,0 +1,12 @@
+/* Copyright (c) The xen.stubdom authors
+ * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+ * SPDX-License-Identifier: GPL-3.0-or-later */
+
+#ifndef POSIX_SYS_STAT_H
+#define POSIX_SYS_STAT_H
+
+struct stat {
+    unsigned st_mode;
+};
+
+#endif
