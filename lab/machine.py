@@ -28,8 +28,8 @@ from image import Image, LabError, Progress, base_directory, die_with_parent, ke
 MINIMUM_QEMU = (10, 0)
 # The saved state every host starts from.
 BOOTED = "booted"
-BOOT_TIMEOUT = 240
-RESTORE_TIMEOUT = 120
+BOOT_TIMEOUT = 600
+RESTORE_TIMEOUT = 300
 # XSAVE under emulation corrupts dom0's programs as soon as an HVM guest runs; this model has none. RDTSCP is not
 # intercepted in a way that Xen's instruction length decoder understands: PVH guests crash on it.
 EMULATED_CPU = "Opteron_G3,+svm,+npt,+rdrand,-rdtscp"
