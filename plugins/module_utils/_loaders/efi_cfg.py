@@ -84,6 +84,11 @@ def parse(text: str) -> List[Item]:
     return items
 
 
+def read(text: str) -> List[Item]:
+    """Return the items that xen.efi sees."""
+    return [item for item in parse(text) if item.ending]
+
+
 def default_section(items: Sequence[Item]) -> Optional[str]:
     """Return the section that is started, None for whatever comes first in the file."""
     found = (item.value for item in items if (item.section, item.key) == ("global", "default"))
@@ -97,20 +102,29 @@ def first(items: Sequence[Item], section: Optional[str], key: str) -> Optional[I
 
 def options(text: str) -> Optional[str]:
     """Return the words that the default section passes, None where it starts nothing."""
-    items = parse(text)
+    items = read(text)
     section = default_section(items)
     if first(items, section, "kernel") is None:
         return None
     found = first(items, section, "options")
-    return "" if found is None or not found.ending else found.value.strip()
+    return "" if found is None else found.value.strip()
 
 
 def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
     """Return the file with *word* in every section that starts a kernel, as the sections are entries of one menu.
 
+    A section without a line for options gets one. Where no section is the default, only the file as a whole does: its
+    first such line is what counts, and a new line in some section could come before it.
+
     :raises Refusal: xen.efi would not read what is written.
     """
-    items = parse(text)
+    every = parse(text)
+    if word is not None and every and not every[-1].ending:
+        raise Refusal(
+            f"{path} line {every[-1].line}: this last line does not end in a newline, so that xen.efi ignores it.",
+            "Nothing was changed; end the line, and look at what it then does.",
+        )
+    items = read(text)
     sections: List[Optional[str]] = [None] if default_section(items) is None else []
     sections += [item.section for item in items if item.key == "kernel" and item.section is not None]
     if not any(item.key == "kernel" for item in items):
@@ -122,23 +136,18 @@ def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
     for section in sections:
         found, kernel = first(items, section, "options"), first(items, section, "kernel")
         if found is not None:
-            _change(path, text, found, option, word, edits, newline)
-        elif word is not None and kernel is not None:
+            _change(text, found, option, word, edits, newline)
+        elif word is not None and kernel is not None and (section is None or None not in sections):
             edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={word}{newline}")
     return _boot_line.changed(text, list(edits.values()))
 
 
 def _change(
-    path: str, text: str, item: Item, option: str, word: Optional[str], edits: Dict[int, _boot_line.Edit], newline: str
+    text: str, item: Item, option: str, word: Optional[str], edits: Dict[int, _boot_line.Edit], newline: str
 ) -> None:
     changes = _boot_line.edits(item.value, option, word)
     if not changes:
         return
-    if not item.ending:
-        raise Refusal(
-            f"{path} line {item.line}: this last line does not end in a newline, so that xen.efi ignores it.",
-            "Nothing was changed; end the line, and look at what it then does.",
-        )
     added = f"{MARK}{newline}"
     alone = text.startswith(item.ending, item.value_end) and not _boot_line.changed(item.value, changes)
     if alone and text[: item.start].endswith(added):
