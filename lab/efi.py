@@ -40,7 +40,7 @@ SETTINGS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 # The first partition of a lab host's disk.
 FIRST_PARTITION = 1024 * 1024
 # The firmware and the hypervisor write much and slowly to an emulated serial port.
-BOOT_TIMEOUT = 900
+BOOT_TIMEOUT = 1800
 PARTITION_MIB = 128
 # What is taken from /boot, under the name that it gets on the partition.
 FILES = {"xen.efi": r"xen-[0-9.]+-amd64\.efi", "vmlinuz": r"vmlinuz-.*", "initrd.img": r"initrd\.img-.*"}
