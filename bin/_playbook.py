@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from image import die_with_parent
+
 RECAP = re.compile(r"^\S+\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
 TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(?:[\w.]+\.)?(.*)\] \*+$")
 
@@ -84,8 +86,13 @@ def play(words: Sequence[str], environment: Mapping[str, str], log: Path, say: C
             ["ansible-playbook", "-vvv", *words],
             env={**environment, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_OK_HOSTS": "1"},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            preexec_fn=die_with_parent,  # noqa: PLW1509 -- there is one thread
         ) as process:  # fmt: skip
-            run = follow(lines(), say)
+            try:
+                run = follow(lines(), say)
+            except BaseException:
+                process.terminate()
+                raise
     if process.returncode != 0 and not run.failure:
         run.failure = f"ansible-playbook ended with status {process.returncode}"
     if process.returncode == 0:

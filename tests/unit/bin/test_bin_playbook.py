@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import _playbook
@@ -76,3 +77,24 @@ def test_what_a_run_comes_to(output: str, status: int, failure: str, tmp_path: P
     run = _playbook.play(["site.yml"], environment, tmp_path / "log", lambda _: None)
     assert run.failure == failure
     assert (tmp_path / "log").read_text() == output
+
+
+def test_an_interrupted_run_does_not_go_on_alone(tmp_path: Path) -> None:
+    program = tmp_path / "ansible-playbook"
+    program.write_text(f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\necho 'TASK [Wait] ***'\nexec sleep 60\n")
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _playbook.play([], environment, tmp_path / "log", interrupt)
+    pid = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + 5
+    while time.monotonic() < end and Path(f"/proc/{pid}").exists():
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{pid}").exists()
