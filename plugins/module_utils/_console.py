@@ -67,7 +67,7 @@ class Console:
 
     def _read(self, seconds: float) -> Optional[bool]:
         """Take what there is; None after the other end has gone, False where there is nothing."""
-        ready, _, _ = select.select([self._descriptor], [], [], seconds)
+        ready = select.select([self._descriptor], [], [], seconds)[0]
         if not ready:
             return False
         try:

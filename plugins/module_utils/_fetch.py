@@ -162,7 +162,9 @@ class Store:
         partial = f"{path}.part"
         total = hashlib.sha256()
         try:
-            with urllib.request.urlopen(need.origin, timeout=self.timeout) as answer, open(partial, "wb") as stream:
+            # The core uses the standard library only, so no open_url of Ansible's.
+            opener = urllib.request.build_opener()
+            with opener.open(need.origin, timeout=self.timeout) as answer, open(partial, "wb") as stream:
                 expected = answer.headers.get("Content-Length")
                 size = 0
                 for block in iter(lambda: answer.read(_CHUNK), b""):

@@ -230,7 +230,7 @@ def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
         )
     name = re.sub(r"\$\{(\w+)\}", lambda match: environment.get(match[1], ""), chosen[1])
     entries = list(menu.entries)
-    found: Optional[Entry] = None
+    path: List[Entry] = []
     # grub-core/normal/menu.c: > leads into a submenu, >> stands for the character.
     for part in re.split(r"(?<!>)>(?!>)", name):
         found = _choose(entries, part.replace(">>", ">"))
@@ -239,9 +239,9 @@ def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
                 f"GRUB's default entry {name!r} is not in its menu.",
                 "Set GRUB_DEFAULT in /etc/default/grub to an entry that is there and run update-grub.",
             )
+        path.append(found)
         entries = found.children
-    assert found is not None
-    return found
+    return path[-1]
 
 
 def _choose(entries: List[Entry], name: str) -> Optional[Entry]:
