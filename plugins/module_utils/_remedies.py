@@ -91,6 +91,16 @@ int __isoc23_sscanf(const char *text, const char *format, ...)
 
 REMEDIES: Tuple[Remedy, ...] = (
     Remedy("gcc-14-errors", compiler=14, cflags=_GCC_14),
+    # Mini-OS's linker script puts .note.GNU-stack in one section with Xen's notes. The linker that comes with gcc 14
+    # (binutils 2.44 of Debian 13) then makes no section of notes of it, and Xen finds no kernel: "Invalid kernel".
+    Remedy(
+        "notes-of-their-own",
+        compiler=14,
+        edits=tuple(
+            Edit(f"extras/mini-os/arch/x86/minios-{name}", r"\*\(\.note\.\*\)", "*(.note.Xen*)")
+            for name in ("x86.lds.S", "x86_64.lds", "x86_32.lds")
+        ),
+    ),
     # tools/configure runs Python 2 one-liners (m4/python_devel.m4 @ RELEASE-4.12.4).
     Remedy(
         "python-3-configure",
