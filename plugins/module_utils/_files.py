@@ -23,6 +23,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 # Larger or undecodable contents are shown in a diff by size and checksum only.
 _SHOWN_IN_DIFF = 1 << 20
 
+# Not /tmp, which may be in memory.
+SCRATCH_DIRECTORY = "/var/tmp"
 LOCK_DIRECTORIES = ("/run/lock", "/run", "/var/lock", "/tmp")
 
 
@@ -165,6 +167,43 @@ def link(path: str, target: Optional[str]) -> None:
         ) from error
     finally:
         _unlink_if_there(temporary)
+
+
+@contextlib.contextmanager
+def scratch(needed: int) -> Iterator[str]:
+    """Make a directory for files of a moment; it is gone afterwards, whatever happens.
+
+    :param needed: bytes that are going to be written there.
+    :raises Refusal: there is no room, before or while it is written to.
+    """
+    directory = SCRATCH_DIRECTORY
+    require_room(directory, needed)
+    try:
+        with tempfile.TemporaryDirectory(prefix="xen.stubdom.", dir=directory) as path:
+            yield path
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise Refusal(f"{directory} became full.", "Make room there, then run again; nothing was changed.") from error
+
+
+def require_room(directory: str, needed: int) -> None:
+    """:raises Refusal: the file system of *directory* has less than *needed* bytes left."""
+    status = os.statvfs(directory)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise Refusal(
+            f"{directory} has {free >> 20} MiB free, and {(needed >> 20) + 1} MiB are needed.",
+            "Make room there, then run again; nothing was changed.",
+        )
+
+
+def put(path: str, content: bytes, *, mode: int = 0o644) -> None:
+    """Write a file of a moment, with its directories."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as stream:
+        stream.write(content)
+    os.chmod(path, mode)
 
 
 def reverse(changes: Sequence[Change]) -> List[Change]:

@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils import _disks, _xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._guest_model import (
+    SINCE,
     STUB_MEMORY,
     Host,
     Need,
@@ -155,8 +156,8 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             f"The stub domain is given {given_mib} MiB, and its image needs {needed} MiB.",
             "Raise stubdomain_memory, or leave it out.",
         )
-    memory = given_mib or needed
-    if memory is not None and memory != STUB_MEMORY["linux"]:
+    memory = given_mib or max(needed or 0, STUB_MEMORY["linux"])
+    if memory != STUB_MEMORY["linux"]:
         keys["stubdomain_memory"] = memory
     own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
     for part, path in own.items():
@@ -169,8 +170,10 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 "Make it with the role xen.stubdom.stubdom_build (image linux).",
             )
         )
-    if guest.get("stubdomain_cmdline"):
-        keys["stubdomain_cmdline"] = guest["stubdomain_cmdline"]
+    own_words = host.stub_command_line if host.version is None or host.version >= SINCE["stubdomain_cmdline"] else None
+    words = " ".join(filter(None, (own_words, guest.get("stubdomain_cmdline"))))
+    if words:
+        keys["stubdomain_cmdline"] = words
     planned.needs.append(
         Need(
             _programs(host, "vchan-socket-proxy"),

@@ -47,6 +47,7 @@ class Host:
     firmware_directory: Optional[str] = None
     capabilities: FrozenSet[str] = frozenset()
     stub_memory_mib: Optional[int] = None
+    stub_command_line: Optional[str] = None
 
 
 @dataclass(frozen=True)

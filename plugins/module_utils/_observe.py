@@ -75,12 +75,14 @@ def guest_host(xen: Xen, named: Optional[str]) -> _guest_model.Host:
     """What a guest's parameters are judged by."""
     directory = firmware_directory(xen, named)
     recorded = (image["manifest"] or {} for image in images(xen, directory))
+    linux = next((record for record in recorded if record.get("kind") == "linux"), {})
     running = xen.is_dom0()
     return _guest_model.Host(
         version=xen.version() if running else xen.toolstack_version(),
         firmware_directory=directory,
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
-        stub_memory_mib=next((record.get("memory_mib") for record in recorded if record.get("kind") == "linux"), None),
+        stub_memory_mib=linux.get("memory_mib"),
+        stub_command_line=linux.get("command_line"),
     )
 
 

@@ -160,7 +160,7 @@ options:
     description: Root file system of the Linux stub domain. Without it, the one in the firmware directory.
     type: path
   stubdomain_cmdline:
-    description: Words for the kernel of the Linux stub domain.
+    description: Words for the kernel of the Linux stub domain, after those that its image is recorded to need.
     type: str
   firmware_override:
     description: An hvmloader with ROMBIOS (V(minios)).

@@ -496,6 +496,11 @@ class Variables:
         old = sources.get(path, b"") if edited is None else edited
         if path == self.drop_in and not old:
             old = _DROP_IN_HEAD
+        if (len(old) - len(old.rstrip(b"\\"))) % 2:
+            raise Refusal(
+                f"{path} ends with a backslash, which would join a line that follows with the last one.",
+                "Nothing was changed; take the backslash away, or end the line.",
+            )
         line = self._line(word).encode(ENCODING)
         result[path] = old + line + b"\n" if not old or old.endswith(b"\n") else old + b"\n" + line
 

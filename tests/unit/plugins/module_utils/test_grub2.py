@@ -85,6 +85,11 @@ def test_a_file_that_grub_cannot_source(content: bytes) -> None:
         LOADER.configured({grub2.MAIN: content})
 
 
+def test_a_line_is_not_added_behind_a_backslash() -> None:
+    with pytest.raises(Refusal, match="/etc/default/grub ends with a backslash"):
+        edited({grub2.MAIN: b"GRUB_CMDLINE_XEN=\\"}, "1G", drop_ins=False)
+
+
 def test_a_program_that_gives_something_else_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "etc/default"
     directory.mkdir(parents=True)

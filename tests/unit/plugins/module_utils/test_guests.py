@@ -75,9 +75,15 @@ def host(**changes: Any) -> Host:
         ),
         (
             {**LINUX, "boot": "c", "stubdomain_cmdline": "quiet"},
-            host(stub_memory_mib=192),
+            host(stub_memory_mib=192, stub_command_line="console=hvc0"),
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
-            'boot = "c"\nstubdomain_memory = 192\nstubdomain_cmdline = "quiet"\nmemory = 256\nvcpus = 1\n',
+            'boot = "c"\nstubdomain_memory = 192\nstubdomain_cmdline = "console=hvc0 quiet"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            LINUX,
+            host(version=(4, 15), stub_memory_mib=110, stub_command_line="console=hvc0"),
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            "memory = 256\nvcpus = 1\n",
         ),
         (
             MINIOS,

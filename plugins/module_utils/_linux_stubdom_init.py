@@ -1,0 +1,137 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: what process 1 of the Linux stub domain does. It follows "Toolstack to Linux
+# ioemu stubdomain protocol" of docs/misc/stubdom.txt @ stable-4.20; names of files and arguments are those of
+# tools/libs/light/libxl_dm.c of the same release. Every process that is started costs time out of the 30 seconds that
+# libxl waits, so the shell's own words do what they can: busybox-static of Debian runs its applets without a file each.
+
+INIT = r"""#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+
+say() {
+    read -r seconds _ < /proc/uptime
+    echo "stub domain: $seconds s: $*"
+}
+
+fail() {
+    say "failed: $*"
+    poweroff -f
+}
+
+# Each line of a list is a module and its parameters.
+load() {
+    while read -r module parameters; do
+        insmod "$1/$module.ko" $parameters || fail "module $module"
+    done < "$1/order"
+}
+
+say "Linux runs"
+load /modules
+# Read-only and compressed, so that only those parts of QEMU take memory that are used.
+mount -t squashfs -o ro,loop /host.squashfs /host || fail "the host's files"
+load /host/modules/base
+export PATH=/bin:/host/bin
+
+# From QEMU 8.2 on, the one in dom0 reads the console only of a frontend that says it is connected, which Linux never
+# does for its first console (hw/char/xen_console.c, con_event; drivers/tty/hvc/hvc_xen.c).
+backend=$(xenstore read console/backend)
+[ "$(xenstore read "$backend/state")" != 2 ] || xenstore write console/state 4
+# What goes wrong from now on is to be read in the log, for which there was no reader before.
+dmesg -n 5
+
+# QEMU reserves more address space than this domain has memory.
+echo 1 > /proc/sys/vm/overcommit_memory
+
+target=$(xenstore read target) || fail "xenstore does not tell the guest"
+arguments=$(xenstore read "/local/domain/$target/vm")/image/dm-argv
+names=$(xenstore list "$arguments" | sort) || fail "xenstore does not tell QEMU's arguments"
+paths=
+for name in $names; do paths="$paths $arguments/$name"; done
+xenstore read $paths > /run/arguments || fail "xenstore does not tell QEMU's arguments"
+
+# Consoles of this domain: 0 the log, 1 where the guest's state is saved to, 2 where it is restored from. A console
+# would change bytes of the state if it were not raw.
+console() {
+    tries=50
+    until stty -F "/dev/hvc$1" raw -echo 2> /run/console; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "console $1: $(cat /run/console)"
+        usleep 100000
+    done
+}
+
+set --
+network=
+while IFS= read -r argument; do
+    # What is not printable is told as in C (sanitise_value, tools/xs-clients/xenstore_client.c).
+    case $argument in
+        *\\*) argument=$(printf '%b' "$argument") ;;
+    esac
+    case $argument in
+        '$STUBDOM_RESTORE_INCOMING_ARG')
+            console 2
+            exec 5< /dev/hvc2
+            argument=fd:5
+            ;;
+        tap,*) network=yes ;;
+    esac
+    set -- "$@" "$argument"
+done < /run/arguments
+
+# libxl tells QEMU to write the state to /dev/fdset/1 (tools/libs/light/libxl_qmp.c).
+console 1
+exec 4<> /dev/hvc1
+set -- "$@" -add-fd fd=4,set=1,opaque=save
+
+bridge() {
+    # vif-N is the PV interface of the guest's interface N. QEMU joins a tap that is there already.
+    number=$1 interface=$2 tap=vif$target.$1-emu
+    tunctl -t "$tap" > /run/tap || fail "tap of interface $number: $(cat /run/tap)"
+    # libxl gives both interfaces the same address, and a bridge keeps for itself what is sent to a port's address.
+    ifconfig "$interface" hw ether fe:ff:ff:ff:ff:ff
+    brctl addbr "br$number"
+    brctl addif "br$number" "$interface"
+    brctl addif "br$number" "$tap"
+    ifconfig "$interface" 0.0.0.0 up
+    ifconfig "$tap" 0.0.0.0 up
+    ifconfig "br$number" 0.0.0.0 up
+}
+
+if [ -n "$network" ]; then
+    load /host/modules/network
+    echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+    for interface in /sys/class/net/eth*; do
+        device=$(readlink "$interface/device")
+        bridge "${device##*vif-}" "${interface##*/}"
+    done
+fi
+
+# The disks are there when their PV devices are connected; libxl names them xvda and so on, in QEMU's arguments too.
+for disk in $(sed -n 's/.*file=\(\/dev\/xvd[a-z]*\).*/\1/p' /run/arguments); do
+    tries=100
+    until [ -b "$disk" ]; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "disk $disk does not appear"
+        usleep 50000
+    done
+done
+
+say "starting QEMU for domain $target: $*"
+xen-qemu "$@" -L /host/share \
+    -chardev socket,id=stubdom-qmp,path=/run/qmp,server=on,wait=off -mon chardev=stubdom-qmp,mode=control &
+qemu=$!
+
+until [ -S /run/qmp ] || ! [ -d /proc/$qemu ]; do usleep 50000; done
+own=/local/domain/$(xenstore read domid)/device-model/$target
+vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" /run/qmp &
+
+until [ "$(xenstore read "$own/state" 2> /run/state)" = running ] || ! [ -d /proc/$qemu ]; do usleep 500000; done
+read -r _ total _ < /proc/meminfo
+say "QEMU runs; $(sed -n 's/^MemAvailable: *//p' /proc/meminfo) of $total kB available"
+wait $qemu
+fail "QEMU ended with status $?"
+"""

@@ -1,0 +1,145 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Debian host with Xen, as far as its stub domain is made of its files."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+from pathlib import Path
+from typing import Iterable, Optional
+
+import pytest
+
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+LIBRARIES = "lib/x86_64-linux-gnu"
+
+
+def elf(needed: Iterable[str] = (), *, interpreter: Optional[str] = None, search: Optional[str] = None) -> bytes:
+    """The least that is an x86-64 program: what it needs, and nothing that runs."""
+    names = bytearray(b"\0")
+    tags = []
+
+    def name(text: str) -> int:
+        names.extend(text.encode() + b"\0")
+        return len(names) - len(text) - 1
+
+    tags += [(1, name(library)) for library in needed]
+    if search is not None:
+        tags.append((29, name(search)))
+    path = b"" if interpreter is None else interpreter.encode() + b"\0"
+    base = 0x400000
+    start = 64 + 3 * 56
+    names_at = start + len(path)
+    dynamic_at = names_at + len(names)
+    dynamic = b"".join(struct.pack("<qQ", *tag) for tag in (*tags, (5, base + names_at), (0, 0)))
+    size = dynamic_at + len(dynamic)
+    segments = [(1, 0, base, size), (2, dynamic_at, base + dynamic_at, len(dynamic))]
+    if interpreter is not None:
+        segments.append((3, start, base + start, len(path)))
+    header = struct.pack(
+        "<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 3, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
+    )
+    table = b"".join(
+        struct.pack("<IIQQQQQQ", kind, 4, offset, address, address, length, length, 1)
+        for kind, offset, address, length in segments
+    )
+    return (header + table).ljust(start, b"\0") + path + bytes(names) + dynamic
+
+
+def kernel(init_size: int = 48 << 20, protocol: int = 0x20F) -> bytes:
+    """The first sectors of a bzImage."""
+    image = bytearray(1024)
+    image[0x202:0x208] = b"HdrS" + struct.pack("<H", protocol)
+    image[0x260:0x264] = struct.pack("<I", init_size)
+    return bytes(image)
+
+
+class StubdomHost:
+    """The files of a host."""
+
+    def __init__(self, root: Path, *, release: str, xen: str, module_suffix: str, ipxe: str) -> None:
+        self.root = root
+        self.release = release
+        self.xen = xen
+        self.modules = f"lib/modules/{release}"
+        self.module_suffix = module_suffix
+        self.put(f"boot/vmlinuz-{release}", kernel())
+        self.put("bin/busybox", elf())
+        self.put(LOADER.lstrip("/"), elf())
+        self.put("usr/libexec/xen-qemu-system-i386", elf(["libglib-2.0.so.0", "libc.so.6"], interpreter=LOADER))
+        self.put("usr/bin/xenstore", elf(["libxenstore.so.4", "libc.so.6"], interpreter=LOADER))
+        self.put(
+            f"usr/lib/xen-{xen}/bin/vchan-socket-proxy", elf(["libxenvchan.so.1", "libc.so.6"], interpreter=LOADER)
+        )
+        self.put(f"usr/lib/xen-{xen}/boot/hvmloader", b"")
+        self.library("libc.so.6", ["ld-linux-x86-64.so.2"], interpreter=LOADER)
+        self.library("libglib-2.0.so.0", ["libpcre2-8.so.0", "libc.so.6"])
+        self.library("libpcre2-8.so.0", ["libc.so.6"])
+        self.library("libxenstore.so.4", ["libc.so.6"])
+        self.library("libxenvchan.so.1", ["libxenstore.so.4", "libxenother.so.1"], search="$ORIGIN/xen")
+        self.put(f"{LIBRARIES}/xen/libxenother.so.1", elf(["libc.so.6"]))
+        for name in ("stdvga", "cirrus", "qxl"):
+            self.put(f"usr/share/seabios/vgabios-{name}.bin", name.encode())
+        for name in ("rtl8139", "e1000", "e1000e", "virtio"):
+            self.put(f"{ipxe}/efi-{name}.rom", name.encode())
+        drivers = {
+            "drivers/block/loop": [],
+            "fs/squashfs/squashfs": [],
+            "drivers/xen/xen-evtchn": [],
+            "drivers/xen/xen-gntdev": [],
+            "drivers/xen/xen-gntalloc": [],
+            "drivers/xen/xen-privcmd": [],
+            "drivers/block/xen-blkfront": [],
+            "drivers/net/xen-netfront": [],
+            "drivers/net/tun": [],
+            "net/llc/llc": [],
+            "net/802/stp": ["net/llc/llc"],
+            "net/bridge/bridge": ["net/802/stp", "net/llc/llc"],
+        }
+        self.put(f"{self.modules}/modules.builtin", b"kernel/drivers/tty/hvc/hvc_xen.ko\n")
+        self.depends = {
+            f"kernel/{driver}.ko{module_suffix}": [f"kernel/{other}.ko{module_suffix}" for other in others]
+            for driver, others in drivers.items()
+        }
+        for driver in self.depends:
+            content = os.path.basename(driver).split(".")[0].encode()
+            self.put(f"{self.modules}/{driver}", lzma.compress(content) if module_suffix == ".xz" else content)
+        self.write_depends()
+
+    def put(self, path: str, content: bytes) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_bytes(content)
+
+    def library(self, name: str, needed: Iterable[str], **more: str) -> None:
+        self.put(f"{LIBRARIES}/{name}", elf(needed, **more))
+
+    def write_depends(self) -> None:
+        lines = [f"{path}:{''.join(' ' + other for other in others)}\n" for path, others in self.depends.items()]
+        self.put(f"{self.modules}/modules.dep", "".join(lines).encode())
+
+    def tree(self) -> dict[str, bytes]:
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+
+
+ROWS = {
+    "bookworm": {"release": "6.1.0-1-amd64", "xen": "4.17", "module_suffix": "", "ipxe": "usr/lib/ipxe/qemu"},
+    "trixie": {"release": "6.12.1+deb13-amd64", "xen": "4.20", "module_suffix": ".xz", "ipxe": "usr/share/qemu"},
+}
+
+
+@pytest.fixture(params=sorted(ROWS))
+def stubdom_host(request: pytest.FixtureRequest, tmp_path: Path) -> StubdomHost:
+    return StubdomHost(tmp_path / "host", **ROWS[request.param])
+
+
+@pytest.fixture
+def make_elf():  # type: ignore[no-untyped-def]
+    return elf
+
+
+@pytest.fixture
+def make_kernel():  # type: ignore[no-untyped-def]
+    return kernel

@@ -1,0 +1,263 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module on a host of files of its own; mksquashfs and dpkg are played.
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils import _files
+from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.modules import linux_stubdom
+
+NAMES = ("linux.json", "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs")
+
+
+class Machine:
+    """A host as the module sees it."""
+
+    check_mode = False
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+        self.params: Dict[str, Any] = {}
+        self.calls: List[List[str]] = []
+        self.mksquashfs_says = ""
+        self.programs = {"mksquashfs", "dpkg-query"}
+        self.directory = host.root / f"usr/lib/xen-{host.xen}/boot"
+        host.put("proc/xen/capabilities", b"control_d\n")
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        self.calls.append(arguments)
+        if arguments == ["xl", "info"]:
+            major, minor = self.host.xen.split(".")
+            return 0, f"xen_major : {major}\nxen_minor : {minor}\nxen_version : {self.host.xen}.1\n", ""
+        if arguments[0] not in self.programs:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), arguments[0])
+        if arguments[:2] == ["dpkg-query", "--search"]:
+            return 1, "busybox-static: /bin/busybox\n", "no path found\n"
+        if arguments[0] == "dpkg-query":
+            return 0, "busybox-static 1:1.37.0-6\n", ""
+        if self.mksquashfs_says:
+            return 1, "", self.mksquashfs_says
+        tree = Path(arguments[1])
+        files = sorted(path for path in tree.rglob("*") if path.is_file())
+        lines = [
+            f"{path.relative_to(tree)} {path.stat().st_mode & 0o777:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            for path in files
+        ]
+        Path(arguments[2]).write_text("\n".join(lines))
+        return 0, "", ""
+
+    def installed(self) -> List[str]:
+        return sorted(path.name for path in self.directory.iterdir() if path.name != "hvmloader")
+
+
+@pytest.fixture
+def machine(stubdom_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    root = str(stubdom_host.root)
+    monkeypatch.setattr(linux_stubdom, "ROOT", root)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=stubdom_host.release))
+    (tmp_path / "lock").mkdir()
+    monkeypatch.setattr(_files, "LOCK_DIRECTORIES", (str(tmp_path / "lock"),))
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(_files, "SCRATCH_DIRECTORY", str(tmp_path / "scratch"))
+    return Machine(stubdom_host)
+
+
+def run(machine: Machine, *, check: bool = False, state: str = "present", directory: Any = None) -> Dict[str, Any]:
+    machine.params = {"state": state, "firmware_directory": str(directory or machine.directory)}
+    machine.check_mode = check
+    return linux_stubdom.run(machine)  # type: ignore[arg-type]
+
+
+def test_present_and_absent_in_four_steps(machine: Machine, tmp_path: Path) -> None:
+    before = machine.host.tree()
+    for state, names in (("present", list(NAMES)), ("absent", [])):
+        steps = []
+        for check in (True, False, True, False):
+            steps.append(run(machine, check=check, state=state))
+            if len(steps) == 1:
+                assert machine.installed() == ([] if state == "present" else list(NAMES))
+            else:
+                assert machine.installed() == names
+        assert [step["changed"] for step in steps] == [True, True, False, False]
+        assert steps[0]["diff"] == steps[1]["diff"] != []
+        assert [len(step["files"]) for step in steps] == [3, 3, 0, 0]
+        assert steps[2]["diff"] == []
+    assert machine.host.tree() == before
+    assert [call[0] for call in machine.calls].count("mksquashfs") == 1
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_what_is_installed(machine: Machine) -> None:
+    result = run(machine)
+    manifest = result["manifest"]
+    kernel, root = (machine.directory / name for name in NAMES[1:])
+    assert kernel.read_bytes() == (machine.host.root / f"boot/vmlinuz-{machine.host.release}").read_bytes()
+    assert manifest["files"] == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (kernel, root)}
+    assert manifest["sha256"] == manifest["files"][root.name]
+    assert (manifest["kind"], manifest["xen"], manifest["linux"]) == ("linux", machine.host.xen, machine.host.release)
+    assert manifest["sources"] == [{"name": "busybox-static", "version": "1:1.37.0-6"}]
+    assert manifest["memory_mib"] > 0
+    assert {path.stat().st_mode & 0o777 for path in machine.directory.iterdir() if path.name in NAMES} == {0o644}
+    order = hashlib.sha256(b"llc\nstp\nbridge\nxen_netfront\ntun\n").hexdigest()
+    # Modules go in unpacked, programs can be run, and what is loaded is listed.
+    content = root.read_bytes().decode(errors="replace")
+    for line in (
+        f"modules/base/xen_evtchn.ko 644 {hashlib.sha256(b'xen-evtchn').hexdigest()}",
+        "bin/xen-qemu 755 ",
+        f"modules/network/order 644 {order}",
+    ):
+        assert line in content
+
+
+def test_equal_files_give_an_equal_image(machine: Machine) -> None:
+    run(machine)
+    first = {name: (machine.directory / name).read_bytes() for name in NAMES[1:]}
+    run(machine, state="absent")
+    run(machine)
+    assert {name: (machine.directory / name).read_bytes() for name in NAMES[1:]} == first
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("remove qemu-stubdom-linux-kernel", "is not what was installed"),
+        ("spoil qemu-stubdom-linux-rootfs", "is not what was installed"),
+        ("spoil linux.json", "No manifest tells"),
+        ("upgrade", "not those that the image was made of"),
+    ],
+)
+def test_a_damaged_or_outdated_image_is_made_again(machine: Machine, damage: str, reason: str) -> None:
+    run(machine)
+    verb, _, name = damage.partition(" ")
+    if verb == "remove":
+        (machine.directory / name).unlink()
+    elif verb == "spoil":
+        (machine.directory / name).write_bytes(b"spoilt")
+    else:
+        os.utime(machine.host.root / "usr/libexec/xen-qemu-system-i386", (1, 1))
+    result = run(machine)
+    assert result["changed"]
+    assert reason in result["reason"]
+    assert not run(machine)["changed"]
+
+
+def test_a_second_run_starts_no_program_but_xl(machine: Machine) -> None:
+    run(machine)
+    machine.calls.clear()
+    run(machine)
+    assert machine.calls == [["xl", "info"]]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_no_room_in_the_firmware_directory(machine: Machine, monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
+    before = machine.host.tree()
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=1, f_frsize=4096))
+    with pytest.raises(Refusal, match="has 0 MiB free, and 1 MiB are needed"):
+        run(machine, check=check)
+    assert machine.host.tree() == before
+
+
+def test_the_disk_becomes_full_while_it_is_assembled(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = machine.host.tree()
+
+    def full(path: str, content: bytes, **_mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(_files, "put", full)
+    with pytest.raises(Refusal, match="scratch became full"):
+        run(machine)
+    assert machine.host.tree() == before
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_mksquashfs_fails(machine: Machine) -> None:
+    before = machine.host.tree()
+    machine.mksquashfs_says = "Write failed because No space left on device\nFATAL ERROR: write failed"
+    with pytest.raises(Refusal, match="mksquashfs failed: FATAL ERROR: write failed"):
+        run(machine)
+    assert machine.host.tree() == before
+
+
+@pytest.mark.parametrize("failing_call", [0, 1, 2])
+def test_a_failure_half_way_leaves_the_old_image(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, failing_call: int
+) -> None:
+    run(machine)
+    os.utime(machine.host.root / "usr/libexec/xen-qemu-system-i386", (1, 1))
+    machine.host.put("bin/busybox", machine.host.root.joinpath("bin/busybox").read_bytes() + b"new")
+    machine.host.put(f"boot/vmlinuz-{machine.host.release}", b"\0" * 0x202 + kernel_tail(machine))
+    before = machine.host.tree()
+    calls = iter(range(10))
+    sync = _files._sync_directory
+
+    def failing(path: str) -> None:
+        if next(calls) == failing_call:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        sync(path)
+
+    monkeypatch.setattr(_files, "_sync_directory", failing)
+    with pytest.raises(Refusal, match="Input/output error"):
+        run(machine)
+    assert machine.host.tree() == before
+
+
+def kernel_tail(machine: Machine) -> bytes:
+    content: bytes = (machine.host.root / f"boot/vmlinuz-{machine.host.release}").read_bytes()
+    return content[0x202:] + b"another"
+
+
+def test_no_mksquashfs(machine: Machine) -> None:
+    machine.programs = set()
+    with pytest.raises(Refusal, match="There is no mksquashfs on this host") as refused:
+        run(machine)
+    assert "squashfs-tools" in refused.value.remedy
+    assert machine.installed() == []
+
+
+def test_a_host_without_dpkg(machine: Machine) -> None:
+    machine.programs = {"mksquashfs"}
+    assert run(machine)["manifest"]["sources"] == [{"name": "linux", "version": machine.host.release}]
+
+
+def test_a_firmware_directory_that_is_not_there(machine: Machine) -> None:
+    with pytest.raises(Refusal, match="There is no firmware directory /nowhere"):
+        run(machine, directory="/nowhere")
+
+
+def test_a_firmware_directory_that_cannot_be_found(machine: Machine) -> None:
+    (machine.directory / "hvmloader").unlink()
+    machine.params = {"state": "present", "firmware_directory": None}
+    with pytest.raises(Refusal, match="The firmware directory cannot be found"):
+        linux_stubdom.run(machine)  # type: ignore[arg-type]
+
+
+def test_a_host_without_xen(machine: Machine) -> None:
+    machine.host.put("proc/xen/capabilities", b"")
+    with pytest.raises(Refusal, match="does not run under Xen"):
+        run(machine)
+    assert run(machine, state="absent")["changed"] is False
+
+
+def test_a_kernel_that_xen_cannot_start(machine: Machine) -> None:
+    machine.host.put(f"boot/vmlinuz-{machine.host.release}", b"MZ")
+    with pytest.raises(Refusal, match="cannot be started by Xen"):
+        run(machine)
+    assert machine.installed() == []
+
+
+def test_the_result_is_what_is_documented(machine: Machine) -> None:
+    yaml = pytest.importorskip("yaml")
+    assert set(run(machine)) - {"changed", "diff"} == set(yaml.safe_load(linux_stubdom.RETURN))
