@@ -197,7 +197,7 @@ def test_a_new_compiler_needs_what_helps_against_it(
 
 def test_a_new_compiler_is_helped(builder: Builder, gcc_14: str) -> None:
     result = builder.build("pv-grub", "ioemu")
-    assert result["remedies"] == ["gcc-14-errors"]
+    assert "gcc-14-errors" in result["remedies"]
     assert list(spoken(result).values()) == [b"The miniature speaks: pv-grub", b"The miniature speaks: ioemu"]
 
 
