@@ -267,7 +267,7 @@ def result(
 
 
 def absent(directory: str, check_mode: bool) -> Dict[str, Any]:
-    found, _ = observe(directory)
+    found = observe(directory)[0]
     changes = [_files.Change(path, content, None) for path, content in found.items() if content is not None]
     if not check_mode:
         _files.apply(changes)
