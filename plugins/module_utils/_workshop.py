@@ -479,7 +479,18 @@ def alive(pid: int) -> bool:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             return stream.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (OSError, IndexError):
+        return not os.path.exists("/proc/self/stat") and _takes_signals(pid)
+
+
+def _takes_signals(pid: int) -> bool:
+    """Whether a process is there, for a tree in which /proc is not mounted."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
