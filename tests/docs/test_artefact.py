@@ -64,6 +64,15 @@ def test_nothing_stray_is_packed_from_here(ansible: Callable[..., str], tmp_path
 def test_the_built_collection_can_be_installed(ansible: Callable[..., str], tmp_path: Path) -> None:
     build(ansible, REPOSITORY, tmp_path)
     (archive,) = tmp_path.glob("xen-stubdom-*.tar.gz")
-    ansible("ansible-galaxy", "collection", "install", "--offline", "--force", "-p", str(tmp_path / "installed"), str(archive))
+    ansible(
+        "ansible-galaxy",
+        "collection",
+        "install",
+        "--offline",
+        "--force",
+        "-p",
+        str(tmp_path / "installed"),
+        str(archive),
+    )
     installed = tmp_path / "installed" / "ansible_collections" / "xen" / "stubdom"
     assert (installed / "roles" / "dom0_memory" / "tasks" / "main.yml").is_file()
