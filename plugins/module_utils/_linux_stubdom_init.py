@@ -77,7 +77,7 @@ while IFS= read -r argument; do
             exec 5< /dev/hvc2
             argument=fd:5
             ;;
-        tap,*) network=yes ;;
+        type=tap,* | tap,*) network=yes ;;
     esac
     set -- "$@" "$argument"
 done < /run/arguments
@@ -92,7 +92,8 @@ bridge() {
     number=$1 interface=$2 tap=vif$target.$1-emu
     tunctl -t "$tap" > /run/tap || fail "tap of interface $number: $(cat /run/tap)"
     # libxl gives both interfaces the same address, and a bridge keeps for itself what is sent to a port's address.
-    ifconfig "$interface" hw ether fe:ff:ff:ff:ff:ff
+    # fe:ff:ff:ff:ff:ff is that of dom0's side.
+    ifconfig "$interface" hw ether fe:ff:ff:ff:ff:fe
     brctl addbr "br$number"
     brctl addif "br$number" "$interface"
     brctl addif "br$number" "$tap"
@@ -104,9 +105,15 @@ bridge() {
 if [ -n "$network" ]; then
     load /host/modules/network
     echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
-    for interface in /sys/class/net/eth*; do
-        device=$(readlink "$interface/device")
-        bridge "${device##*vif-}" "${interface##*/}"
+    for device in /sys/bus/xen/devices/vif-*; do
+        # The interface appears when dom0's side has connected.
+        tries=100
+        until [ -d "$device/net" ]; do
+            tries=$((tries - 1))
+            [ $tries -gt 0 ] || fail "the interface of ${device##*/} does not appear"
+            usleep 50000
+        done
+        for interface in "$device"/net/*; do bridge "${device##*vif-}" "${interface##*/}"; done
     done
 fi
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Callable, List
 
 import pytest
@@ -64,6 +65,24 @@ def test_init_loads_the_groups_that_are_planned() -> None:
 def test_init_starts_the_programs_that_are_planned() -> None:
     for program in _linux_stubdom.PROGRAMS:
         assert re.search(rf"\b{program.name.split('/')[-1]}\b", INIT)
+
+
+@pytest.mark.parametrize(
+    ("netdev", "network"),
+    [
+        # As libxl writes it for model=rtl8139 (seen with Xen 4.20).
+        ("-netdev\ntype=tap,id=net0,ifname=vif17.0-emu,br=xenbr0,script=no,downscript=no\n", "yes"),
+        ("-net\nnone\n", ""),
+    ],
+)
+def test_init_sees_whether_the_guest_has_a_network(tmp_path: Path, netdev: str, network: str) -> None:
+    arguments = tmp_path / "arguments"
+    arguments.write_text(f"-name\na guest\n{netdev}-machine\nxenfv\n")
+    loop = INIT[INIT.index("set --\n") : INIT.index("done < /run/arguments")] + f"done < {arguments}\n"
+    done = subprocess.run(
+        ["sh", "-c", loop + 'printf "%s|" "$network" "$@"'], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "|".join([network, *arguments.read_text().splitlines(), ""])
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096])
