@@ -82,9 +82,11 @@ while IFS= read -r argument; do
     set -- "$@" "$argument"
 done < /run/arguments
 
-# libxl tells QEMU to write the state to /dev/fdset/1 (tools/libs/light/libxl_qmp.c).
+# libxl tells QEMU to write the state to /dev/fdset/1 (tools/libs/light/libxl_qmp.c). A QEMU without a patch for stub
+# domains truncates what it opens there, which a console cannot do (qemu_dup_flags, util/osdep.c), and says so; then
+# libxl gives the saving up and the guest goes on.
 console 1
-exec 4<> /dev/hvc1
+exec 4> /dev/hvc1
 set -- "$@" -add-fd fd=4,set=1,opaque=save
 
 bridge() {
