@@ -262,7 +262,7 @@ _STALE: Dict[str, Tuple[str, ...]] = {
 
 def _image_step(name: str, given: Input, jobs: int) -> Step:
     image = image_of(name)
-    command = _make(image.arch, jobs, image.target)
+    command = _make(image.arch, jobs if image.parallel else 1, image.target)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     if kernel is not None:
         command = (*command[:-1], "-f", kernel_makefile(kernel).split("/", 1)[1], command[-1])

@@ -24,6 +24,7 @@ class Image:
     :param directory: the middle of stubdom/mini-os-ARCH-…/mini-os.gz, where the product lies.
     :param file: name under which it is installed; {arch} is XEN_TARGET_ARCH.
     :param tarballs: keys of TARBALLS without which it cannot be built, beside COMMON.
+    :param parallel: whether its makefiles bear more than one command at a time.
     """
 
     target: str
@@ -31,6 +32,7 @@ class Image:
     file: str
     tarballs: Tuple[str, ...] = ()
     arch: str = "x86_64"
+    parallel: bool = True
 
     @property
     def product(self) -> str:
@@ -48,7 +50,8 @@ IMAGES: Dict[str, Image] = {
     "pv-grub-x86_32": Image("pv-grub", "grub", "pv-grub-{arch}.gz", ("polarssl", "grub"), arch="x86_32"),
     "ioemu": Image("ioemu-stubdom", "ioemu", "ioemu-stubdom.gz"),
     "c": Image("c-stubdom", "c", "c-stubdom.gz"),
-    "caml": Image("caml-stubdom", "caml", "caml-stubdom.gz", ("ocaml",)),
+    # "The Makefiles do not support parallel make" (INSTALL of OCaml 4.02.0).
+    "caml": Image("caml-stubdom", "caml", "caml-stubdom.gz", ("ocaml",), parallel=False),
 }
 
 COMMON = ("newlib", "zlib", "pciutils", "lwip")
@@ -479,6 +482,9 @@ CONFIGURE: Tuple[Flags, ...] = (
     Flags(("--disable-xenstore-stubdom", "--disable-vtpm-stubdom", "--disable-vtpmmgr-stubdom"), since=(4, 3)),
     Flags(("--disable-xenstorepvh-stubdom",), since=(4, 15)),
     Flags(("--with-system-qemu=/bin/true", "--with-system-seabios=/bin/true"), since=(4, 4)),
+    # Block tap, of which nothing is built, would ask for libaio.
+    Flags(("--disable-blktap1",), since=(4, 4), until=(4, 5)),
+    Flags(("--disable-blktap2",), since=(4, 5), until=(4, 12)),
     Flags(("--disable-rombios",), since=(4, 3), without="rombios"),
     Flags(("--enable-rombios",), since=(4, 3), image="rombios"),
     Flags(("--enable-pv-grub", "--enable-c-stubdom"), since=(4, 3)),

@@ -52,15 +52,16 @@ _GCC_14 = (
     "-Wno-error=implicit-int",
 )
 
-# OCaml's configure takes no argument with "=" in it, so its flags come through a compiler of our own.
+# OCaml's configure takes no argument with "=" in it, so its flags come through a compiler of our own. Its run time is
+# compiled three times, once under the name signals_asm.p.c.
 _OCAML_CC = "stubdom/xen-stubdom-ocaml-cc"
-_OCAML_CC_TEXT = """\
+_OCAML_CC_TEXT = f"""\
 #!/bin/sh
-here=${0%/*}
+here=${{0%/*}}
 case "$*" in
-    *signals_asm.c*) set -- -include "$here/xen-stubdom-sigstksz.h" "$@" ;;
+    *signals_asm.*) set -- -include "$here/xen-stubdom-sigstksz.h" "$@" ;;
 esac
-exec gcc -std=gnu99 -fcommon "$@"
+exec gcc -std=gnu99 -fcommon {" ".join(_GCC_14)} "$@"
 """
 _SIGSTKSZ = "stubdom/xen-stubdom-sigstksz.h"
 _SIGSTKSZ_TEXT = """\
@@ -70,23 +71,40 @@ _SIGSTKSZ_TEXT = """\
 #define SIGSTKSZ 65536
 """
 
-# What the OCaml run time, compiled against the host's glibc, asks for by glibc's names.
+# What the OCaml run time, compiled against the host's glibc, asks for by glibc's names. The bits are those of glibc's
+# <ctype.h> on a little-endian machine.
 _GLIBC_NAMES = r"""
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/stat.h>
 int *__errno_location(void) { return &errno; }
-static const unsigned short xen_stubdom_classes[384];
-static const unsigned short *xen_stubdom_classes_at = xen_stubdom_classes + 128;
-const unsigned short **__ctype_b_loc(void) { return &xen_stubdom_classes_at; }
+static int xen_stubdom_in(int c, int first, int last) { return first <= c && c <= last; }
+static unsigned short xen_stubdom_class(int c)
+{
+    int upper = xen_stubdom_in(c, 'A', 'Z'), lower = xen_stubdom_in(c, 'a', 'z'), digit = xen_stubdom_in(c, '0', '9');
+    int alpha = upper || lower, hex = digit || xen_stubdom_in(c, 'A', 'F') || xen_stubdom_in(c, 'a', 'f');
+    int blank = c == ' ' || c == '\t', print = xen_stubdom_in(c, ' ', '~'), graph = print && c != ' ';
+    int space = c == ' ' || xen_stubdom_in(c, 9, 13), control = c < ' ' || c == 127, number = alpha || digit;
+    return upper << 8 | lower << 9 | alpha << 10 | digit << 11 | hex << 12 | space << 13 | print << 14 | graph << 15
+        | blank | control << 1 | (graph && !number) << 2 | number << 3;
+}
+const unsigned short **__ctype_b_loc(void)
+{
+    static unsigned short classes[384];
+    static const unsigned short *at = classes + 128;
+    int c;
+    for (c = 0; c < 128; c++)
+        classes[128 + c] = xen_stubdom_class(c);
+    return &at;
+}
+#undef fcntl64
+#undef stat64
 int fcntl64(int descriptor, int command, long argument) { return fcntl(descriptor, command, argument); }
 int stat64(const char *path, void *status) { errno = ENOSYS; return -1; }
-static int xen_stubdom_scan(const char *text, const char *format, va_list values)
-{ return vsscanf(text, format, values); }
 int __isoc99_sscanf(const char *text, const char *format, ...)
-{ va_list v; int n; va_start(v, format); n = xen_stubdom_scan(text, format, v); va_end(v); return n; }
+{ va_list v; int n; va_start(v, format); n = vsscanf(text, format, v); va_end(v); return n; }
 int __isoc23_sscanf(const char *text, const char *format, ...)
-{ va_list v; int n; va_start(v, format); n = xen_stubdom_scan(text, format, v); va_end(v); return n; }
+{ va_list v; int n; va_start(v, format); n = vsscanf(text, format, v); va_end(v); return n; }
 """
 
 REMEDIES: Tuple[Remedy, ...] = (
@@ -108,11 +126,33 @@ REMEDIES: Tuple[Remedy, ...] = (
         edits=(
             Edit("tools/configure", r'print (distutils\.sysconfig\.get_config_var\("VERSION"\))', r"print(\1)"),
             Edit("tools/include/xen-foreign/mkchecker.py", r"(\w+)\.has_key\((\w+)\)", r"\2 in \1"),
+            Edit(
+                "tools/include/xen-foreign/mkheader.py",
+                r"integers = inttypes\[arch\]\.keys\(\);\n.*cmp\(len\(b\),len\(a\)\)\);",
+                "integers = sorted(inttypes[arch], key=len, reverse=True)",
+            ),
         ),
     ),
-    # In the order in which a build of 4.17 meets them: ocaml.patch is for another OCaml; -no-tk is gone from it; gcc 10
-    # has -fno-common; glibc 2.34 has no constant SIGSTKSZ; the run time asks for names of the host's glibc; make does
-    # not know that caml needs OCaml first.
+    # gcc 10 has -fno-common; glibc 2.34 has no constant SIGSTKSZ; the run time asks for names of the host's glibc; make
+    # does not know that caml needs OCaml, and from 4.8 on a file of flags, first.
+    Remedy(
+        "ocaml",
+        until=(4, 18),
+        image="caml",
+        edits=(
+            Edit("stubdom/caml/main-caml.c", r"int \*__errno_location;\n", _GLIBC_NAMES),
+            Edit("stubdom/caml/main-caml.c", r"void \*__ctype_b_loc;\n|    __errno_location = &errno;\n", ""),
+            Edit("stubdom/Makefile", r'-cc "\$\(CC\) ([^"]*)"', r'-cc "$(CURDIR)/xen-stubdom-ocaml-cc \1"'),
+            Edit(
+                "stubdom/Makefile",
+                r"(?m)^caml: \$\(CROSS_ROOT\)$(?=\n.*caml-minios-config\.mk)",
+                r"caml: $(CROSS_ROOT) caml-minios-config.mk",
+            ),
+            Edit("stubdom/Makefile", r"(?m)^caml: \$\(CROSS_ROOT\)(?! cross)", r"caml: $(CROSS_ROOT) cross-ocaml"),
+        ),
+        files={_OCAML_CC: _OCAML_CC_TEXT, _SIGSTKSZ: _SIGSTKSZ_TEXT},
+    ),
+    # 66c4f0c47f changed the version only: ocaml.patch is for OCaml 3.11, and -no-tk is gone from 4.02.
     Remedy(
         "ocaml-4.02",
         since=(4, 11),
@@ -121,16 +161,7 @@ REMEDIES: Tuple[Remedy, ...] = (
         edits=(
             Edit("stubdom/ocaml.patch", r"(?s)\A.+\Z", ""),
             Edit("stubdom/Makefile", r" -no-tk\b", ""),
-            Edit("stubdom/caml/main-caml.c", r"int \*__errno_location;\n", _GLIBC_NAMES),
-            Edit("stubdom/caml/main-caml.c", r"void \*__ctype_b_loc;\n|    __errno_location = &errno;\n", ""),
-            Edit("stubdom/Makefile", r'-cc "\$\(CC\) ([^"]*)"', r'-cc "$(CURDIR)/xen-stubdom-ocaml-cc \1"'),
-            Edit(
-                "stubdom/Makefile",
-                r"(?m)^caml: \$\(CROSS_ROOT\)$",
-                r"caml: $(CROSS_ROOT) cross-ocaml caml-minios-config.mk",
-            ),
         ),
-        files={_OCAML_CC: _OCAML_CC_TEXT, _SIGSTKSZ: _SIGSTKSZ_TEXT},
     ),
 )
 
@@ -152,6 +183,11 @@ KNOWN: Tuple[Tuple[str, str], ...] = (
     (r"Unable to find as86|Unable to find ld86", "Install bin86 and bcc (dev86 on Fedora), which the ROM BIOS needs."),
     (r"Unable to find iasl", "Install acpica-tools."),
     (r"Python development headers|python development library", "Install python3-dev and python3-setuptools."),
+    (
+        r"Could not find libcrypto",
+        "Releases up to 4.7 ask for libcrypto: install libssl-dev (openssl-devel on Fedora).",
+    ),
+    (r"Could not find libaio", "Xen 4.4 asks for libaio: install libaio-dev (libaio-devel on Fedora)."),
     (r"No module named '?distutils", "Install python3-setuptools, which has distutils for newer Pythons."),
     (
         r"cannot find (?:yajl|libyajl)|yajl/yajl_version\.h",

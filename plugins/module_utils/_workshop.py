@@ -34,12 +34,16 @@ from ansible_collections.xen.stubdom.plugins.module_utils import _build, _fetch
 from ansible_collections.xen.stubdom.plugins.module_utils._build import Input, Plan, Product, Step
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._fetch import Found
+from ansible_collections.xen.stubdom.plugins.module_utils._remedies import Edit
 from ansible_collections.xen.stubdom.plugins.module_utils._sources import Need
 
 Result = TypeVar("Result")
 
 # A watcher that was not heard of for so long is taken to be gone, and the build stops.
 SILENCE = 60.0
+# How long one look at a build lasts whose stage does not change. Each costs the builder a start of Python, so they
+# are few; two of them fit into SILENCE.
+PATIENCE = 20.0
 _GLANCE = 0.2
 
 
@@ -279,8 +283,8 @@ class Job:
                 _write(config, "")
         for path, content in self.plan.files.items():
             _write(os.path.join(self.tree, path), content)
-        for edit in self.plan.edits:
-            _edit(os.path.join(self.tree, edit.path), edit.pattern, edit.replacement)
+        for path in dict.fromkeys(edit.path for edit in self.plan.edits):
+            _edit(os.path.join(self.tree, path), [edit for edit in self.plan.edits if edit.path == path])
         self._took("sources", time.monotonic() - began)
 
     def _place(self, found: Found, state: Dict[str, Any]) -> None:
@@ -440,7 +444,7 @@ def touch(directory: str) -> None:
         os.utime(os.path.join(directory, "heartbeat"))
 
 
-def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = 2.0) -> Dict[str, Any]:
+def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = PATIENCE) -> Dict[str, Any]:
     """Return the job's status as soon as it is another than *seen* (state, stage), or after *patience* seconds.
 
     :raises Refusal: the job is gone without a word.
@@ -522,15 +526,24 @@ def _write(path: str, content: str) -> None:
     os.chmod(path, 0o755 if content.startswith("#!") else 0o644)
 
 
-def _edit(path: str, pattern: str, replacement: str) -> None:
+def _edit(path: str, edits: Sequence[Edit]) -> None:
+    """Make all edits of one file. They begin with what upstream wrote, which is kept beside it, whatever an older
+    version of this collection made of it."""
     if not os.path.isfile(path):
         return
-    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+    original = f"{path}.xen-stubdom-original"
+    if not os.path.exists(original):
+        shutil.copyfile(path, f"{original}.new")
+        os.replace(f"{original}.new", original)
+    with open(original, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        text = stream.read()
+    for edit in edits:
+        text = re.sub(edit.pattern, edit.replacement, text)
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
         before = stream.read()
-    after = re.sub(pattern, replacement, before)
-    if after != before:
-        with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(after)
+    if text != before:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            stream.write(text)
 
 
 def _remove(pattern: str) -> None:

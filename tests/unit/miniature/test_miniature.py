@@ -247,3 +247,25 @@ def test_flags_of_a_first_attempt_do_not_stay(builder: Builder, gcc_14: str, mon
     assert some in (tree / "stubdom" / "ioemu" / "config-host.mak").read_text()
     monkeypatch.setattr(name, helped)
     assert builder.build("ioemu")["built"] == ["ioemu"]
+
+
+def test_characters_have_the_classes_that_glibc_gives_them(tmp_path: Path) -> None:
+    """OCaml's run time was compiled against glibc's <ctype.h> and meets ours in a stub domain."""
+    ours = re.sub(r"__(ctype_b_loc|errno_location|isoc)|(fcntl|stat)64", r"our_\1\2", _remedies._GLIBC_NAMES)
+    program = f"""
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+{ours}
+int main(void)
+{{
+    int c;
+    for (c = -128; c < 256; c++)
+        if ((*our_ctype_b_loc())[c] != (*__ctype_b_loc())[c])
+            printf("%d: %x is not %x\\n", c, (*our_ctype_b_loc())[c], (*__ctype_b_loc())[c]);
+    return 0;
+}}
+"""
+    (tmp_path / "classes.c").write_text(program)
+    subprocess.run(["gcc", "-w", "-o", tmp_path / "classes", tmp_path / "classes.c"], check=True)
+    assert subprocess.run([tmp_path / "classes"], check=True, capture_output=True, text=True).stdout == ""

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+import re
+from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils import _build, _releases, _remedies
@@ -173,7 +174,37 @@ def test_an_estimate_needs_every_stage() -> None:
     ],
 )
 def test_edits_are_made_once(before: str, after: str) -> None:
-    import re
-
     edit = _remedies.choose((4, 8), 12, ["c"])[0].edits[0]
     assert re.sub(edit.pattern, edit.replacement, before) == after
+
+
+def test_the_header_maker_runs_with_python_3() -> None:
+    """mkheader.py sorts the names of a table by their lengths, the longest first."""
+    text = "integers = inttypes[arch].keys();\nintegers.sort(lambda a, b: cmp(len(b),len(a)));\n"
+    for edit in _remedies.choose((4, 8), 12, ["c"])[0].edits:
+        if edit.path.endswith("mkheader.py"):
+            text = re.sub(edit.pattern, edit.replacement, text)
+    names: Dict[str, Any] = {"inttypes": {"arm32": {"long": "", "unsigned long": "", "uint64_t": ""}}, "arch": "arm32"}
+    exec(text, names)
+    assert names["integers"] == ["unsigned long", "uint64_t", "long"]
+
+
+@pytest.mark.parametrize(
+    ("release", "config"), [("4.4", ""), ("4.8", "caml-minios-config.mk: caml/minios.cfg\n\ttouch $@\n")]
+)
+def test_make_learns_what_caml_needs(release: str, config: str) -> None:
+    use = "\t$(MAKE) -C $@ $(shell cat caml-minios-config.mk)\n" if config else "\t$(MAKE) -C $@\n"
+    makefile = f"{config}.PHONY: caml\ncaml: $(CROSS_ROOT)\n{use}"
+    row = _releases.find(release)
+    for remedy in _remedies.choose(row.version, 12, ["caml"]):
+        for edit in remedy.edits:
+            if edit.path == "stubdom/Makefile":
+                makefile = re.sub(edit.pattern, edit.replacement, makefile)
+    needs = makefile.split("\ncaml: ")[1].splitlines()[0]
+    assert needs.split() == ["$(CROSS_ROOT)", "cross-ocaml", *(["caml-minios-config.mk"] if config else [])]
+
+
+def test_ocaml_is_made_by_one_command_at_a_time() -> None:
+    made = plan("4.17", "c", "caml", jobs=4)
+    jobs = {step.stage: next(word for word in step.command if word.startswith("-j")) for step in made.steps[-2:]}
+    assert jobs == {"image c": "-j4", "image caml": "-j1"}
