@@ -168,10 +168,12 @@ _NO_CAML = ("pv-grub", "pv-grub-x86_32", "ioemu", "c")
 _NO_IOEMU = ("pv-grub", "pv-grub-x86_32", "c")
 _ON = ("pv-grub", "pv-grub-x86_32", "ioemu")
 # Commits: `git rev-parse TAG^{commit}` in xen.git, mini-os.git and qemu-xen-traditional.git, of the tags that Config.mk
-# of the point release names. Where we could not see a tag, the row names the commit that we built the release with.
+# of the point release names. Five of these tags we could not see: xen-RELEASE-4.17.6, -4.21.0 and -4.22.0 of Mini-OS,
+# xen-4.19.0 and xen-4.20.0 of qemu-xen-traditional. Their commits are those that Config.mk of xen.git named until it
+# named a tag (8c80ec8363, 7fba925b03, 3e23992b76, 48acf0fd3e, 89fd1ba884). docs/images_from_source.md says what we have
+# built.
 _QEMU_END = "3d273dd05e51e5a1ffba3d98c7437ee84e8f8764"  # where qemu-xen-traditional ended
 _MINIOS_MID = "0b4b7897e08b967a09bed2028a79fabff82342dd"
-_MINIOS_NEW = "2d3b22f842a969574cf967925b435c5913e8a6e0"
 
 RELEASES: Tuple[Release, ...] = (
     _row(
@@ -312,7 +314,7 @@ RELEASES: Tuple[Release, ...] = (
     _row(
         "4.17.7",
         "9373a593c5a6ef57db1302eb1dca58cc3eb51c07",
-        ("xen-RELEASE-4.17.3", "5bcb28aaeba1c2506a82fab0cdad0201cd9b54b3"),
+        ("xen-RELEASE-4.17.6", "ff13dabd3099687921145a5e3e960ba8337e7488"),
         ("xen-4.17.3", _QEMU_END),
         _ALL,
         (),
@@ -331,7 +333,7 @@ RELEASES: Tuple[Release, ...] = (
         "4.19.6",
         "54ee7c511ae7f5cac195cce271564a1a339ae99a",
         ("xen-RELEASE-4.19.1", "a400dd51706867565ed1382b23d3475bb30668c2"),
-        (_QEMU_END, _QEMU_END),
+        ("xen-4.19.0", _QEMU_END),
         _NO_CAML,
         (),
     ),
@@ -339,14 +341,14 @@ RELEASES: Tuple[Release, ...] = (
         "4.20.4",
         "9611e26eff425be128d4b9c7b48f2bc6b5d3498e",
         ("xen-RELEASE-4.20.0", "6d5159e8410be16a47433bac1627e63f8adc7cd9"),
-        (_QEMU_END, _QEMU_END),
+        ("xen-4.20.0", _QEMU_END),
         _NO_CAML,
         (),
     ),
     _row(
         "4.21.2",
         "78c2a59f9edba7ee4da31c7c95ac52a003d56b91",
-        (_MINIOS_NEW, _MINIOS_NEW),
+        ("xen-RELEASE-4.21.0", "6732fd42d8eb8d0af9f5eb54aca17f4c250213a8"),
         None,
         _NO_IOEMU,
         (),
@@ -354,7 +356,7 @@ RELEASES: Tuple[Release, ...] = (
     _row(
         "4.22.0",
         "d45d5687f1441495f4ee20d5e9940066c5fa5beb",
-        (_MINIOS_NEW, _MINIOS_NEW),
+        ("xen-RELEASE-4.22.0", "b6f79f5f44cf69044079c042b88fe9d75367642e"),
         None,
         _NO_IOEMU,
         (),

@@ -113,7 +113,7 @@ def test_a_wrong_local_file_is_refused_and_kept(place: Path, sources: Dict[str, 
 def test_offline_without_a_tree(place: Path, sources: Dict[str, Any]) -> None:
     with pytest.raises(Refusal, match="Nothing says where mini-os is") as refused:
         run(place, **{**sources, "mini_os": None})
-    assert "5bcb28aaeba1c2506a82fab0cdad0201cd9b54b3" in refused.value.remedy
+    assert "ff13dabd3099687921145a5e3e960ba8337e7488" in refused.value.remedy
 
 
 # --- a server on loopback that behaves as its paths say --------------------------------------------------------------
