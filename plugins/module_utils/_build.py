@@ -13,7 +13,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _releases, _remedies
+from ansible_collections.xen.stubdom.plugins.module_utils import _companions, _releases, _remedies
 from ansible_collections.xen.stubdom.plugins.module_utils._releases import Image, Release
 
 
@@ -131,6 +131,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
     flags = _releases.configure_flags(row, given.images)
     files = {kernel_makefile(kernel): _makefile(row, kernel) for kernel in given.kernels}
     files.update(_kernel_files(given.kernels))
+    files.update(_companion_files(row, given.images))
     for remedy in remedies:
         files.update(remedy.files)
     return Plan(
@@ -179,14 +180,15 @@ def _environment(remedies: Sequence[_remedies.Remedy]) -> Dict[str, str]:
 
 def _product(given: Input, name: str, tree: str) -> Product:
     image = image_of(name)
+    if name == "qemu-dm":
+        # It is all ours.
+        identity = _digest({"image": name, "text": _companions.qemu_dm()})
+        return Product(name, name, image.product, image.installed, identity, ())
     own = [tarball.file for tarball in _releases.tarballs(given.row, [name])]
     if name == "ioemu":
         own.append("qemu-xen-traditional")
-    sources = tuple(
-        source
-        for source in given.sources
-        if source in ("xen", "mini-os") or source in _shared(given.row) or source in own
-    )
+    wanted = ("xen",) if name in _releases.COMPANIONS else ("xen", "mini-os", *_shared(given.row), *own)
+    sources = tuple(source for source in given.sources if source in wanted)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     remedies = _remedies.choose(given.row.version, given.compiler[0], [name])
     identity = _digest(
@@ -212,7 +214,7 @@ def image_of(name: str) -> Image:
     """Return the row of an image, or of the user's own kernel."""
     custom = _releases.CUSTOM.match(name)
     if custom is None:
-        return _releases.IMAGES[name]
+        return _releases.IMAGES.get(name) or _releases.COMPANIONS[name]
     return Image(f"{name}-stubdom", name, f"{custom['name']}-stubdom.gz")
 
 
@@ -220,13 +222,17 @@ def _steps(given: Input, flags: Tuple[str, ...], jobs: int) -> List[Step]:
     row = given.row
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
     # tools/include makes the headers that stubdom/ links to; up to 4.8 stubdom/Makefile asks for them itself.
-    if row.version >= (4, 9):
+    if row.version >= (4, 9) or "hvmloader" in given.images:
         steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
-    arches = dict.fromkeys(image_of(name).arch for name in given.images)
+    kernels = [name for name in given.images if name not in _releases.COMPANIONS]
+    arches = dict.fromkeys(image_of(name).arch for name in kernels)
     for arch in arches:
-        steps += _foundation(row, given.images, arch, jobs)
-    for name in given.images:
+        steps += _foundation(row, kernels, arch, jobs)
+    for name in kernels:
         steps.append(_image_step(name, given, jobs))
+    for name in given.images:
+        if name in _releases.COMPANIONS:
+            steps += _companion_steps(name, row, jobs)
     return steps
 
 
@@ -268,6 +274,44 @@ def _image_step(name: str, given: Input, jobs: int) -> Step:
         command = (*command[:-1], "-f", kernel_makefile(kernel).split("/", 1)[1], command[-1])
     stale = (f"stubdom/mini-os-{image.arch}-{image.directory}", *_STALE.get(name, ()))
     return Step(f"image {name}", command, stale=stale)
+
+
+# --- companions ------------------------------------------------------------------------------------------------------
+
+_FIRMWARE = "tools/firmware"
+# Up to 4.11 the BIOS has to have a network boot ROM in it, whose source would be downloaded. hvmloader takes a file
+# without the signature of a ROM for none (scan_option_rom, tools/firmware/hvmloader/optionroms.c).
+_NO_ROM = "xen-stubdom-none"
+_LAST_WITH_ROM = (4, 11)
+
+
+def _companion_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
+    files = {}
+    if "qemu-dm" in images:
+        files[_releases.COMPANIONS["qemu-dm"].product] = _companions.qemu_dm()
+    if "hvmloader" in images and row.version <= _LAST_WITH_ROM:
+        files[f"{_FIRMWARE}/etherboot/ipxe/src/bin/{_NO_ROM}.rom"] = "There is no network boot ROM.\n"
+    return files
+
+
+def _companion_steps(name: str, row: Release, jobs: int) -> List[Step]:
+    if name == "qemu-dm":
+        return [Step(f"image {name}", ("sh", "-n", image_of(name).product))]
+    make = ("make", f"-j{jobs}", *OFFLINE, "-C")
+    rom = (f"ETHERBOOT_NICS={_NO_ROM}",) if row.version <= _LAST_WITH_ROM else ()
+    # By directories: the goal of tools/firmware itself would make, and download, all other firmware too.
+    return [
+        Step(
+            "rombios",
+            (*make, _FIRMWARE, "subdir-all-rombios", "subdir-all-vgabios"),
+            stale=(f"{_FIRMWARE}/rombios/BIOS-bochs-*", f"{_FIRMWARE}/vgabios/*.bin"),
+        ),
+        Step(
+            f"image {name}",
+            (*make, f"{_FIRMWARE}/hvmloader", *rom, image_of(name).target),
+            stale=tuple(f"{_FIRMWARE}/hvmloader/{left}" for left in ("hvmloader", "*.o", "roms.inc")),
+        ),
+    ]
 
 
 # --- kernels of the user's own ---------------------------------------------------------------------------------------
@@ -336,8 +380,8 @@ def manifest(
         "kind": product.kind,
         "xen": given.row.name,
         "sources": [dict(source) for source in given.listed if source["name"] in product.sources],
-        "compiler": given.compiler[1],
-        "flags": made.environment.get("CFLAGS"),
+        "compiler": given.compiler[1] if product.sources else None,
+        "flags": made.environment.get("CFLAGS") if product.sources else None,
         "remedies": list(made.remedies),
         "built": built,
         "sha256": sha256,

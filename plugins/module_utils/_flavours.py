@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _disks, _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils import _companions, _disks, _xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._guest_model import (
     SINCE,
@@ -20,9 +20,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guest_model import (
     Need,
     Plan,
     Version,
+    programs,
     refuse_given,
     refuse_new,
-    release,
 )
 
 # GRUB 2 for Xen by kind of guest, as distributions install it, with the package for the message.
@@ -46,18 +46,6 @@ PV_GRUB = {
 }
 # PV-GRUB copies the path into 0x60 bytes without looking at its length (stubdom/grub/mini-os.c).
 MENU_LENGTH = 95
-
-# Where the toolstack's own programs lie; {version} is the release.
-PROGRAM_DIRECTORIES = (
-    "/usr/lib/xen-{version}/bin",
-    "/usr/bin",
-    "/usr/libexec/xen/bin",
-    "/usr/lib/xen/bin",
-    "/usr/local/bin",
-    "/usr/local/libexec/xen/bin",
-    "/usr/local/lib/xen/bin",
-)
-
 
 # Limits of the Linux stub domain (docs/misc/stubdom.txt @ stable-4.22).
 LINUX_NICS = 1
@@ -176,7 +164,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         keys["stubdomain_cmdline"] = words
     planned.needs.append(
         Need(
-            _programs(host, "vchan-socket-proxy"),
+            programs("vchan-socket-proxy", host.version),
             "vchan-socket-proxy, through which libxl talks to a Linux stub domain",
             "Install the toolstack that has it (Debian: the package xen-utils of the running release).",
             executable=True,
@@ -191,25 +179,17 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     refuse_given(guest, ("stubdomain_ramdisk", "stubdomain_cmdline"), "they belong to the flavour linux")
     if guest.get("vnc"):
         keys["vnc"] = 1
-    for key in ("stubdomain_kernel", "stubdomain_memory", "firmware_override", "device_model_override"):
+    for key in ("stubdomain_kernel", "stubdomain_memory"):
         if guest.get(key):
             keys[key] = guest[key]
     kernel = guest.get("stubdomain_kernel") or f"{_firmware(host)}/ioemu-stubdom.gz"
-    remedy = "Build it with the role xen.stubdom.stubdom_build (image ioemu), or use the flavour linux."
+    remedy = f"{_companions.REMEDY}, or use the flavour linux."
     planned.needs.append(Need((kernel,), "the image of the Mini-OS stub domain", remedy))
-    loader = guest.get("firmware_override") or f"{_firmware(host)}/hvmloader"
-    # The name that rombios.c of hvmloader gives its BIOS is in the file only where it was compiled in.
-    remedy = "Build one with ROMBIOS (Debian's has none) and name it with firmware_override."
-    planned.needs.append(Need((loader,), "hvmloader with ROMBIOS", remedy, contains=b"ROMBIOS"))
-    programs = (guest["device_model_override"],) if guest.get("device_model_override") else _programs(host, "qemu-dm")
-    planned.needs.append(
-        Need(
-            programs,
-            "the program in dom0 that serves the stub domain's consoles (qemu-dm)",
-            "Name one with device_model_override; Debian ships none.",
-            executable=True,
-        )
-    )
+    named = {"hvmloader": guest.get("firmware_override"), "qemu-dm": guest.get("device_model_override")}
+    firmware = "" if all(named.values()) else _firmware(host)
+    for need in _companions.needs(firmware, host.version, named=named).values():
+        planned.needs.append(need)
+        keys[str(need.key)] = need.paths[0]
     refuse_new(keys, host)
 
 
@@ -235,11 +215,6 @@ def _firmware(host: Host) -> str:
             "Install the toolstack's firmware, or name the directory with firmware_directory.",
         )
     return host.firmware_directory
-
-
-def _programs(host: Host, name: str) -> Tuple[str, ...]:
-    version = "*" if host.version is None else release(host.version)
-    return tuple(f"{directory.format(version=version)}/{name}" for directory in PROGRAM_DIRECTORIES)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,17 @@ SINCE: Mapping[str, Version] = {
 STUB_MEMORY = {"linux": 128, "minios": 28}
 VIDEO_MEMORY = {"linux": 8, "minios": 4}
 
+# Where the toolstack's own programs lie; {version} is the release.
+PROGRAM_DIRECTORIES = (
+    "/usr/lib/xen-{version}/bin",
+    "/usr/bin",
+    "/usr/libexec/xen/bin",
+    "/usr/lib/xen/bin",
+    "/usr/local/bin",
+    "/usr/local/libexec/xen/bin",
+    "/usr/local/lib/xen/bin",
+)
+
 
 @dataclass(frozen=True)
 class Host:
@@ -61,6 +72,7 @@ class Need:
     :param executable: whether it has to be a program.
     :param contains: bytes that have to be in it.
     :param key: the key of xl.cfg that names the path which was found.
+    :param own: what the first of *paths* needs itself.
     """
 
     paths: Tuple[str, ...]
@@ -70,6 +82,7 @@ class Need:
     executable: bool = False
     contains: Optional[bytes] = None
     key: Optional[str] = None
+    own: Optional[Need] = None
 
 
 @dataclass
@@ -99,3 +112,9 @@ def refuse_given(guest: Mapping[str, Any], names: Sequence[str], why: str) -> No
 
 def release(version: Version) -> str:
     return "{}.{}".format(*version)
+
+
+def programs(name: str, version: Optional[Version]) -> Tuple[str, ...]:
+    """Return where a program of the toolstack's own may lie."""
+    shown = "*" if version is None else release(version)
+    return tuple(f"{directory.format(version=shown)}/{name}" for directory in PROGRAM_DIRECTORIES)

@@ -155,16 +155,18 @@ def images(directory: str, sizes: Mapping[str, int], manifests: Mapping[str, Any
     :param manifests: content by name of those files that are manifests.
     """
     files = {name: names for name, names in IMAGES.items() if names[0] in sizes}
-    for name, manifest in manifests.items():
+    records = {}
+    for file, manifest in manifests.items():
         own = [path.rsplit("/", 1)[-1] for path in manifest.get("files", {})]
-        files = {known: names for known, names in files.items() if names[0] not in own}
-        files[name[: -len(".json")]] = own
+        # A manifest lies beside its image under the image's name in the directory; images are called as they are built.
+        name = next((known for known, names in IMAGES.items() if names[0] in own), file[: -len(".json")])
+        files[name], records[name] = own, manifest
     return [
         {
             "name": name,
             "path": f"{directory}/{names[0]}" if names else None,
             "size": sum(sizes.get(file, 0) for file in names),
-            "manifest": manifests.get(f"{name}.json"),
+            "manifest": records.get(name),
         }
         for name, names in sorted(files.items())
     ]

@@ -23,10 +23,14 @@ ALIASES: Dict[str, Tuple[str, ...]] = {"pv-grub-x86_64.gz": ("pv-grub.gz",)}
 
 @dataclass(frozen=True)
 class Place:
-    """The files of an image in its directory."""
+    """The files of an image in its directory.
+
+    :param mode: permission bits of the image.
+    """
 
     directory: str
     file: str
+    mode: int = 0o644
 
     @property
     def name(self) -> str:
@@ -95,7 +99,7 @@ def install(place: Place, now: Contents, image: bytes, manifest: Mapping[str, An
     if old is not None and old != image:
         after[place.previous] = old
         after[place.previous_manifest] = now[place.manifest]
-    return _changes(now, after)
+    return _changes(place, now, after)
 
 
 def roll_back(place: Place, now: Contents) -> List[Change]:
@@ -115,7 +119,7 @@ def roll_back(place: Place, now: Contents) -> List[Change]:
     # An image that was there before ours had no aliases of ours.
     ours = record(now[place.previous_manifest]) is not None
     after.update(dict.fromkeys(_owned_aliases(place, now), old if ours else None))
-    return _changes(now, after)
+    return _changes(place, now, after)
 
 
 def remove(place: Place, now: Contents) -> List[Change]:
@@ -125,7 +129,7 @@ def remove(place: Place, now: Contents) -> List[Change]:
     foreign = now[place.previous] if record(now[place.previous_manifest]) is None else None
     after: Dict[str, Optional[bytes]] = dict.fromkeys((place.manifest, *_owned_aliases(place, now)))
     after.update({place.path: foreign, place.previous: None, place.previous_manifest: None})
-    return _changes(now, after)
+    return _changes(place, now, after)
 
 
 def foreign_aliases(place: Place, now: Contents) -> List[str]:
@@ -143,6 +147,10 @@ def rendered(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _changes(now: Contents, after: Mapping[str, Optional[bytes]]) -> List[Change]:
-    changes = [Change(path, now[path], content, mode=0o644) for path, content in after.items()]
+def _changes(place: Place, now: Contents, after: Mapping[str, Optional[bytes]]) -> List[Change]:
+    images = (place.path, place.previous)
+    changes = [
+        Change(path, now[path], content, mode=place.mode if path in images else 0o644)
+        for path, content in after.items()
+    ]
     return [change for change in changes if change.needed]

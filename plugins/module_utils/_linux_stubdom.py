@@ -42,17 +42,19 @@ class Wanted:
 BUSYBOX = Wanted("bin/busybox", ("/bin/busybox", "/usr/bin/busybox"), "busybox-static")
 
 # Debian has QEMU for Xen in a package of its own; others install what Xen's own build makes.
-PROGRAMS = (
-    Wanted(
-        "bin/xen-qemu",
-        (
-            "/usr/libexec/xen-qemu-system-i386",
-            "/usr/lib/xen-{version}/bin/qemu-system-i386",
-            "/usr/libexec/xen/bin/qemu-system-i386",
-            "/usr/lib/xen/bin/qemu-system-i386",
-        ),
-        "qemu-system-xen",
+QEMU = Wanted(
+    "bin/xen-qemu",
+    (
+        "/usr/libexec/xen-qemu-system-i386",
+        "/usr/lib/xen-{version}/bin/qemu-system-i386",
+        "/usr/libexec/xen/bin/qemu-system-i386",
+        "/usr/lib/xen/bin/qemu-system-i386",
     ),
+    "qemu-system-xen",
+)
+
+PROGRAMS = (
+    QEMU,
     Wanted("bin/xenstore", ("/usr/bin/xenstore",), "xenstore-utils"),
     Wanted(
         "bin/vchan-socket-proxy",

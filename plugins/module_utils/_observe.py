@@ -12,7 +12,15 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _guest_model, _host, _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils import (
+    _companions,
+    _files,
+    _guest_model,
+    _host,
+    _installed,
+    _releases,
+    _xl_cfg,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Domain, Xen
 
@@ -48,6 +56,19 @@ def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
         if isinstance(manifest, dict) and "kind" in manifest:
             manifests[name] = manifest
     return _host.images(directory, sizes, manifests)
+
+
+def companions(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dict[str, Any]]:
+    """What is there of that which dom0 needs beside the image of ioemu."""
+    if directory is None and ours is None:
+        return [{"name": name, "path": None, "manifest": None} for name in _releases.COMPANIONS]
+    version = xen.version() if xen.is_dom0() else xen.toolstack_version()
+    found = []
+    for name, need in _companions.needs(directory or str(ours), version, ours=ours).items():
+        path = next((path for path in need.paths if meets(xen, need, path)), None)
+        content = None if path is None else _files.read(xen.path(f"{path}.json"))
+        found.append({"name": name, "path": path, "manifest": _installed.record(content)})
+    return found
 
 
 def memory(xen: Xen, domains: Sequence[Domain], *, xl_conf: str = XL_CONF) -> Dict[str, Any]:
@@ -86,18 +107,28 @@ def guest_host(xen: Xen, named: Optional[str]) -> _guest_model.Host:
     )
 
 
+def meets(xen: Xen, need: _guest_model.Need, path: str) -> bool:
+    """Whether a path is as it has to be."""
+    found = xen.path(path)
+    if not os.path.exists(found) or not os.access(found, os.X_OK if need.executable else os.R_OK):
+        return False
+    return need.contains is None or need.contains in (_files.read(found) or b"")
+
+
 def meet(xen: Xen, need: _guest_model.Need) -> str:
     """Return the first path that is as it has to be.
 
     :raises Refusal: none is.
     """
-    for path in need.paths:
-        found = xen.path(path)
-        if os.path.exists(found) and os.access(found, os.X_OK if need.executable else os.R_OK):
-            if need.contains is None or need.contains in (_files.read(found) or b""):
-                return path
-            raise Refusal(f"{path} is not {need.what}.", need.remedy)
-    raise Refusal(f"There is no {' and no '.join(need.paths)}: {need.what}.", need.remedy)
+    path = next((path for path in need.paths if meets(xen, need, path)), None)
+    if path is None:
+        others = [path for path in need.paths if os.path.exists(xen.path(path))]
+        if need.contains is not None and others:
+            raise Refusal(f"{others[0]} is not {need.what}.", need.remedy)
+        raise Refusal(f"There is no {' and no '.join(need.paths)}: {need.what}.", need.remedy)
+    if need.own is not None and path == need.paths[0]:
+        meet(xen, need.own)
+    return path
 
 
 def name_taken(directory: str, name: str, own: str) -> Optional[str]:

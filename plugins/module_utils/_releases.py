@@ -25,6 +25,8 @@ class Image:
     :param file: name under which it is installed; {arch} is XEN_TARGET_ARCH.
     :param tarballs: keys of TARBALLS without which it cannot be built, beside COMMON.
     :param parallel: whether its makefiles bear more than one command at a time.
+    :param path: where the product lies if it is no Mini-OS kernel.
+    :param mode: permission bits that it is installed with.
     """
 
     target: str
@@ -33,10 +35,12 @@ class Image:
     tarballs: Tuple[str, ...] = ()
     arch: str = "x86_64"
     parallel: bool = True
+    path: Optional[str] = None
+    mode: int = 0o644
 
     @property
     def product(self) -> str:
-        return f"stubdom/mini-os-{self.arch}-{self.directory}/mini-os.gz"
+        return self.path or f"stubdom/mini-os-{self.arch}-{self.directory}/mini-os.gz"
 
     @property
     def installed(self) -> str:
@@ -52,6 +56,14 @@ IMAGES: Dict[str, Image] = {
     "c": Image("c-stubdom", "c", "c-stubdom.gz"),
     # "The Makefiles do not support parallel make" (INSTALL of OCaml 4.02.0).
     "caml": Image("caml-stubdom", "caml", "caml-stubdom.gz", ("ocaml",), parallel=False),
+}
+
+# What dom0 needs beside the image of ioemu and distributions leave out: an hvmloader that has the BIOS this device
+# model wants, and a program that serves the stub domain's consoles, under the name of Xen's own. The releases that have
+# ioemu have them.
+COMPANIONS: Dict[str, Image] = {
+    "hvmloader": Image("all", "hvmloader", "hvmloader", path="tools/firmware/hvmloader/hvmloader"),
+    "qemu-dm": Image("", "", "qemu-dm", path="tools/xen-stubdom-qemu-dm", mode=0o755),
 }
 
 COMMON = ("newlib", "zlib", "pciutils", "lwip")
@@ -418,19 +430,25 @@ def refuse_impossible(release: str, images: Sequence[str]) -> Release:
     for name in images:
         if CUSTOM.match(name):
             continue
-        if name not in IMAGES:
-            raise Refusal(
-                f"There is no image {name!r} that is built from Xen source.",
-                f"Choose from {', '.join(IMAGES)}, or custom-NAME for a kernel of your own.",
-            )
-        if name not in row.images:
-            raise Refusal(f"Xen {release} cannot build the image {name}: {_why(name)}.", INSTEAD[name])
+        refuse_unknown(name)
+        image = "ioemu" if name in COMPANIONS else name
+        if image not in row.images:
+            raise Refusal(f"Xen {release} cannot build the image {name}: {_why(image)}.", INSTEAD[image])
     # mini-os began hiding symbols that are not exported (33411a11), GRUB's among them; 4.19.1 names a newer mini-os.
     if numbers(release) == ((4, 19), 0) and any(name.startswith("pv-grub") for name in images):
         raise Refusal(
             "PV-GRUB of Xen 4.19.0 does not link: its Mini-OS hides symbols it needs.", "Use 4.19.1 or newer."
         )
     return row
+
+
+def refuse_unknown(name: str) -> None:
+    """:raises Refusal: no release makes an image of this name."""
+    if name not in IMAGES and name not in COMPANIONS and not CUSTOM.match(name):
+        raise Refusal(
+            f"There is no image {name!r} that is built from Xen source.",
+            f"Choose from {', '.join((*IMAGES, *COMPANIONS))}, or custom-NAME for a kernel of your own.",
+        )
 
 
 def _why(image: str) -> str:
@@ -479,7 +497,7 @@ class Flags:
 # configure ignores them without an error.
 CONFIGURE: Tuple[Flags, ...] = (
     Flags(("--disable-ocamltools",)),
-    Flags(("--disable-seabios", "--disable-rombios"), until=(4, 2)),
+    Flags(("--disable-seabios",), until=(4, 2)),
     Flags(("--disable-xen", "--disable-docs", "--enable-stubdom"), since=(4, 3)),
     Flags(("--disable-xenstore-stubdom", "--disable-vtpm-stubdom", "--disable-vtpmmgr-stubdom"), since=(4, 3)),
     Flags(("--disable-xenstorepvh-stubdom",), since=(4, 15)),
@@ -487,8 +505,10 @@ CONFIGURE: Tuple[Flags, ...] = (
     # Block tap, of which nothing is built, would ask for libaio.
     Flags(("--disable-blktap1",), since=(4, 4), until=(4, 5)),
     Flags(("--disable-blktap2",), since=(4, 5), until=(4, 12)),
-    Flags(("--disable-rombios",), since=(4, 3), without="rombios"),
-    Flags(("--enable-rombios",), since=(4, 3), image="rombios"),
+    Flags(("--disable-rombios",), without="hvmloader"),
+    Flags(("--enable-rombios",), image="hvmloader"),
+    # The network boot ROM would be downloaded; before 4.12 it comes with the BIOS, and has no flag.
+    Flags(("--disable-ipxe",), since=(4, 12), image="hvmloader"),
     Flags(("--enable-pv-grub", "--enable-c-stubdom"), since=(4, 3)),
     Flags(("--enable-caml-stubdom",), since=(4, 3), until=(4, 18), image="caml"),
     Flags(("--disable-caml-stubdom",), since=(4, 3), until=(4, 18), without="caml"),
@@ -501,7 +521,7 @@ CONFIGURE: Tuple[Flags, ...] = (
 
 
 def configure_flags(row: Release, images: Sequence[str]) -> Tuple[str, ...]:
-    """Return the arguments of ./configure for *images* ("rombios" stands for the firmware beside ioemu)."""
+    """Return the arguments of ./configure for *images*."""
     chosen: List[str] = []
     for flags in CONFIGURE:
         applies = flags.since <= row.version and (flags.until is None or row.version <= flags.until)

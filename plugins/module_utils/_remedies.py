@@ -181,6 +181,7 @@ def choose(version: Version, compiler: int, images: Sequence[str]) -> Tuple[Reme
 # What a failed stage's log says → what to do about it. These are problems that we cannot cure from inside the build.
 KNOWN: Tuple[Tuple[str, str], ...] = (
     (r"Unable to find as86|Unable to find ld86", "Install bin86 and bcc (dev86 on Fedora), which the ROM BIOS needs."),
+    (r"Could not find lzma, needed to build rombios", "Install liblzma-dev (xz-devel on Fedora)."),
     (r"Unable to find iasl", "Install acpica-tools."),
     (r"Python development headers|python development library", "Install python3-dev and python3-setuptools."),
     (

@@ -153,6 +153,9 @@ TTY_TIMEOUT = 15.0
 # What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
 _NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
 
+# Keys that name files in dom0.
+MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firmware_override", "device_model_override")
+
 _GONE = ("shutdown", "crashed", "dying")
 
 
@@ -382,7 +385,7 @@ def require_files(xen: Xen, guest: Guest) -> None:
     """:raises Refusal: a file that the configuration names is not there."""
     disks = guest.settings.get("disk", [])
     named = [_disks.target(disk) for disk in disks if isinstance(disk, str)] if isinstance(disks, list) else []
-    named += [str(guest.settings[key]) for key in ("kernel", "ramdisk", "stubdomain_kernel") if key in guest.settings]
+    named += [str(guest.settings[key]) for key in MADE_OF if key in guest.settings]
     for path in named:
         if path is not None and not os.path.exists(xen.path(path)):
             raise Refusal(

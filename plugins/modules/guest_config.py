@@ -163,10 +163,12 @@ options:
     description: Words for the kernel of the Linux stub domain, after those that its image is recorded to need.
     type: str
   firmware_override:
-    description: An hvmloader with ROMBIOS (V(minios)).
+    description: An hvmloader with ROMBIOS (V(minios)). Without it, the one that the image V(ioemu) brings.
     type: path
   device_model_override:
-    description: The program in dom0 that serves the stub domain's consoles (V(minios)).
+    description:
+      - The program in dom0 that serves the stub domain's consoles (V(minios)). Without it, the one that the image
+        V(ioemu) brings.
     type: path
   on_poweroff:
     description: What becomes of the guest when it powers off.
@@ -308,7 +310,7 @@ def check_needs(xen: Xen, planned: _guest_model.Plan, *, start: bool) -> None:
     """Require the files that the guest is made of, and choose among those that can stand for each other."""
     for need in planned.needs:
         if need.key is not None and len(need.paths) > 1 and not start:
-            there = [path for path in need.paths if os.path.exists(xen.path(path))]
+            there = [path for path in need.paths if _observe.meets(xen, need, path)]
             planned.keys[need.key] = (there or list(need.paths))[0]
         if start or not need.to_start:
             found = _observe.meet(xen, need)

@@ -15,6 +15,8 @@ description:
   - The image that was there before is kept as C(FILE.previous), for O(state=rollback).
   - PV-GRUB is also installed as C(pv-grub.gz), the name that Xen's documentation uses, unless somebody else has put
     such a file there.
+  - The companions of V(ioemu), which are V(hvmloader) and V(qemu-dm), get a directory of their own, so that the
+    distribution's files stay as they are.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -52,6 +54,9 @@ options:
     type: dict
   firmware_directory:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
+    type: path
+  companions_directory:
+    description: Where V(hvmloader) and V(qemu-dm) are put. Without it, C(companions) in the firmware directory.
     type: path
 seealso:
   - module: xen.stubdom.stubdom_build
@@ -99,22 +104,28 @@ files:
   sample: [/usr/lib/xen-4.17/boot/pv-grub-x86_64.gz]
 """
 
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _files, _installed, _releases
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _companions, _files, _installed, _releases
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
 
 
-def file_of(image: str) -> str:
-    """Return the name under which an image is installed."""
-    if image not in _releases.IMAGES and not _releases.CUSTOM.match(image):
-        raise Refusal(
-            f"There is no image {image!r} that is built from Xen source.",
-            f"Choose from {', '.join(_releases.IMAGES)}, or custom-NAME for a kernel of your own.",
-        )
-    return _build.image_of(image).installed
+def place_of(params: Dict[str, Any], firmware_directory: Callable[[], str]) -> _installed.Place:
+    """Return where an image is installed.
+
+    :raises Refusal: there is no such image, or no such place.
+    """
+    name = params["image"]
+    _releases.refuse_unknown(name)
+    image = _build.image_of(name)
+    directory = params["companions_directory"] if name in _releases.COMPANIONS else None
+    if directory is None:
+        directory = params["firmware_directory"] or firmware_directory()
+        if name in _releases.COMPANIONS:
+            directory = _companions.directory(directory)
+    return _installed.Place(directory, image.installed, image.mode)
 
 
 def plan(params: Dict[str, Any], place: _installed.Place, now: _installed.Contents, check: bool) -> List[_files.Change]:
@@ -135,12 +146,13 @@ def plan(params: Dict[str, Any], place: _installed.Place, now: _installed.Conten
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    directory = params["firmware_directory"] or Xen(runner(module)).firmware_directory()
-    place = _installed.Place(directory, file_of(params["image"]))
+    place = place_of(params, lambda: Xen(runner(module)).firmware_directory())
     now = {path: _files.read(path) for path in place.all}
     changes = plan(params, place, now, module.check_mode)
     if changes and not module.check_mode:
         _files.apply(changes)
+        if params["image"] in _releases.COMPANIONS:
+            _files.remove_if_empty(place.directory)
         now = {path: _files.read(path) for path in place.all}
     result: Dict[str, Any] = {
         "changed": bool(changes),
@@ -164,6 +176,7 @@ def main() -> None:
             "src": {"type": "path"},
             "manifest": {"type": "dict"},
             "firmware_directory": {"type": "path"},
+            "companions_directory": {"type": "path"},
         },
         required_if=[("state", "present", ("manifest",))],
         supports_check_mode=True,

@@ -37,6 +37,9 @@ options:
   firmware_directory:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
     type: path
+  companions_directory:
+    description: Where the companions of the image C(ioemu) lie. Without it, C(companions) in the firmware directory.
+    type: path
   xl_conf:
     description: The toolstack's configuration.
     type: path
@@ -127,6 +130,20 @@ images:
     path: {description: Its first file., type: str, sample: /usr/lib/xen-4.20/boot/pv-grub-x86_64.gz}
     size: {description: Bytes of all its files., type: int, sample: 284864}
     manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
+companions:
+  description:
+    - What dom0 needs beside the image C(ioemu), C(hvmloader) with ROMBIOS and C(qemu-dm), the program that serves the
+      stub domain's consoles.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    name: {description: Which of them., type: str, sample: hvmloader}
+    path:
+      description: Where it is; null where there is none, or only an hvmloader without ROMBIOS.
+      type: str
+      sample: /usr/lib/xen-4.17/boot/companions/hvmloader
+    manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
 guests:
   description: Every domain but dom0, stub domains among them.
   type: list
@@ -195,6 +212,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "memory": _observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
         "images": _observe.images(xen, directory),
+        "companions": _observe.companions(xen, directory, module.params["companions_directory"]),
         "guests": _observe.guests(xen, domains),
     }
 
@@ -204,6 +222,7 @@ def main() -> None:
         argument_spec={
             "require": {"type": "bool", "default": False},
             "firmware_directory": {"type": "path"},
+            "companions_directory": {"type": "path"},
             "xl_conf": {"type": "path", "default": "/etc/xen/xl.conf"},
         },
         supports_check_mode=True,

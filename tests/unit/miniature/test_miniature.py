@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _remedies
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _companions, _remedies
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build, stubdom_source
 
@@ -130,6 +130,21 @@ def gcc_14(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> str:
     directory = builder.work.parent / "gcc-14"
     shutil.copytree(MINIATURE / "gcc-14", directory)
     builder.gcc = str(directory / "gcc")
+    first_of_all(directory, monkeypatch)
+    return str(directory)
+
+
+@pytest.fixture
+def as86(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the builder find the assembler that a ROM BIOS needs; the miniature's only asks whether there is one."""
+    directory = builder.work.parent / "bin86"
+    directory.mkdir()
+    (directory / "as86").symlink_to("/bin/true")
+    first_of_all(directory, monkeypatch)
+
+
+def first_of_all(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have builds look for programs in *directory* first."""
     environment = _build._environment
 
     def before_all_others(remedies: Any) -> Dict[str, str]:
@@ -137,7 +152,6 @@ def gcc_14(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> str:
         return {**made, "PATH": f"{directory}:{made['PATH']}"}
 
     monkeypatch.setattr(_build, "_environment", before_all_others)
-    return str(directory)
 
 
 def spoken(result: Dict[str, Any]) -> Dict[str, bytes]:
@@ -177,6 +191,28 @@ def test_from_the_servers_to_images_once(builder: Builder) -> None:
     assert result["images"][-1]["file"] == "hello-stubdom.gz"
     again = builder.build(*images, kernels=(kernel,))
     assert not again["changed"] and again["images"] == result["images"]
+
+
+def test_what_dom0_needs_beside_ioemu(builder: Builder, as86: None) -> None:
+    loader, program = (Path(image["path"]).read_bytes() for image in builder.build("hvmloader", "qemu-dm")["images"])
+    assert b"ROMBIOS" in loader and b"a rombios" in loader and b"a vgabios" in loader
+    assert program == _companions.qemu_dm().encode()
+    # ioemu afterwards finds the same tree, and they find theirs done.
+    result = builder.build("ioemu", "hvmloader", "qemu-dm")
+    assert result["built"] == ["ioemu"]
+    assert len(list((builder.work / "trees").iterdir())) == 1
+
+
+def test_a_rom_bios_without_its_assembler_says_what_to_install(builder: Builder, monkeypatch: Any) -> None:
+    programs = builder.work.parent / "programs"
+    programs.mkdir()
+    for name in ("sh", "sed", "grep", "tr", "mkdir", "rm", "gcc", "python3"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    environment = _build._environment
+    monkeypatch.setattr(_build, "_environment", lambda remedies: {**environment(remedies), "PATH": str(programs)})
+    with pytest.raises(Refusal, match="Stage 'configure' failed: .*Unable to find as86") as refused:
+        builder.build("hvmloader")
+    assert "bin86" in refused.value.remedy
 
 
 def test_another_image_reuses_the_tree(builder: Builder) -> None:

@@ -122,6 +122,38 @@ def test_a_kernel_of_ones_own() -> None:
     assert "include Makefile" in made.files["stubdom/xen-stubdom-custom-hello.mk"]
 
 
+@pytest.mark.parametrize(
+    ("release", "first", "last"),
+    [
+        ("4.11", ["-C tools/include"], "-C tools/firmware/hvmloader ETHERBOOT_NICS=xen-stubdom-none all"),
+        ("4.17", ["-C tools/include"], "-C tools/firmware/hvmloader all"),
+    ],
+)
+def test_what_dom0_needs_beside_ioemu_needs_no_library(release: str, first: List[str], last: str) -> None:
+    made = plan(release, "hvmloader", "qemu-dm")
+    assert "--enable-rombios" in made.flags
+    assert goals(made)[1:] == [
+        *first,
+        "-C tools/firmware subdir-all-rombios subdir-all-vgabios",
+        last,
+        "sh -n tools/xen-stubdom-qemu-dm",
+    ]
+    assert ("tools/firmware/etherboot/ipxe/src/bin/xen-stubdom-none.rom" in made.files) == (release == "4.11")
+
+
+def test_companions_share_the_tree_of_ioemu() -> None:
+    alone, with_ioemu = plan("4.17", "hvmloader", "qemu-dm"), plan("4.17", "ioemu", "hvmloader", "qemu-dm")
+    assert alone.tree == with_ioemu.tree
+    assert alone.products == with_ioemu.products[1:]
+    assert [product.sources for product in alone.products] == [("xen",), ()]
+
+
+def test_our_own_program_depends_on_nothing_else() -> None:
+    old, new = plan("4.2", "qemu-dm"), plan("4.20", "qemu-dm", compiler=GCC_14)
+    assert old.products == new.products
+    assert _build.manifest(given("4.20", "qemu-dm"), new, new.products[0])["compiler"] is None
+
+
 LOG = """\
 gcc -c one.c
 one.c:1:2: warning: old style

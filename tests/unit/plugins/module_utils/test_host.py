@@ -122,9 +122,16 @@ def test_images_with_and_without_a_record() -> None:
         {"name": "linux", "path": "/b/qemu-stubdom-linux-kernel", "size": 12, "manifest": record},
         {"name": "pv-grub", "path": "/b/pv-grub-x86_64.gz", "size": 3, "manifest": None},
     ]
-    # By hand there is no record, and a record may go by another name.
+    # By hand there is no record; a record goes by the name of a file, an image by that of what is built.
     assert [image["manifest"] for image in _host.images("/b", sizes, {})] == [None, None]
-    assert [image["name"] for image in _host.images("/b", sizes, {"other.json": record})] == ["other", "pv-grub"]
+    grub = {"kind": "pv-grub", "files": {"pv-grub-x86_64.gz": "1", "pv-grub.gz": "1"}}
+    hello = {"kind": "custom-hello", "files": {"hello-stubdom.gz": "1"}}
+    found = _host.images("/b", sizes, {"pv-grub-x86_64.json": grub, "hello-stubdom.json": hello})
+    assert [(image["name"], image["manifest"]) for image in found] == [
+        ("hello-stubdom", hello),
+        ("linux", None),
+        ("pv-grub", grub),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ class Host:
             "src": str(self.carried),
             "manifest": {"kind": "pv-grub", "identity": f"id-{content}", "sha256": digest},
             "firmware_directory": str(self.boot),
+            "companions_directory": None,
             **more,
         }
         module = SimpleNamespace(params=params, check_mode=check, warn=self.warnings.append, run_command=None)
@@ -105,6 +106,29 @@ def test_absent_leaves_what_is_not_ours(host: Host) -> None:
     assert any("stays as it is" in warning for warning in host.warnings)
     host.run("absent")
     assert host.files() == before
+
+
+@pytest.mark.parametrize(("name", "mode"), [("hvmloader", 0o644), ("qemu-dm", 0o755)])
+def test_companions_have_a_directory_of_their_own(host: Host, name: str, mode: int) -> None:
+    (host.boot / "hvmloader").write_text("the distribution's")
+    before = host.files()
+    steps = [host.run(check=check, image=name) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    directory = host.boot / "companions"
+    assert steps[-1]["path"] == str(directory / name)
+    assert {path.name for path in directory.iterdir()} == {name, f"{name}.json"}
+    assert (directory / name).stat().st_mode & 0o777 == mode
+    host.run(content="two", image=name)
+    host.run("rollback", image=name)
+    assert (directory / name).read_text() == "one"
+    host.run("absent", image=name)
+    assert host.files() == before and not directory.exists()
+
+
+def test_companions_go_where_they_are_told(host: Host, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "opt" / "companions"
+    assert host.run(image="qemu-dm", companions_directory=str(elsewhere))["path"] == str(elsewhere / "qemu-dm")
+    assert host.files() == {}
 
 
 def test_a_file_that_is_not_the_manifests_is_refused(host: Host) -> None:
