@@ -13,7 +13,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _companions, _releases, _remedies
+from ansible_collections.xen.stubdom.plugins.module_utils import _companions, _manifest, _releases, _remedies
 from ansible_collections.xen.stubdom.plugins.module_utils._releases import Image, Release
 
 
@@ -376,18 +376,18 @@ def manifest(
     given: Input, made: Plan, product: Product, *, sha256: Optional[str] = None, built: Optional[str] = None
 ) -> Dict[str, Any]:
     """Return what is written beside the image; without *sha256*, what is known before it is built."""
-    return {
-        "kind": product.kind,
-        "xen": given.row.name,
-        "sources": [dict(source) for source in given.listed if source["name"] in product.sources],
-        "compiler": given.compiler[1] if product.sources else None,
-        "flags": made.environment.get("CFLAGS") if product.sources else None,
-        "remedies": list(made.remedies),
-        "built": built,
-        "sha256": sha256,
-        "identity": product.identity,
-        "files": {product.file: sha256},
-    }
+    return _manifest.Manifest(
+        kind=product.kind,
+        xen=given.row.name,
+        sources=[source for source in given.listed if source["name"] in product.sources],
+        compiler=given.compiler[1] if product.sources else None,
+        flags=made.environment.get("CFLAGS") if product.sources else None,
+        built=built,
+        sha256=sha256,
+        identity=product.identity,
+        files={product.file: sha256},
+        more={"remedies": list(made.remedies)},
+    ).as_dict()
 
 
 _FIRST_ERRORS = (

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils import _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._files import Change, sha256
 
@@ -42,7 +42,7 @@ class Place:
 
     @property
     def manifest(self) -> str:
-        return os.path.join(self.directory, f"{self.name}.json")
+        return _manifest.path(self.directory, self.name)
 
     @property
     def aliases(self) -> Tuple[str, ...]:
@@ -66,11 +66,8 @@ Contents = Mapping[str, Optional[bytes]]
 
 def record(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
     """Return a manifest's content, None if there is none or it is no manifest."""
-    try:
-        found = json.loads(content or b"null")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and "identity" in found else None
+    found = _manifest.read(content)
+    return found if found is not None and "identity" in found else None
 
 
 def identity(place: Place, now: Contents) -> Optional[str]:
@@ -93,7 +90,7 @@ def install(place: Place, now: Contents, image: bytes, manifest: Mapping[str, An
     owned = _owned_aliases(place, now)
     recorded = {**manifest, "files": {place.file: manifest["sha256"]}}
     recorded["files"].update({os.path.basename(alias): manifest["sha256"] for alias in owned})
-    after: Dict[str, Optional[bytes]] = {place.path: image, place.manifest: rendered(recorded)}
+    after: Dict[str, Optional[bytes]] = {place.path: image, place.manifest: _manifest.render(recorded)}
     after.update(dict.fromkeys(owned, image))
     old = now[place.path]
     if old is not None and old != image:
@@ -140,11 +137,6 @@ def foreign_aliases(place: Place, now: Contents) -> List[str]:
 def _owned_aliases(place: Place, now: Contents) -> List[str]:
     recorded = (record(now[place.manifest]) or {}).get("files", {})
     return [alias for alias in place.aliases if now[alias] is None or os.path.basename(alias) in recorded]
-
-
-def rendered(manifest: Mapping[str, Any]) -> bytes:
-    """Return a manifest as it is written."""
-    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _changes(place: Place, now: Contents, after: Mapping[str, Optional[bytes]]) -> List[Change]:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 MODE = 0o644
 
@@ -25,8 +25,8 @@ class Manifest:
     :param sources: what went in, each with name and version, and sha256 where it was a file that was fetched.
     :param compiler: what compiled it, None for an image that was assembled from programs.
     :param flags: the compiler's flags, None likewise.
-    :param built: when, in ISO 8601, UTC.
-    :param sha256: checksum of the image; of the root file system where an image is several files.
+    :param built: when, in ISO 8601, UTC; None as long as it is not.
+    :param sha256: checksum of the image, None likewise; of the root file system where an image is several files.
     :param identity: what is equal for two images if there is no need to make the second.
     :param files: checksum by name of file in the firmware directory.
     :param memory_mib: memory that the stub domain needs; None where the image does not decide that.
@@ -36,24 +36,25 @@ class Manifest:
 
     kind: str
     xen: str
-    sources: List[Dict[str, str]]
+    sources: Sequence[Mapping[str, str]]
     compiler: Optional[str]
     flags: Optional[str]
-    built: str
-    sha256: str
+    built: Optional[str]
+    sha256: Optional[str]
     identity: str
-    files: Mapping[str, str]
+    files: Mapping[str, Optional[str]]
     memory_mib: Optional[int] = None
     command_line: Optional[str] = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> Dict[str, Any]:
         known = {name: getattr(self, name) for name in _REQUIRED}
+        known["sources"] = [dict(source) for source in self.sources]
         optional = {name: getattr(self, name) for name in _OPTIONAL if getattr(self, name) is not None}
         return {**self.more, **known, **optional}
 
     def render(self) -> bytes:
-        return (json.dumps(self.as_dict(), indent=2, sort_keys=True) + "\n").encode()
+        return render(self.as_dict())
 
 
 _REQUIRED = ("kind", "xen", "sources", "compiler", "flags", "built", "sha256", "identity", "files")
@@ -65,13 +66,24 @@ def path(directory: str, image: str) -> str:
     return os.path.join(directory, f"{image}.json")
 
 
-def parse(content: Optional[bytes]) -> Optional[Manifest]:
-    """Read a manifest; None for one that is missing or was damaged, as both mean that the image has to be made."""
+def render(manifest: Mapping[str, Any]) -> bytes:
+    """Return a manifest as it is written."""
+    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+
+
+def read(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
+    """Return what a file says that is a manifest, however old; None for any other file."""
     try:
         found = json.loads(content or b"null")
     except ValueError:
         return None
-    if not isinstance(found, dict) or any(name not in found for name in _REQUIRED):
+    return found if isinstance(found, dict) and "kind" in found else None
+
+
+def parse(content: Optional[bytes]) -> Optional[Manifest]:
+    """Read a manifest; None for one that is missing or was damaged, as both mean that the image has to be made."""
+    found = read(content)
+    if found is None or any(name not in found for name in _REQUIRED):
         return None
     known = {name: found.pop(name) for name in _REQUIRED}
     optional = {name: found.pop(name, None) for name in _OPTIONAL}

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
@@ -17,7 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils import (
     _files,
     _guest_model,
     _host,
-    _installed,
+    _manifest,
     _releases,
     _xl_cfg,
 )
@@ -49,11 +48,8 @@ def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
     manifests = {}
     for name in sizes:
         content = _files.read(xen.path(os.path.join(directory, name))) if name.endswith(".json") else None
-        try:
-            manifest = json.loads(content or b"null")
-        except ValueError:
-            continue
-        if isinstance(manifest, dict) and "kind" in manifest:
+        manifest = _manifest.read(content)
+        if manifest is not None:
             manifests[name] = manifest
     return _host.images(directory, sizes, manifests)
 
@@ -67,7 +63,7 @@ def companions(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[
     for name, need in _companions.needs(directory or str(ours), version, ours=ours).items():
         path = next((path for path in need.paths if meets(xen, need, path)), None)
         content = None if path is None else _files.read(xen.path(f"{path}.json"))
-        found.append({"name": name, "path": path, "manifest": _installed.record(content)})
+        found.append({"name": name, "path": path, "manifest": _manifest.read(content)})
     return found
 
 

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
 import glob
 import json
@@ -30,7 +29,7 @@ import time
 import traceback
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, TypeVar
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _fetch
+from ansible_collections.xen.stubdom.plugins.module_utils import _build, _fetch, _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._build import Input, Plan, Product, Step
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._fetch import Found
@@ -382,8 +381,7 @@ class Job:
         os.makedirs(temporary)
         shutil.copyfile(path, os.path.join(temporary, product.file))
         digest = _fetch.file_digest(path)
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        manifest = _build.manifest(self.given, self.plan, product, sha256=digest, built=now)
+        manifest = _build.manifest(self.given, self.plan, product, sha256=digest, built=_manifest.now())
         write_json(os.path.join(temporary, "manifest.json"), manifest)
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)

@@ -107,7 +107,14 @@ files:
 from typing import Any, Callable, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _companions, _files, _installed, _releases
+from ansible_collections.xen.stubdom.plugins.module_utils import (
+    _build,
+    _companions,
+    _files,
+    _installed,
+    _manifest,
+    _releases,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
 
@@ -139,7 +146,7 @@ def plan(params: Dict[str, Any], place: _installed.Place, now: _installed.Conten
     image = _files.read(params["src"]) if params["src"] is not None else None
     if image is None:
         if check:
-            return [_files.Change(place.manifest, now[place.manifest], _installed.rendered(params["manifest"]))]
+            return [_files.Change(place.manifest, now[place.manifest], _manifest.render(params["manifest"]))]
         raise Refusal(f"There is no image {params['src']} to install as {place.path}.", "Build it and carry it there.")
     return _installed.install(place, now, image, params["manifest"])
 
