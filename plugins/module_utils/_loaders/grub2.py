@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils import _boot_line
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders._shell import Variables, generate, prove
+from ansible_collections.xen.stubdom.plugins.module_utils._loaders._shell import Sourced, Variables, generate
 from ansible_collections.xen.stubdom.plugins.module_utils._loaders._tree import ENCODING, HYPERVISOR, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner
 
@@ -94,6 +94,7 @@ class Grub2:
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self._run = run
         self._tree = Tree(root, foreign=foreign)
+        self._files = Sourced(VARIABLES, self._tree, run)
 
     def present(self) -> bool:
         return self._tree.is_file(MAIN) or self._layout() is not None
@@ -107,18 +108,10 @@ class Grub2:
         return self._tree.contents([MAIN, *drop_ins])
 
     def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
-        evaluate = VARIABLES.read if self._tree.foreign else self.configured
-        edited = VARIABLES.edit(sources, option, word, drop_ins=self._drop_ins(), evaluate=evaluate)
-        after = VARIABLES.order({**sources, **edited})
-        if edited and (not self._tree.foreign or VARIABLES.read(after) is not None):
-            prove(self.configured(after), option, word, VARIABLES, after)
-        return [Change(self._tree.path(path), sources.get(path), content) for path, content in edited.items()]
+        return self._files.plan(sources, option, word, drop_ins=self._drop_ins())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
-        if not self._tree.foreign:
-            return VARIABLES.run(self._run, sources)
-        held = VARIABLES.read(sources)
-        return VARIABLES.guess(sources) if held is None else held
+        return self._files.configured(sources)
 
     def effective(self) -> Optional[str]:
         output = self._output()

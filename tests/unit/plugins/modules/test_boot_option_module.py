@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils import _xen
@@ -18,10 +19,12 @@ from ansible_collections.xen.stubdom.plugins.modules import boot_option
 
 @pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def never(arguments: Any) -> None:
-        raise AssertionError(f"run for another tree: {arguments}")
+    def read_only(arguments: List[str]) -> Tuple[int, str, str]:
+        assert arguments[:2] == ["sh", "-n"], f"run for another tree: {arguments}"
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
 
-    monkeypatch.setattr(boot_option, "runner", lambda module: never)
+    monkeypatch.setattr(boot_option, "runner", lambda module: read_only)
     monkeypatch.setattr(boot_option, "Xen", lambda run: _xen.Xen(run, root="/nowhere"))
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     (tmp_path / "etc/default/grub").write_text('GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN="smt=0 loglvl=all"\n')
