@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 sys.path.insert(0, str(REPOSITORY / "lab"))
 
+import efi
 import image
 import machine
 from image import LabError, Source
@@ -56,6 +57,7 @@ NEEDS = {
     "molecule": Need(("ca-certificates", "openssh-client"), "molecule"),
     "chroot": Need(("mmdebstrap", "tar")),
     "lab": Need(LAB_PACKAGES),
+    "efi": Need(efi.PACKAGES),
 }
 
 

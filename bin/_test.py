@@ -126,7 +126,7 @@ TIERS = {
     "lint": Tier(("check",), lint),
     "docs": Tier(("check",), docs),
     "chroot": Tier(("molecule", "chroot"), chroot),
-    "xen": Tier(("molecule", "lab"), xen),
+    "xen": Tier(("molecule", "lab", "efi"), xen),
 }
 
 

@@ -119,10 +119,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _grub_cfg, _trial
+from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _files, _grub_cfg, _trial
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner, Xen, runner
 
 # Where the menu lies, and what the programs beside it begin with: Debian and most others; Fedora, RHEL and openSUSE.
 LAYOUTS = (("/boot/grub", "grub-"), ("/boot/grub2", "grub2-"))
@@ -194,11 +194,13 @@ def find_grub(host: Host) -> Optional[Grub]:
 
 def require_grub(host: Host) -> Grub:
     """:raises Refusal: the host boots in a way that cannot choose an entry for one boot only."""
-    loader = find("auto", host.run, root=host.root)
+    running = _boot_change.running_line(Xen(host.run, root=host.root), "/")
+    loader = find("auto", host.run, root=host.root, running=running)
     grub = find_grub(host)
-    if loader.name != "grub2" or grub is None:
+    if loader.cannot_boot_once is not None or grub is None:
         raise Refusal(
-            f"A trial boot needs GRUB 2 with a generated menu; this host boots with {loader.name}.",
+            f"A trial boot needs GRUB 2 with a generated menu; this host boots with {loader.name}. "
+            f"{loader.cannot_boot_once or 'Its menu was never generated.'}",
             "Set the value without a trial, with a console at hand.",
         )
     return grub

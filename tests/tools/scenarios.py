@@ -118,6 +118,7 @@ def xen_hosts(scenario: Scenario) -> Iterator[Hosts]:
 
     def up(platform: Variables) -> None:
         options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
+        options += ["--efi"] if platform.get("efi") else []
         release = platform["name"]
         xenlab("up", "--name", names[release], "--release", release, "--owner", str(os.getpid()), *options)
 

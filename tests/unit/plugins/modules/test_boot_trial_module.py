@@ -33,6 +33,7 @@ class Host:
         self.checks = True
         self.keeps_variables = True
         self.main_pid = 0
+        self.running = "placeholder loglvl=all"
         self.put("/etc/default/grub", "GRUB_TIMEOUT=5\n")
         self.put("/boot/xen-4.17-amd64.gz", "")
         self.put("/boot/grub/grub.cfg", MENU)
@@ -77,6 +78,8 @@ class Host:
 
     def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
         tool, words = arguments[0], arguments[1:]
+        if arguments == ["xl", "info"]:
+            return 0, f"xen_commandline : {self.running}\n", ""
         if tool == "grub-probe":
             return 0, (self.filesystem if words[0] == "--target=fs" else self.layers) + "\n", ""
         if tool == "grub-script-check":
@@ -124,6 +127,21 @@ def test_armed_in_four_steps(host: Host) -> None:
         assert step["old_line"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
         assert step["new_line"] == "dom0_mem=1G,max:1G loglvl=all watchdog"
         assert step["armed"]
+
+
+@pytest.mark.parametrize(("running", "started_by"), [("placeholder a", "grub2"), ("loglvl=all", "efi_cfg")])
+def test_of_two_loaders_the_one_that_started_the_host_is_meant(host: Host, running: str, started_by: str) -> None:
+    host.put("/proc/xen/capabilities", "control_d\n")
+    host.put("/boot/efi/EFI/xen/xen.efi", "")
+    host.put("/boot/efi/EFI/xen/xen.cfg", "options=loglvl=all\nkernel=vmlinuz\n")
+    host.running = running
+    before = host.tree()
+    if started_by == "grub2":
+        assert run(host, options=OPTIONS)["armed"]
+        return
+    with pytest.raises(Refusal, match="boots with efi_cfg. .*cannot be told another one for one boot"):
+        run(host, options=OPTIONS)
+    assert host.tree() == before
 
 
 def test_absent_gives_back_what_was(host: Host) -> None:
