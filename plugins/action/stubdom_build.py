@@ -7,8 +7,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -38,6 +42,35 @@ def line(host: str, status: Dict[str, Any], now: float) -> str:
     return told
 
 
+class Interrupted(BaseException):
+    """Nobody waits for the build any more."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have an interrupt arrive as an exception, and the first one only.
+
+    A worker of ansible-core 2.19 ends at once otherwise, without a word to the builder (WorkerProcess._term), and has
+    five seconds before the main process ends it (WORKER_SHUTDOWN_POLL_COUNT).
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Start, watch, and stop if nobody waits any more."""
 
@@ -50,23 +83,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         host = self._task.delegate_to or variables.get("inventory_hostname", "builder")
         if self._task.args.get("step", "all") != "all":
             return self._call(variables)
-        result = self._call(variables, step="start")
-        if "status" not in result:
-            return result
+        with interruptible():
+            return self._build(str(host), variables)
+
+    def _build(self, host: str, variables: Dict[str, Any]) -> Dict[str, Any]:
+        parent = os.getppid()
         last_told = 0.0
         seen: List[str] = []
         try:
+            result = self._call(variables, step="start")
             while "status" in result:
+                if os.getppid() != parent:
+                    # The main process was killed; this one would watch to the end, for nobody.
+                    raise Interrupted
                 status = result["status"]
                 now = time.time()
                 fresh = [status["state"], status["stage"]] != seen
                 if status["stages"] and (fresh or now - last_told > STILL):
-                    display.display(line(str(host), self._here(status, now), now))
+                    display.display(line(host, self._here(status, now), now))
                     last_told = now
                 seen = [status["state"], status["stage"]]
                 result = self._call(variables, step="watch", seen=seen)
         except BaseException:
-            # The operator's interrupt, or a worker that is told to end: whatever it is, nobody waits any more.
+            # The operator's interrupt, a connection that was lost, or a bug: whatever it is, nobody waits any more.
             display.display(f"{host}: stopping the build")
             self._call(variables, step="stop")
             raise
