@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -26,6 +28,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._sources import Need
 
 _CHUNK = 1 << 20
+
+_UNREACHED = "Look whether it can be reached from the builder, or give a local mirror (file:///path) or directory."
 
 
 @dataclass(frozen=True)
@@ -238,14 +242,19 @@ class Store:
         ]
         output = ""
         for attempt in attempts:
-            status, output = self._git(path, "fetch", "--quiet", *attempt)
+            status, output = self._git(path, "fetch", "--progress", *attempt, patience=self._patience(need))
+            if status == _SILENT:
+                raise Refusal(
+                    f"{need.origin}, which has {need.name}, said nothing for {self.timeout:.0f} seconds.",
+                    _UNREACHED,
+                )
             commit = self._resolve(path, need.checksum or target) or self._resolve(path, revision)
             if status == 0 and commit is not None:
                 break
         else:
             raise Refusal(
                 f"Cannot fetch {revision} of {need.name} from {need.origin}: {_last_line(output) or 'no message'}.",
-                "Look whether it can be reached from the builder, or give a local mirror (file:///path) or directory.",
+                _UNREACHED,
             )
         arrived = self._resolve(path, target) or commit
         if need.checksum is not None and arrived != need.checksum and self._resolve(path, need.checksum) is None:
@@ -253,13 +262,19 @@ class Store:
             raise _sources.wrong(need, arrived)
         self._git(path, "update-ref", target, need.checksum or arrived)
 
-    def _git(self, repository: Optional[str], *arguments: str) -> Tuple[int, str]:
+    def _patience(self, need: Need) -> Optional[float]:
+        """How long git may say nothing; over HTTP it sees to that itself, and may be silent while it loads."""
+        return None if need.origin.startswith("http") else self.timeout
+
+    def _git(self, repository: Optional[str], *arguments: str, patience: Optional[float] = None) -> Tuple[int, str]:
         where = [] if repository is None else ["--git-dir", _git_dir(repository)]
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 ["git", "-c", "safe.directory=*", *where, *arguments],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
                 env={
                     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
                     "HOME": self.directory,
@@ -271,11 +286,10 @@ class Store:
                     "GIT_CONFIG_KEY_0": "safe.directory",
                     "GIT_CONFIG_VALUE_0": "*",
                 },
-                check=False,
             )
         except FileNotFoundError as error:
             raise Refusal("git is not installed on the builder.", "Install it, or give directories.") from error
-        return done.returncode, done.stdout.decode("utf-8", "replace")
+        return _listen(process, patience)
 
     # --- the distribution's source package --------------------------------------------------------------------------
 
@@ -424,6 +438,25 @@ def _tar(arguments: Sequence[str], found: Found, *, stdin: object) -> None:
             f"{found.path} cannot be unpacked: {_last_line(done.stderr)}.",
             f"Get {found.need.name} anew from {found.need.upstream or 'its author'}.",
         )
+
+
+# The status of a process that was ended as it said nothing, the one of timeout(1).
+_SILENT = 124
+
+
+def _listen(process: subprocess.Popen[bytes], patience: Optional[float]) -> Tuple[int, str]:
+    """Return the status and the words of a process, which is ended if it says nothing for *patience* seconds."""
+    said = b""
+    assert process.stdout is not None
+    with process.stdout as stream:
+        while select.select([stream], [], [], patience)[0]:
+            block = os.read(stream.fileno(), _CHUNK)
+            if not block:
+                return process.wait(), said.decode("utf-8", "replace")
+            said += block
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return _SILENT, said.decode("utf-8", "replace")
 
 
 def file_digest(path: str) -> str:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import shutil
+import socketserver
 import subprocess
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Dict, Iterator, List
@@ -134,6 +136,16 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         if kind == "stalled":
             time.sleep(5)
+        if kind == "halting":
+            self.wfile.write(content[:9])
+            time.sleep(5)
+        if kind == "slow":
+            # Longer than the time-out in all, and never without a byte for so long.
+            for start in range(0, len(content), 4):
+                self.wfile.write(content[start : start + 4])
+                self.wfile.flush()
+                time.sleep(0.6)
+            return
         self.wfile.write(content)
 
     def log_message(self, *_arguments: Any) -> None:
@@ -166,6 +178,7 @@ def test_downloads_in_four_steps(place: Path, sources: Dict[str, Any], server: s
     [
         ("refused", "Cannot download newlib-1.16.0.tar.gz"),
         ("stalled", "Cannot download newlib-1.16.0.tar.gz"),
+        ("halting", "Cannot download newlib-1.16.0.tar.gz"),
         ("wrong", "newlib-1.16.0.tar.gz from .* has sha256"),
         ("empty", "came short: 0 of"),
         ("short", "newlib-1.16.0.tar.gz"),
@@ -176,6 +189,41 @@ def test_bad_downloads_leave_nothing(place: Path, sources: Dict[str, Any], serve
         run(place, **online(sources, f"{server}/{kind}"))
     assert [path.name for path in (place / "work" / "sources").iterdir() if not path.name.startswith(".")] == []
     assert run(place, **online(sources, f"{server}/good"))["changed"]
+
+
+def test_slow_is_not_dead(place: Path, sources: Dict[str, Any], server: str) -> None:
+    for name in FILES[1:]:
+        # What is there already is not asked for.
+        (place / "work" / "sources").mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / name, place / "work" / "sources")
+    own(place / "work")
+    began = time.monotonic()
+    assert run(place, **online(sources, f"{server}/slow"))["brought"] == FILES[:1]
+    assert time.monotonic() - began > 2
+
+
+def own(path: Path) -> None:
+    """Give a directory to the account that builds, where the tests run as root."""
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("nobody")
+        for one in (path, *path.rglob("*")):
+            os.chown(one, account.pw_uid, account.pw_gid)
+
+
+@pytest.mark.parametrize("left", [b"", b"newlib"])
+def test_what_other_attempts_left_is_not_a_download(
+    place: Path, sources: Dict[str, Any], server: str, left: bytes
+) -> None:
+    # wget -O leaves an empty file where there was no answer, and half a file where the answer broke off.
+    kept = place / "work" / "sources"
+    kept.mkdir(parents=True)
+    for name in (FILES[0], f"{FILES[0]}.part"):
+        (kept / name).write_bytes(left)
+    own(place / "work")
+    assert run(place, check=True, **online(sources, f"{server}/good"))["brought"] == FILES
+    assert run(place, **online(sources, f"{server}/good"))["brought"] == FILES
+    assert (kept / FILES[0]).read_text() == FILES[0]
+    assert not (kept / f"{FILES[0]}.part").exists()
 
 
 def test_nobody_answers(place: Path, sources: Dict[str, Any]) -> None:
@@ -225,3 +273,99 @@ def test_a_remote_revision_has_to_be_proven(place: Path, sources: Dict[str, Any]
         run(place, **sources)
     with pytest.raises(Refusal, match="Cannot fetch v1 of mini-os"):
         run(place, **{**sources, "allow_unverified": True})
+
+
+class GitServer(socketserver.StreamRequestHandler):
+    """Git's own protocol on loopback: one request, which git itself answers."""
+
+    asked: ClassVar[List[str]] = []
+
+    def handle(self) -> None:
+        length = int(self.rfile.read(4), 16)
+        path = self.rfile.read(length - 4).split(b"\0")[0].decode().split(" ", 1)[1]
+        self.asked.append(path)
+        subprocess.run(
+            ["git", "-c", "safe.directory=*", "upload-pack", "--strict", path],
+            stdin=self.connection,
+            stdout=self.connection,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+
+    # Buffered reading would take away what belongs to git.
+    rbufsize = 0
+
+
+@pytest.fixture
+def git_server() -> Iterator[str]:
+    GitServer.asked = []
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), GitServer) as listening:
+        listening.daemon_threads = True
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"git://127.0.0.1:{listening.server_address[1]}"
+        listening.shutdown()
+
+
+@pytest.fixture
+def bare(repository: Path) -> Path:
+    path = repository.with_name("bare.git")
+    git("clone", "-q", "--bare", str(repository), str(path))
+    git("-C", str(path), "update-server-info")
+    return path
+
+
+def test_a_bare_repository_on_loopback_is_asked_once(
+    place: Path, sources: Dict[str, Any], bare: Path, git_server: str
+) -> None:
+    commit = git("-C", str(bare), "rev-parse", "v1")
+    sources["mini_os"] = {"git": f"{git_server}{bare}", "revision": "v1", "checksum": commit}
+    steps = [run(place, check=check, **sources) for check in (True, False, True, False)]
+    assert [step["brought"] for step in steps] == [["mini-os"], ["mini-os"], [], []]
+    assert steps[-1]["sources"][1]["digest"] == commit
+    assert len(GitServer.asked) == 1
+
+
+def test_a_tag_that_was_moved_is_refused(place: Path, sources: Dict[str, Any], bare: Path, git_server: str) -> None:
+    promised, other = (git("-C", str(bare), "rev-parse", tag) for tag in ("v1", "v2"))
+    git("-C", str(bare), "tag", "-f", "v1", "v2")
+    sources["mini_os"] = {"git": f"{git_server}{bare}", "revision": "v1", "checksum": promised}
+    for _attempt in range(2):
+        with pytest.raises(Refusal, match=f"mini-os from .* has commit {other}, not {promised}"):
+            run(place, **sources)
+    git("-C", str(bare), "tag", "-f", "v1", promised)
+    assert run(place, **sources)["sources"][1]["digest"] == promised
+
+
+def test_a_server_of_files_is_enough(place: Path, sources: Dict[str, Any], bare: Path) -> None:
+    class Files(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(bare.parent))
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    commit = git("-C", str(bare), "rev-parse", "v1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        origin = f"http://127.0.0.1:{listening.server_address[1]}/{bare.name}"
+        sources["mini_os"] = {"git": origin, "revision": "v1", "checksum": commit}
+        assert run(place, **sources)["sources"][1]["digest"] == commit
+        listening.shutdown()
+
+
+def test_a_git_server_that_hangs_is_given_up(place: Path, sources: Dict[str, Any], repository: Path) -> None:
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            time.sleep(20)
+
+    commit = git("-C", str(repository), "rev-parse", "v1")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as listening:
+        listening.daemon_threads = True
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        origin = f"git://127.0.0.1:{listening.server_address[1]}/mini-os.git"
+        sources["mini_os"] = {"git": origin, "revision": "v1", "checksum": commit}
+        began = time.monotonic()
+        with pytest.raises(Refusal, match="git://.*, which has mini-os, said nothing for 2 seconds"):
+            run(place, **sources)
+        assert time.monotonic() - began < 10
+        listening.shutdown()
