@@ -221,8 +221,9 @@ def image_of(name: str) -> Image:
 def _steps(given: Input, flags: Tuple[str, ...], jobs: int) -> List[Step]:
     row = given.row
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
-    # tools/include makes the headers that stubdom/ links to; only from 4.6 to 4.8 stubdom/Makefile asks for them itself.
-    steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
+    # tools/include makes the headers that stubdom/ links to; up to 4.8 stubdom/Makefile asks for them itself.
+    if row.version >= (4, 9) or "hvmloader" in given.images:
+        steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
     kernels = [name for name in given.images if name not in _releases.COMPANIONS]
     arches = dict.fromkeys(image_of(name).arch for name in kernels)
     for arch in arches:
@@ -393,6 +394,8 @@ _FIRST_ERRORS = (
     re.compile(r"^\S.*?: (?:fatal )?error: |undefined reference to|multiple definition of|^ld: |^/usr/bin/ld: .*error"),
     re.compile(r"^configure: error:|^.*: error: "),
     re.compile(r"FAILED at|Only garbage was found in the patch"),
+    # With several jobs make's own words may come long after those of the program that failed.
+    re.compile(r"not in gzip format|not a bzip2 file|unexpected end of file|does not look like a tar archive"),
     re.compile(r"\*\*\* |^make.*: (?:.*: )?No such file"),
     re.compile(r"rror"),
 )

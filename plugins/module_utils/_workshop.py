@@ -252,7 +252,13 @@ class Job:
     # --- sources ---------------------------------------------------------------------------------------------------
 
     def _state(self) -> Dict[str, Any]:
-        return read_json(os.path.join(self.tree, ".xen-stubdom.json")) or {"done": {}, "placed": {}}
+        """What the tree remembers.
+
+        That is commands by stage that are done, digests of sources that are in place, and stages that were begun and
+        not done, whatever else was built since.
+        """
+        nothing: Dict[str, Any] = {"done": {}, "placed": {}, "begun": []}
+        return {**nothing, **(read_json(os.path.join(self.tree, ".xen-stubdom.json")) or {})}
 
     def _save(self, state: Mapping[str, Any]) -> None:
         write_json(os.path.join(self.tree, ".xen-stubdom.json"), state)
@@ -268,7 +274,7 @@ class Job:
                     f"{self.sources['xen'].path} is no source of Xen: it has no stubdom/Makefile.",
                     "Give the top of Xen's source tree.",
                 )
-            self._save({"done": {}, "placed": {}})
+            self._save(self._state())
         state = self._state()
         for found in self.sources.values():
             self._place(found, state)
@@ -320,10 +326,10 @@ class Job:
     def _stage(self, number: int, step: Step) -> None:
         self._tell(stage=step.stage, number=number, stage_started=time.time())
         state = self._state()
-        if state.get("begun") == step.stage:
+        if step.stage in state["begun"]:
             for pattern in step.stale:
                 _remove(os.path.join(self.tree, pattern))
-        state["begun"] = step.stage
+        state["begun"] = sorted({*state["begun"], step.stage})
         state["done"].pop(step.stage, None)
         self._save(state)
         began = time.monotonic()
@@ -338,7 +344,7 @@ class Job:
         if product is not None:
             self._keep(product)
         state = self._state()
-        state.pop("begun", None)
+        state["begun"] = [stage for stage in state["begun"] if stage != step.stage]
         state["done"][step.stage] = _without_jobs(step.command)
         self._save(state)
         self._took(step.stage, time.monotonic() - began)
@@ -465,6 +471,8 @@ def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = PATIENC
 
 def stop(directory: str) -> None:
     """Tell the job to stop, and wait until it has."""
+    if not os.path.isdir(directory):
+        return
     with open(os.path.join(directory, "stop"), "w", encoding="utf-8"):
         pass
     until = time.monotonic() + 15

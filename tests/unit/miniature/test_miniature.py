@@ -271,6 +271,38 @@ def test_the_guide_shows_the_program_that_is_built() -> None:
     assert shown is not None and program.endswith(f"\n\n{shown[1]}")
 
 
+def test_what_a_failed_attempt_left_in_the_tree_does_not_stay(builder: Builder) -> None:
+    # The compiler of the first attempt was broken, which QEMU's configuration in the tree does not forget; nothing that
+    # identifies the tree has changed since. Another image was built in between.
+    gcc = builder.work.parent / "gcc"
+    gcc.write_text(
+        '#!/bin/sh\ncase "$*" in *vnc.c*) echo "vnc.c:1:1: error: broken" >&2; exit 1 ;; esac\nexec gcc "$@"\n'
+    )
+    gcc.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_build, "_make", with_compiler(gcc))
+        with pytest.raises(Refusal, match=r"Stage 'image ioemu' failed: vnc.c:1:1: error: broken"):
+            builder.build("ioemu")
+    tree = next((builder.work / "trees").iterdir())
+    kept = tree / "stubdom" / "ioemu" / "config-host.mak"
+    assert str(gcc) in kept.read_text()
+    gcc.unlink()
+    builder.build("c")
+    assert builder.build("ioemu")["built"] == ["ioemu"]
+    assert list((builder.work / "trees").iterdir()) == [tree]
+    assert str(gcc) not in kept.read_text()
+
+
+def with_compiler(gcc: Path) -> Any:
+    """Have QEMU, and nothing else, be compiled by *gcc*."""
+    make = _build._make
+
+    def changed(arch: str, jobs: int, *goals: str) -> Tuple[str, ...]:
+        return (*make(arch, jobs, *goals), *([f"CC={gcc}"] if goals == ("ioemu-stubdom",) else []))
+
+    return changed
+
+
 def test_flags_of_a_first_attempt_do_not_stay(builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # newlib and GRUB are let through, QEMU is not: its configuration keeps the flags that were not enough.
     name = "ansible_collections.xen.stubdom.plugins.module_utils._build._environment"
