@@ -100,16 +100,38 @@ class Variables:
         :param word: None to remove the option.
         :param drop_ins: whether the loader's tool reads our file.
         :param evaluate: returns the words that files give, None where that is not known.
-        :raises Refusal: a file is not understood.
+        :raises Refusal: a file is not understood, or would not give what was asked for.
         """
+        evaluate = evaluate or self.read
         place = None if word is None else self._place(sources, option)
         edited = self._edited(sources, option, word, place, drop_ins=drop_ins)
-        if place is not None:
+        seen = evaluate(self.order({**sources, **edited}))
+        if place is not None and seen is not None and _boot_line.setting(seen, option) != [word]:
             # Where what stands there is used twice, or not at all, a line of its own is what gives one word.
-            given = (evaluate or self.read)(self.order({**sources, **edited}))
-            if given is not None and _boot_line.setting(given, option) != [word]:
-                edited = self._edited(sources, option, word, None, drop_ins=drop_ins)
+            edited = self._edited(sources, option, word, None, drop_ins=drop_ins)
+            seen = evaluate(self.order({**sources, **edited}))
+        if edited and seen is not None:
+            self._prove(evaluate(sources), seen, option, word, sources)
         return edited
+
+    def _prove(
+        self, before: Optional[str], seen: str, option: str, word: Optional[str], sources: Mapping[str, bytes]
+    ) -> None:
+        """:raises Refusal: what the edited files give is not what was asked for, or other words differ too."""
+        found = _boot_line.setting(seen, option)
+        if found != ([] if word is None else [word]):
+            raise Refusal(
+                f"The files of the boot loader are programs, and after the edit they give "
+                f"{' '.join(found) or f'no {option}'} where {word or f'no {option}'} is asked for.",
+                f"Look for what sets {' and '.join(self.names)} in {', '.join(sources)}; nothing was changed.",
+            )
+        if before is not None and _others(before, option) != _others(seen, option):
+            raise Refusal(
+                f"The files of the boot loader are programs, and with the edit they would give "
+                f"{' '.join(_others(seen, option)) or 'nothing'} beside {option} instead of "
+                f"{' '.join(_others(before, option)) or 'nothing'}.",
+                f"Look for words that are put together in {', '.join(sources)}; nothing was changed.",
+            )
 
     def _place(self, sources: Mapping[str, bytes], option: str) -> Optional[Assignment]:
         """Return the assignment in which a word counts."""
@@ -277,11 +299,8 @@ class Sourced:
             readable(self.run, sources)
         evaluate = self.variables.read if self.tree.foreign else self.configured
         edited = self.variables.edit(sources, option, word, drop_ins=drop_ins, evaluate=evaluate)
-        after = self.variables.order({**sources, **edited})
         if edited and self.tree.foreign:
-            readable(self.run, after)
-        if edited and (not self.tree.foreign or self.variables.read(after) is not None):
-            prove(self.configured(after), option, word, self.variables, after)
+            readable(self.run, self.variables.order({**sources, **edited}))
         return [Change(self.tree.path(path), sources.get(path), content) for path, content in edited.items()]
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
@@ -322,16 +341,8 @@ def _replace(content: bytes, changes: Sequence[_boot_line.Edit]) -> bytes:
     return _boot_line.changed(content.decode(ENCODING), changes).encode(ENCODING)
 
 
-def prove(seen: str, option: str, word: Optional[str], variables: Variables, sources: Mapping[str, bytes]) -> None:
-    """:raises Refusal: what the edited files give is not what was asked for."""
-    found = _boot_line.setting(seen, option)
-    if found == ([] if word is None else [word]):
-        return
-    raise Refusal(
-        f"The files of the boot loader are programs, and after the edit they give {' '.join(found) or f'no {option}'} "
-        f"where {word or f'no {option}'} is asked for.",
-        f"Look for what sets {' and '.join(variables.names)} in {', '.join(sources)}; nothing was changed.",
-    )
+def _others(line: str, option: str) -> List[str]:
+    return [word for word in _boot_line.words(line) if not _boot_line.names(word, option)]
 
 
 def generate(run: Runner, command: List[str]) -> None:

@@ -26,7 +26,13 @@ def run(arguments: List[str]) -> Tuple[int, str, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
 
+def run_with_bash(arguments: List[str]) -> Tuple[int, str, str]:
+    return run(["bash" if word == "sh" else word for word in arguments])
+
+
 LOADER = grub2.Grub2(run)
+# Fedora's and Arch's sh, which knows +=.
+BASH_LOADER = grub2.Grub2(run_with_bash)
 
 
 def tree(directory: Path) -> Dict[str, bytes]:
@@ -39,11 +45,16 @@ def tree(directory: Path) -> Dict[str, bytes]:
 
 
 def edited(
-    sources: Dict[str, bytes], value: Optional[str], *, drop_ins: bool = True, shell: bool = True
+    sources: Dict[str, bytes],
+    value: Optional[str],
+    *,
+    drop_ins: bool = True,
+    shell: bool = True,
+    loader: grub2.Grub2 = LOADER,
 ) -> Dict[str, bytes]:
     word = None if value is None else f"{OPTION}={value}"
     changes = grub2.VARIABLES.edit(
-        sources, OPTION, word, drop_ins=drop_ins, evaluate=LOADER.configured if shell else None
+        sources, OPTION, word, drop_ins=drop_ins, evaluate=loader.configured if shell else None
     )
     return grub2.VARIABLES.order({**sources, **changes})
 
@@ -52,12 +63,13 @@ def edited(
 @pytest.mark.parametrize(("operation", "value"), [("present", "1G,max:1G"), ("absent", None)])
 def test_golden_files(case: str, operation: str, value: Optional[str]) -> None:
     sources = tree(CASES / case / "input")
-    after = edited(sources, value)
+    loader = BASH_LOADER if any(b"+=" in content for content in sources.values()) else LOADER
+    after = edited(sources, value, loader=loader)
     assert after == tree(CASES / case / operation)
-    assert edited(after, value) == after
-    words = LOADER.configured(after)
+    assert edited(after, value, loader=loader) == after
+    words = loader.configured(after)
     assert _boot_line.values(words, OPTION) == ([] if value is None else [value])
-    others = [word for word in _boot_line.words(LOADER.configured(sources)) if not _boot_line.names(word, OPTION)]
+    others = [word for word in _boot_line.words(loader.configured(sources)) if not _boot_line.names(word, OPTION)]
     assert [word for word in _boot_line.words(words) if not _boot_line.names(word, OPTION)] == others
 
 
@@ -97,6 +109,12 @@ def test_a_program_that_gives_something_else_is_refused(tmp_path: Path) -> None:
     loader = grub2.Grub2(run, root=str(tmp_path))
     with pytest.raises(Refusal, match="after the edit they give .*dom0_mem=2G"):
         loader.plan(loader.read(), OPTION, "dom0_mem=1G")
+
+
+def test_words_that_grow_together_are_refused() -> None:
+    grown = {grub2.MAIN: b'GRUB_CMDLINE_XEN="loglvl=all dom0_mem=2"\nGRUB_CMDLINE_XEN+="G dom0_mem=1G"\n'}
+    with pytest.raises(Refusal, match="give loglvl=all G beside dom0_mem instead of loglvl=all\\."):
+        edited(grown, "3G", loader=BASH_LOADER)
 
 
 def test_without_drop_ins_the_main_file_gets_a_line_and_loses_it_again() -> None:

@@ -45,21 +45,24 @@ def run(arguments: List[str]) -> Tuple[int, str, str]:
 
 # ---- files that a shell sources: GRUB 2 and extlinux
 
-SHELL: Mapping[str, Tuple[Variables, List[str], bool]] = {
-    "grub2": (grub2.VARIABLES, [grub2.MAIN, "/etc/default/grub.d/a.cfg"], True),
-    "grub2 without drop-ins": (grub2.VARIABLES, [grub2.MAIN], False),
-    "extlinux": (extlinux.VARIABLES, [extlinux.MAIN], False),
+# Variables, files, whether drop-ins are read, and the shell: += is no form of one that is no more than POSIX's.
+SHELL: Mapping[str, Tuple[Variables, List[str], bool, str]] = {
+    "grub2": (grub2.VARIABLES, [grub2.MAIN, "/etc/default/grub.d/a.cfg"], True, "sh"),
+    "grub2 without drop-ins": (grub2.VARIABLES, [grub2.MAIN], False, "bash"),
+    "extlinux": (extlinux.VARIABLES, [extlinux.MAIN], False, "sh"),
 }
+# What bash counts by itself.
+COUNTED = re.compile(r"_|PPID|BASH.*|EPOCH.*|.*RANDOM|SECONDS|LINENO|PIPESTATUS|HISTCMD")
 
 
-def variables(sources: Mapping[str, bytes], ours: Variables) -> List[str]:
+def variables(sources: Mapping[str, bytes], ours: Variables, shell: str) -> List[str]:
     """Everything that a shell knows after sourcing the files, but for the loader's variables for the hypervisor."""
     with tempfile.TemporaryDirectory() as directory:
         for number, content in enumerate(sources.values()):
             (Path(directory) / f"{number:03d}").write_bytes(content)
         _status, output, _errors = run(
             [
-                "sh",
+                shell,
                 "-c",
                 f'cd "$1"; shift; for f in {directory}/*; do . "$f" </dev/null >&2; done; unset f; set',
                 "sh",
@@ -67,7 +70,7 @@ def variables(sources: Mapping[str, bytes], ours: Variables) -> List[str]:
             ]
         )
     assigned = re.findall(r"^([A-Za-z_]\w*)=('(?:[^']|'\\''|'\"'\"')*'|[^\n]*)", output, re.MULTILINE)
-    return [f"{name}={value}" for name, value in assigned if name not in (*ours.names, "_", "PPID")]
+    return [f"{name}={value}" for name, value in assigned if name not in ours.names and not COUNTED.fullmatch(name)]
 
 
 def value(words: List[str], quote: str) -> str:
@@ -96,17 +99,16 @@ OTHER_LINES = st.sampled_from(
 
 def assignment(before: str, name: str, operator: str, value: str, after: str) -> str:
     closed = "; fi" if before.startswith("if ") else ""
-    # An addition is no form of the shell that runs these files; some loaders' tools are run by another one.
     return f"{before}{name}{operator}{value.replace('ITSELF', name)}{closed}{after}"
 
 
 def shell_files(loader: str) -> st.SearchStrategy[Dict[str, bytes]]:
-    ours, paths, _drop_ins = SHELL[loader]
+    ours, paths, _drop_ins, shell = SHELL[loader]
     line = st.builds(
         assignment,
         st.sampled_from(["", "", "", "export ", "if true; then ", "if false; then ", "X=1; ", "\t"]),
         st.sampled_from(ours.names),
-        st.just("="),
+        st.sampled_from(["=", "+="] if shell == "bash" else ["="]),
         SHELL_VALUES,
         st.sampled_from(["", "", " # dom0_mem=8G", "; Z=3", "  "]),
     )
@@ -120,10 +122,10 @@ def shell_files(loader: str) -> st.SearchStrategy[Dict[str, bytes]]:
 
 @pytest.mark.parametrize("loader", SHELL)
 def test_shell_files(loader: str) -> None:
-    ours, _paths, drop_ins = SHELL[loader]
+    ours, _paths, drop_ins, shell = SHELL[loader]
 
     def read(sources: Mapping[str, bytes]) -> str:
-        return ours.run(run, sources)
+        return ours.run(lambda arguments: run([shell if word == "sh" else word for word in arguments]), sources)
 
     def edited(sources: Dict[str, bytes], word: Optional[str]) -> Dict[str, bytes]:
         return ours.order({**sources, **ours.edit(sources, OPTION, word, drop_ins=drop_ins, evaluate=read)})
@@ -134,14 +136,14 @@ def test_shell_files(loader: str) -> None:
         sources = ours.order(sources)
         before = read(sources)
         without = [text for text in map(bytes.decode, sources.values()) if "dom0" in re.sub("(?m)#.*$", "", text)]
-        known = variables(sources, ours)
+        known = variables(sources, ours, shell)
         try:
             after = edited(sources, word)
         except Refusal:
             return
         assert _boot_line.setting(read(after), OPTION) == [word]
         assert others(read(after)) == others(before)
-        assert variables(after, ours) == known
+        assert variables(after, ours, shell) == known
         assert edited(after, word) == after
         gone = edited(after, None)
         assert _boot_line.setting(read(gone), OPTION) == []
@@ -155,7 +157,7 @@ def test_shell_files(loader: str) -> None:
 
 @pytest.mark.parametrize("loader", SHELL)
 def test_any_bytes_in_shell_files(loader: str) -> None:
-    ours, _paths, drop_ins = SHELL[loader]
+    ours, _paths, drop_ins, _shell = SHELL[loader]
 
     @many
     @given(st.binary(), st.binary())
