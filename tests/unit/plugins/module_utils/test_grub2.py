@@ -113,7 +113,7 @@ def test_a_program_that_gives_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_words_that_grow_together_are_refused() -> None:
     grown = {grub2.MAIN: b'GRUB_CMDLINE_XEN="loglvl=all dom0_mem=2"\nGRUB_CMDLINE_XEN+="G dom0_mem=1G"\n'}
-    with pytest.raises(Refusal, match="give loglvl=all G beside dom0_mem instead of loglvl=all\\."):
+    with pytest.raises(Refusal, match="give loglvl=allG beside dom0_mem instead of loglvl=all\\."):
         edited(grown, "3G", loader=BASH_LOADER)
 
 
