@@ -14,7 +14,8 @@ description:
     its SHA-256 or commit before anything is unpacked.
   - With O(directory) nothing is downloaded. A file that is missing there is named with its checksum and its place
     upstream.
-  - What is there already costs no connection. A branch of a remote repository is asked for once, so give a tag or a
+  - What is there already costs no connection. What is not is told on the operator's terminal before it is downloaded. A
+    branch of a remote repository is asked for once, so give a tag or a
     commit.
   - As root it works as O(user), so that the sources belong to the account that builds.
 author:
@@ -102,6 +103,16 @@ options:
     description: Seconds without a byte after which a download is given up.
     type: int
     default: 60
+  step:
+    description:
+      - What this call does. V(all) brings everything that is not there. The others are what the action plugin of this
+        module uses to show progress - V(look) brings nothing, V(bring) only the source O(only).
+    type: str
+    choices: [all, look, bring]
+    default: all
+  only:
+    description: Name of the source that O(step=bring) brings.
+    type: str
 seealso:
   - module: xen.stubdom.stubdom_build
 """
@@ -130,7 +141,7 @@ sources:
   description: The sources, in the form in which M(xen.stubdom.stubdom_build) takes them.
   type: list
   elements: dict
-  returned: success; in check mode only those that are there
+  returned: success; in check mode and with O(step=look) only those that are there
   sample:
     - name: zlib-1.2.3.tar.gz
       kind: file
@@ -139,7 +150,7 @@ sources:
       digest: 1795c7d067a43174113fdf03447532f373e1c6c57c08d61d9e4e9be5e244b05e
       version: 1.2.3
 brought:
-  description: Names of the sources that were (in check mode would be) downloaded.
+  description: Names of the sources that were (in check mode and with O(step=look) would be) downloaded.
   type: list
   elements: str
   returned: success
@@ -207,7 +218,9 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     def look_and_bring() -> Dict[str, Any]:
         store = _fetch.Store(work, timeout=params["timeout"], keep=not module.check_mode)
         found, wanted = store.look(needs)
-        if not module.check_mode:
+        if params["step"] == "bring":
+            wanted = [need for need in wanted if need.name == params["only"]]
+        if not module.check_mode and params["step"] != "look":
             found += [store.bring(need) for need in wanted]
         order = [need.name for need in needs]
         return {
@@ -245,7 +258,10 @@ def main() -> None:
             "checksums": {"type": "dict", "default": {}},
             "allow_unverified": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
+            "step": {"type": "str", "choices": ["all", "look", "bring"], "default": "all"},
+            "only": {"type": "str"},
         },
+        required_if=[("step", "bring", ("only",))],
         supports_check_mode=True,
     )
     try:

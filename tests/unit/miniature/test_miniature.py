@@ -92,6 +92,8 @@ class Builder:
             "directory": None,
             "allow_unverified": False,
             "timeout": 5,
+            "step": "all",
+            "only": None,
             **self.wishes,
         }
         result = stubdom_source.run(SimpleNamespace(params=params, check_mode=False))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -18,20 +19,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+import real_play
 import stubdom_tree
-
-REPOSITORY = Path(__file__).resolve().parents[4]
-PLAY = """\
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - name: Build
-      xen.stubdom.stubdom_build:
-        release: "4.17"
-        images: [c]
-        sources: "{{ sources }}"
-        work_directory: "{{ work }}"
-"""
 
 # A watcher that sees the build once a second, for which two seconds are silence.
 WATCHER = """\
@@ -58,18 +47,7 @@ class Room:
         self.work = path / "work"
         self.sources = stubdom_tree.make(path / "sources")
         (Path(self.sources[0]["path"]) / "stubdom" / "slow-cross-newlib").touch()
-        (path / "play.yml").write_text(PLAY)
-        namespace = path / "collections" / "ansible_collections" / "xen"
-        namespace.mkdir(parents=True)
-        (namespace / "stubdom").symlink_to(REPOSITORY)
-        self.environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(path / "collections"),
-            "ANSIBLE_LOCAL_TEMP": str(path / "tmp"),
-            "ANSIBLE_REMOTE_TEMP": str(path / "tmp"),
-            "ANSIBLE_HOME": str(path / "ansible"),
-            "PYTHONPATH": os.pathsep.join([str(path / "collections"), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }
+        self.environment = real_play.environment(path)
 
     @property
     def status(self) -> Dict[str, Any]:
@@ -80,26 +58,13 @@ class Room:
         return {}
 
     def play(self) -> subprocess.Popen[str]:
-        ansible = Path(sys.executable).parent / "ansible-playbook"
-        return self._start(
-            [str(ansible), "-e", json.dumps({"sources": self.sources, "work": str(self.work)}), "play.yml"]
-        )
+        arguments = {"release": "4.17", "images": ["c"], "sources": self.sources, "work_directory": str(self.work)}
+        return real_play.play(self.path, "stubdom_build", arguments, self.environment)
 
     def watcher(self) -> subprocess.Popen[str]:
-        user = "nobody" if os.geteuid() == 0 else os.environ["USER"]
-        return self._start([sys.executable, "-c", WATCHER, json.dumps([str(self.work), user, self.sources])])
-
-    def _start(self, command: List[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command,
-            cwd=self.path,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "nobody"
+        command = [sys.executable, "-c", WATCHER, json.dumps([str(self.work), user, self.sources])]
+        return real_play.start(command, self.path, self.environment)
 
     def wait_for_newlib(self, process: subprocess.Popen[str]) -> int:
         """Return the process group of the stage, when it runs."""

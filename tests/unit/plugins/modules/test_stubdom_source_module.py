@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Dict, Iterator, List
 
 import pytest
+import real_play
 from ansible_collections.xen.stubdom.plugins.module_utils import _releases
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
@@ -68,6 +69,8 @@ def run(place: Path, *, check: bool = False, **wishes: Any) -> Dict[str, Any]:
         "checksums": {},
         "allow_unverified": False,
         "timeout": 2,
+        "step": "all",
+        "only": None,
         **wishes,
     }
     return stubdom_source.run(SimpleNamespace(params=params, check_mode=check))  # type: ignore[arg-type]
@@ -171,6 +174,31 @@ def test_downloads_in_four_steps(place: Path, sources: Dict[str, Any], server: s
     assert [step["changed"] for step in steps] == [True, True, False, False]
     assert steps[0]["brought"] == steps[1]["brought"] == FILES
     assert Answers.asked == FILES
+
+
+def test_one_after_another(place: Path, sources: Dict[str, Any], server: str) -> None:
+    wishes = online(sources, f"{server}/good")
+    assert run(place, step="look", **wishes)["brought"] == FILES
+    for name in FILES:
+        assert run(place, step="bring", only=name, **wishes)["brought"] == [name]
+    assert Answers.asked == FILES
+    assert not run(place, step="look", **wishes)["changed"]
+
+
+def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], server: str) -> None:
+    arguments = {"release": "4.17", "images": ["c"], "work_directory": str(place / "work")}
+    arguments.update(online(sources, f"{server}/good"))
+    del arguments["directory"]
+    variables = real_play.environment(place)
+    output = real_play.play(place, "stubdom_source", arguments, variables).communicate(timeout=120)[0]
+    assert "changed True" in output
+    assert [line for line in output.splitlines() if line.startswith("localhost: download")] == [
+        f"localhost: download {number} of {len(FILES)}, {name}" for number, name in enumerate(FILES, start=1)
+    ]
+    arguments["mirror"] = f"{server}/wrong"
+    shutil.rmtree(place / "work")
+    output = real_play.play(place, "stubdom_source", arguments, variables).communicate(timeout=120)[0]
+    assert f"download 1 of {len(FILES)}" in output and "has sha256" in output and "download 2" not in output
 
 
 @pytest.mark.parametrize(
