@@ -466,7 +466,7 @@ def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = PATIENC
                 raise Refusal("The build ended without a word.", f"Look into its log {status['log']}, then run again.")
         if time.monotonic() > until:
             return status or {"state": "running", "stage": "start", "stages": [], "seconds": {}, "log": None}
-        time.sleep(0.05)
+        time.sleep(_GLANCE)
 
 
 def stop(directory: str) -> None:
