@@ -204,13 +204,13 @@ TIMEOUT 10
 LABEL xen-lts
 {menu}  MENU LABEL Xen + Linux 6.6.1-0-lts
   COM32 mboot.c32
-  APPEND xen.gz {words} --- vmlinuz-6.6.1-0-lts root=UUID=1234 modules=sd-mod,usb-storage,ext4 quiet --- initramfs-6.6.1-0-lts
+  APPEND xen.gz {words} --- vmlinuz-6.6.1-0-lts root=UUID=1234 modules=ext4 quiet --- initramfs-6.6.1-0-lts
 
 LABEL lts
   MENU LABEL Linux 6.6.1-0-lts
   LINUX vmlinuz-6.6.1-0-lts
   INITRD initramfs-6.6.1-0-lts
-  APPEND root=UUID=1234 modules=sd-mod,usb-storage,ext4 quiet
+  APPEND root=UUID=1234 modules=ext4 quiet
 
 MENU SEPARATOR
 
