@@ -204,7 +204,7 @@ def _make_effective(loader: Loader, wish: Wish) -> None:
     if not wish.fulfilled(wish.found_in(line)):
         raise Refusal(
             f"The loader passes {line!r} to the hypervisor, which is not {wish.word or f'without {wish.option}'}.",
-            "Look for what else decides about the line: for GRUB 2 the programs in /etc/grub.d, for extlinux overwrite=1 "
+            "Look for what else decides about the line: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
             "in its own file, for systemd-boot the options of the entry.",
         )
 
