@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -124,8 +125,13 @@ def shell_files(loader: str) -> st.SearchStrategy[Dict[str, bytes]]:
 def test_shell_files(loader: str) -> None:
     ours, _paths, drop_ins, shell = SHELL[loader]
 
+    # The same files are asked for several times in a case.
+    @functools.lru_cache(maxsize=16)
+    def answer(files: Tuple[Tuple[str, bytes], ...]) -> str:
+        return ours.run(lambda arguments: run([shell if word == "sh" else word for word in arguments]), dict(files))
+
     def read(sources: Mapping[str, bytes]) -> str:
-        return ours.run(lambda arguments: run([shell if word == "sh" else word for word in arguments]), sources)
+        return answer(tuple(sources.items()))
 
     def edited(sources: Dict[str, bytes], word: Optional[str]) -> Dict[str, bytes]:
         return ours.order({**sources, **ours.edit(sources, OPTION, word, drop_ins=drop_ins, evaluate=read)})
