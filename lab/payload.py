@@ -179,6 +179,19 @@ def write_hvm(output: Path, line: str, stay: bool) -> None:
         disk.truncate(1024 * 1024)
 
 
+def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -> None:
+    """Makes a file system with the files of `root` in it, silently."""
+    # Where there is no file, mke2fs says that it creates one, even with -q (misc/util.c, check_plausibility).
+    image.touch()
+    # GRUB cannot read the newest features of ext4.
+    features = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    subprocess.run(
+        ["mke2fs", "-q", "-F", "-t", filesystem, *features, "-d", str(root), str(image), f"{mebibytes}M"],
+        check=True, env={**os.environ, "PATH": path},
+    )  # fmt: skip
+
+
 def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str, partitioned: bool) -> None:
     """Writes the PV disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
     with tempfile.TemporaryDirectory() as name:
@@ -196,13 +209,7 @@ def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str,
         used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         mebibytes = used // 1024 // 1024 + 16
         image = Path(name) / "file-system"
-        # GRUB cannot read the newest features of ext4.
-        features: list[str] = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
-        path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-        subprocess.run(
-            ["mke2fs", "-q", "-F", "-t", filesystem, *features, "-d", str(root), str(image), f"{mebibytes}M"],
-            check=True, env={**os.environ, "PATH": path},
-        )  # fmt: skip
+        make_file_system(image, filesystem, root, mebibytes)
         with output.open("wb") as disk:
             if partitioned:
                 disk.write(partition_table(mebibytes * 1024 * 1024 // SECTOR))

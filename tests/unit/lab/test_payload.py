@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from pathlib import Path
+
 import payload
 import pytest
 
@@ -79,3 +81,15 @@ def test_the_partition_begins_at_one_mebibyte() -> None:
     sector = payload.partition_table(100)
     assert len(sector) == 512
     assert int.from_bytes(sector[454:458], "little") == 2048
+
+
+def test_a_file_system_is_made_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mke2fs = tmp_path / "mke2fs"
+    mke2fs.write_text(f"#!/bin/sh\n[ -e {tmp_path}/image ] || echo Creating regular file\necho $* > {tmp_path}/words\n")
+    mke2fs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    payload.make_file_system(tmp_path / "image", "ext3", tmp_path / "root", 20)
+    assert capfd.readouterr() == ("", "")
+    assert (tmp_path / "words").read_text() == f"-q -F -t ext3 -d {tmp_path}/root {tmp_path}/image 20M\n"
