@@ -53,17 +53,6 @@ paths=
 for name in $names; do paths="$paths $arguments/$name"; done
 xenstore read $paths > /run/arguments || fail "xenstore does not tell QEMU's arguments"
 
-# Consoles of this domain: 0 the log, 1 where the guest's state is saved to, 2 where it is restored from. A console
-# would change bytes of the state if it were not raw.
-console() {
-    tries=50
-    until stty -F "/dev/hvc$1" raw -echo 2> /run/console; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || fail "console $1: $(cat /run/console)"
-        usleep 100000
-    done
-}
-
 set --
 network=
 while IFS= read -r argument; do
@@ -72,22 +61,15 @@ while IFS= read -r argument; do
         *\\*) argument=$(printf '%b' "$argument") ;;
     esac
     case $argument in
-        '$STUBDOM_RESTORE_INCOMING_ARG')
-            console 2
-            exec 5< /dev/hvc2
-            argument=fd:5
-            ;;
+        '$STUBDOM_RESTORE_INCOMING_ARG') fail "a saved guest cannot be restored" ;;
         type=tap,* | tap,*) network=yes ;;
     esac
     set -- "$@" "$argument"
 done < /run/arguments
 
-# libxl tells QEMU to write the state to /dev/fdset/1 (tools/libs/light/libxl_qmp.c). A QEMU without a patch for stub
-# domains truncates what it opens there, which a console cannot do (qemu_dup_flags, util/osdep.c), and says so; then
-# libxl gives the saving up and the guest goes on.
-console 1
-exec 4> /dev/hvc1
-set -- "$@" -add-fd fd=4,set=1,opaque=save
+# libxl tells QEMU to save a guest to /dev/fdset/1 (tools/libs/light/libxl_qmp.c). There is none: QEMU truncates what it
+# saves to (qemu_dup_flags, util/osdep.c), which a console of this domain cannot be, and forgets the set when libxl
+# hangs up. `xl save` says so, and the guest goes on.
 
 bridge() {
     # vif-N is the PV interface of the guest's interface N. QEMU joins a tap that is there already.
