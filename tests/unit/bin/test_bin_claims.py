@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import _claims
 import pytest
 import yaml
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "docs" / "example" / "inventory"
+REPOSITORY = Path(__file__).resolve().parents[3]
+EXAMPLE = REPOSITORY / "docs" / "example" / "inventory"
 ANSWERS = {claim.source: claim.expected for claim in _claims.CLAIMS}
 
 
@@ -82,3 +84,12 @@ def test_the_claims_are_about_the_example_inventory() -> None:
         assert [guest["name"] for guest in listed] == [name]
         assert listed[0]["says"] == _claims.SAYS[name]
         assert [disk["target"] for disk in listed[0]["disks"]] == [_claims.DISKS[name]]
+
+
+def test_the_first_page_shows_what_is_claimed() -> None:
+    page = (REPOSITORY / "README.md").read_text()
+    lasting = dict.fromkeys((command for _, command in _claims.LASTING), "7")
+    claims = [claim.claim for claim in _claims.CLAIMS]
+    claims += [_claims.unchanged(0).claim, *(finding.claim for finding in _claims.lasting(lasting, lasting))]
+    assert re.findall(r"^proved  (.*)$", page, re.MULTILINE) == claims
+    assert f"\n{len(claims)} of {len(claims)} claims proved" in page
