@@ -214,14 +214,31 @@ def test_an_estimate_needs_every_stage() -> None:
     ],
 )
 def test_edits_are_made_once(before: str, after: str) -> None:
-    edit = _remedies.choose((4, 8), 12, ["c"])[0].edits[0]
+    edit = next(one for one in remedy("python-3-configure").edits if one.path == "tools/configure")
     assert re.sub(edit.pattern, edit.replacement, before) == after
+
+
+def remedy(name: str) -> _remedies.Remedy:
+    return next(one for one in _remedies.REMEDIES if one.name == name)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("CFLAGS   += -Werror -Wmissing-prototypes\n", "CFLAGS   +=  -Wmissing-prototypes\n"),
+        ("CFLAGS += -Werror\n", "CFLAGS += \n"),
+        ("CFLAGS += -Werror=address\n", "CFLAGS += -Werror=address\n"),
+    ],
+)
+def test_a_warning_is_no_error(before: str, after: str) -> None:
+    for edit in remedy("warnings-are-no-errors").edits:
+        assert re.sub(edit.pattern, edit.replacement, before) == after
 
 
 def test_the_header_maker_runs_with_python_3() -> None:
     """mkheader.py sorts the names of a table by their lengths, the longest first."""
     text = "integers = inttypes[arch].keys();\nintegers.sort(lambda a, b: cmp(len(b),len(a)));\n"
-    for edit in _remedies.choose((4, 8), 12, ["c"])[0].edits:
+    for edit in remedy("python-3-configure").edits:
         if edit.path.endswith("mkheader.py"):
             text = re.sub(edit.pattern, edit.replacement, text)
     names: Dict[str, Any] = {"inttypes": {"arm32": {"long": "", "unsigned long": "", "uint64_t": ""}}, "arch": "arm32"}
