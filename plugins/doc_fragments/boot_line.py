@@ -24,8 +24,8 @@ options:
     description:
       - The file tree to work on, for example the mount point of an image that is being built.
       - In another tree than V(/), files are changed as if it were home, but nothing of it is run and the loader's
-        configuration is not generated; RV(unchecked) says what could not be checked. To have its own programs run,
-        run the module in a chroot of the tree instead.
+        configuration is not generated; RV(unchecked) says what could not be checked. A file that C(sh -n) does not
+        take is refused. To have the tree's own programs run, run the module in a chroot of the tree instead.
     type: path
     default: /
   regenerate:
