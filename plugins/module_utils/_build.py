@@ -139,7 +139,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
         environment=environment,
         edits=tuple(edit for remedy in remedies for edit in remedy.edits),
         files=files,
-        steps=tuple(_steps(given, flags, jobs)),
+        steps=tuple(_steps(given, flags, jobs, environment)),
         products=products,
         remedies=tuple(remedy.name for remedy in remedies),
         flags=flags,
@@ -218,7 +218,7 @@ def image_of(name: str) -> Image:
     return Image(f"{name}-stubdom", name, f"{custom['name']}-stubdom.gz")
 
 
-def _steps(given: Input, flags: Tuple[str, ...], jobs: int) -> List[Step]:
+def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping[str, str]) -> List[Step]:
     row = given.row
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
     # tools/include makes the headers that stubdom/ links to; up to 4.8 stubdom/Makefile asks for them itself.
@@ -232,7 +232,7 @@ def _steps(given: Input, flags: Tuple[str, ...], jobs: int) -> List[Step]:
         steps.append(_image_step(name, given, jobs))
     for name in given.images:
         if name in _releases.COMPANIONS:
-            steps += _companion_steps(name, row, jobs)
+            steps += _companion_steps(name, row, jobs, environment)
     return steps
 
 
@@ -294,21 +294,26 @@ def _companion_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
     return files
 
 
-def _companion_steps(name: str, row: Release, jobs: int) -> List[Step]:
+def _companion_steps(name: str, row: Release, jobs: int, environment: Mapping[str, str]) -> List[Step]:
     if name == "qemu-dm":
         return [Step(f"image {name}", ("sh", "-n", image_of(name).product))]
     make = ("make", f"-j{jobs}", *OFFLINE, "-C")
+    # tools/firmware/Rules.mk takes no CFLAGS from outside. Warnings of newer compilers are errors there, and up to 4.4
+    # it does not know of compilers that make position-independent code by themselves.
+    flags = {"APPEND_CFLAGS": " ".join(["-Wno-error", "-fno-pie", *environment.get("CFLAGS", "").split()])}
     rom = (f"ETHERBOOT_NICS={_NO_ROM}",) if row.version <= _LAST_WITH_ROM else ()
     # By directories: the goal of tools/firmware itself would make, and download, all other firmware too.
     return [
         Step(
             "rombios",
             (*make, _FIRMWARE, "subdir-all-rombios", "subdir-all-vgabios"),
+            environment=flags,
             stale=(f"{_FIRMWARE}/rombios/BIOS-bochs-*", f"{_FIRMWARE}/vgabios/*.bin"),
         ),
         Step(
             f"image {name}",
             (*make, f"{_FIRMWARE}/hvmloader", *rom, image_of(name).target),
+            environment=flags,
             stale=tuple(f"{_FIRMWARE}/hvmloader/{left}" for left in ("hvmloader", "*.o", "roms.inc")),
         ),
     ]

@@ -141,6 +141,12 @@ def test_what_dom0_needs_beside_ioemu_needs_no_library(release: str, first: List
     assert ("tools/firmware/etherboot/ipxe/src/bin/xen-stubdom-none.rom" in made.files) == (release == "4.11")
 
 
+@pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, ()), (GCC_14, _remedies._GCC_14)])
+def test_warnings_are_no_errors_in_firmware(compiler: Any, flags: Any) -> None:
+    steps = plan("4.17", "hvmloader", compiler=compiler).steps[-2:]
+    assert [step.environment for step in steps] == [{"APPEND_CFLAGS": " ".join(["-Wno-error", "-fno-pie", *flags])}] * 2
+
+
 def test_companions_share_the_tree_of_ioemu() -> None:
     alone, with_ioemu = plan("4.17", "hvmloader", "qemu-dm"), plan("4.17", "ioemu", "hvmloader", "qemu-dm")
     assert alone.tree == with_ioemu.tree
