@@ -158,7 +158,9 @@ def refuse_start(
             "Fix it first with the role xen.stubdom.dom0_memory (dom0_mem=SIZE,max:SIZE and autoballoon off).",
         )
     needed = memory_mib(keys)
-    if needed > memory["free_mib"]:
+    # Where dom0's memory is not fixed, xl takes what is missing from dom0, as long as that keeps LIBXL_MIN_DOM0_MEM.
+    lent = memory["autoballoon"] != "off" and not memory["dom0_fixed"]
+    if needed > memory["free_mib"] + (max(memory["dom0_mib"] - 128, 0) if lent else 0):
         raise Refusal(
             f"The guest {name} needs {needed} MiB of memory, and the host has {memory['free_mib']} MiB free.",
             "Give the guest less memory, end another one, or give dom0 less with the role xen.stubdom.dom0_memory.",

@@ -203,7 +203,7 @@ def test_what_has_to_be_there(guest: dict[str, Any], paths: list[str]) -> None:
     assert [need.paths[0] for need in needs if not need.to_start] == ["/srv/web.img"]
 
 
-MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": True}
+MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": True, "autoballoon": "auto"}
 
 
 # libxl's own sum for a domain, in MiB.
@@ -223,6 +223,21 @@ def test_how_much_memory_a_guest_needs(guest: dict[str, Any], on: Host, mib: int
     _guests.refuse_start(keys, {**MEMORY, "free_mib": mib}, [])
     with pytest.raises(Refusal, match=f"needs {mib} MiB of memory, and the host has {mib - 1} MiB free"):
         _guests.refuse_start(keys, {**MEMORY, "free_mib": mib - 1}, [])
+
+
+@pytest.mark.parametrize(
+    ("autoballoon", "fixed", "dom0_mib", "starts"),
+    [("auto", False, 385, True), ("on", False, 385, True), ("auto", False, 384, False), ("off", False, 385, False),
+     ("auto", True, 385, False)],
+)  # fmt: skip
+def test_what_xl_takes_from_dom0_counts(autoballoon: str, fixed: bool, dom0_mib: int, starts: bool) -> None:
+    keys = _guests.plan(GRUB2, HOST).keys
+    memory = {**MEMORY, "free_mib": 1, "dom0_mib": dom0_mib, "dom0_fixed": fixed, "autoballoon": autoballoon}
+    if starts:
+        _guests.refuse_start(keys, memory, [])
+        return
+    with pytest.raises(Refusal, match="needs 258 MiB of memory, and the host has 1 MiB free"):
+        _guests.refuse_start(keys, memory, [])
 
 
 def test_only_a_stub_domain_needs_a_dom0_of_fixed_memory() -> None:
