@@ -16,7 +16,6 @@ import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -215,8 +214,7 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave the host up, and say how to enter it")
     arguments = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    image.end_as_by_ctrl_c()
     stages = Stages(image.base_directory() / "demo.json")
     try:
         write_report(_claims.report([], None, 0, {}))

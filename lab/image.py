@@ -355,6 +355,20 @@ def boot_sectors(boot: bytes, core: bytes, disk_id: str, sectors: int) -> bytes:
 # ---- building -------------------------------------------------------------------------------------------------------
 
 
+def end_as_by_ctrl_c() -> None:
+    """Being told to end, or losing the terminal, cleans up as Ctrl-C does, except for what the caller has ignored.
+
+    A shell ignores Ctrl-C for what it runs in the background, and nohup the loss of the terminal.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
 def die_with_parent() -> None:
     """To run in a new child, which must not go on alone when this process is killed (prctl(2), PR_SET_PDEATHSIG)."""
     import ctypes

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ sys.path[:0] = [str(REPOSITORY / "lab"), str(REPOSITORY / "tests" / "tools")]
 
 import chroots
 import machine
-from image import LabError
+from image import LabError, end_as_by_ctrl_c
 
 Variables = dict[str, Any]
 Hosts = dict[str, Variables]
@@ -167,8 +166,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("tier", choices=sorted(TIERS))
     parser.add_argument("names", nargs="*", metavar="NAME", help="which scenarios (default: all of the tier)")
     asked = parser.parse_args(words)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_as_by_ctrl_c()
     rows = []
     try:
         for scenario in choose(read(), asked.tier, asked.names):

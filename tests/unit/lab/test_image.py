@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import image
@@ -177,3 +180,45 @@ def test_an_atomic_write_leaves_one_file(tmp_path: Path) -> None:
     image.write_atomically(tmp_path / "file", b"content", 0o600)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert os.stat(tmp_path / "file").st_mode & 0o777 == 0o600
+
+
+# Says what becomes of it; a shell's job in the background has Ctrl-C ignored.
+WAITS = """
+import signal, sys, time
+sys.path.insert(0, {lab!r})
+import signal
+import subprocess
+import sys
+
+import image
+signal.signal(signal.SIGINT, {ctrl_c})
+signal.signal(signal.SIGHUP, {hang_up})
+image.end_as_by_ctrl_c()
+try:
+    print("waits", flush=True)
+    time.sleep({seconds})
+    print("went on")
+except KeyboardInterrupt:
+    print("cleaned up")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ctrl_c", "hang_up", "sent", "end"),
+    [
+        ("signal.default_int_handler", "signal.SIG_DFL", signal.SIGINT, "cleaned up"),
+        ("signal.default_int_handler", "signal.SIG_DFL", signal.SIGTERM, "cleaned up"),
+        ("signal.default_int_handler", "signal.SIG_DFL", signal.SIGHUP, "cleaned up"),
+        ("signal.SIG_IGN", "signal.SIG_DFL", signal.SIGTERM, "cleaned up"),
+        ("signal.SIG_IGN", "signal.SIG_DFL", signal.SIGINT, "went on"),
+        ("signal.default_int_handler", "signal.SIG_IGN", signal.SIGHUP, "went on"),
+    ],
+)
+def test_what_ends_a_command(ctrl_c: str, hang_up: str, sent: signal.Signals, end: str) -> None:
+    seconds = 0.2 if end == "went on" else 5
+    program = WAITS.format(lab=str(image.HERE), ctrl_c=ctrl_c, hang_up=hang_up, seconds=seconds)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "waits\n"
+        running.send_signal(sent)
+        assert running.stdout.read() == f"{end}\n"
