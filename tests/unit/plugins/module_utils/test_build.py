@@ -44,6 +44,7 @@ def goals(made: _build.Plan) -> List[str]:
             "4.8",
             ["pv-grub"],
             [
+                "-C tools/include",
                 "-C stubdom cross-newlib",
                 "-C stubdom cross-zlib cross-libpci lwip-x86_64 libxc",
                 "-C stubdom pv-grub",
