@@ -221,7 +221,7 @@ def image_of(name: str) -> Image:
 def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping[str, str]) -> List[Step]:
     row = given.row
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
-    # tools/include makes the headers that stubdom/ links to; only from 4.6 to 4.8 stubdom/Makefile asks for them itself.
+    # tools/include makes the headers that stubdom/ links to; only in 4.6 to 4.8 stubdom/Makefile asks for them itself.
     steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
     kernels = [name for name in given.images if name not in _releases.COMPANIONS]
     arches = dict.fromkeys(image_of(name).arch for name in kernels)

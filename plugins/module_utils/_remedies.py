@@ -210,7 +210,7 @@ KNOWN: Tuple[Tuple[str, str], ...] = (
     (r"Could not find libaio", "Xen 4.4 asks for libaio: install libaio-dev (libaio-devel on Fedora)."),
     (
         r"SyntaxError: (?:invalid decimal literal|Missing parentheses|multiple exception types)",
-        "This script of Xen is for Python 2 (4.7 to 4.10 have one that we do not change): build from 4.11 or newer; the "
+        "This script of Xen is for Python 2 (4.7 to 4.10 have one that we leave): build from 4.11 or newer; the "
         "image does not depend on the host's release.",
     ),
     (r"No module named '?distutils", "Install python3-setuptools, which has distutils for newer Pythons."),
