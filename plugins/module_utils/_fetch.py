@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
 from ansible_collections.xen.stubdom.plugins.module_utils import _sources
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
@@ -447,8 +447,7 @@ _SILENT = 124
 def _listen(process: subprocess.Popen[bytes], patience: Optional[float]) -> Tuple[int, str]:
     """Return the status and the words of a process, which is ended if it says nothing for *patience* seconds."""
     said = b""
-    assert process.stdout is not None
-    with process.stdout as stream:
+    with cast("IO[bytes]", process.stdout) as stream:
         while select.select([stream], [], [], patience)[0]:
             block = os.read(stream.fileno(), _CHUNK)
             if not block:
