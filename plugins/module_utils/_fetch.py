@@ -447,7 +447,7 @@ _SILENT = 124
 def _listen(process: subprocess.Popen[bytes], patience: Optional[float]) -> Tuple[int, str]:
     """Return the status and the words of a process, which is ended if it says nothing for *patience* seconds."""
     said = b""
-    with cast("IO[bytes]", process.stdout) as stream:
+    with cast(IO[bytes], process.stdout) as stream:
         while select.select([stream], [], [], patience)[0]:
             block = os.read(stream.fileno(), _CHUNK)
             if not block:
