@@ -138,6 +138,24 @@ REMEDIES: Tuple[Remedy, ...] = (
             )
         ),
     ),
+    # xen/tools/gen-cpuid.py, which makes a header of libxc, is for Python 2 up to 4.10.
+    Remedy(
+        "python-3-libxc",
+        since=(4, 7),
+        until=(4, 10),
+        edits=tuple(
+            Edit("xen/tools/gen-cpuid.py", pattern, replacement)
+            for pattern, replacement in (
+                (r"\b([01])L\b", r"\1"),
+                (r"except (\w+), (\w+):", r"except \1 as \2:"),
+                (r"\bStandardError\b", "Exception"),
+                (r"\.iteritems\(\)", ".items()"),
+                (r"\bxrange\(", "range("),
+                (r"([\w.]+\.keys\(\)) \+ \[", r"list(\1) + ["),
+                (r"(?m)print >>sys\.stderr, (.*), e$", r"print(\1, e, file=sys.stderr)"),
+            )
+        ),
+    ),
     # tools/configure runs Python 2 one-liners (m4/python_devel.m4 @ RELEASE-4.12.4).
     Remedy(
         "python-3-configure",
@@ -210,8 +228,7 @@ KNOWN: Tuple[Tuple[str, str], ...] = (
     (r"Could not find libaio", "Xen 4.4 asks for libaio: install libaio-dev (libaio-devel on Fedora)."),
     (
         r"SyntaxError: (?:invalid decimal literal|Missing parentheses|multiple exception types)",
-        "This script of Xen is for Python 2 (4.7 to 4.10 have one that we leave): build from 4.11 or newer; the "
-        "image does not depend on the host's release.",
+        "This script of Xen is for Python 2: build from 4.13 or newer; an image runs on other releases of hosts too.",
     ),
     (r"No module named '?distutils", "Install python3-setuptools, which has distutils for newer Pythons."),
     (

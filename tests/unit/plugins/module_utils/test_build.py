@@ -253,6 +253,36 @@ def test_the_header_maker_runs_with_python_3() -> None:
     assert names["integers"] == ["unsigned long", "uint64_t", "long"]
 
 
+# What gen-cpuid.py has of Python 2, in words of our own.
+PYTHON_2 = """
+import sys
+names = {7: "first", 8: "second"}
+words = []
+try:
+    bitmap = 0L
+    for one in sorted(names.keys() + [ 40 + (x % 8) for x in (1, 2) ]):
+        bitmap |= 1L << one
+    for word in xrange(2):
+        words.append((bitmap >> (32 * word)) & ((1L << 32) - 1))
+    for number, name in names.iteritems():
+        names[number] = name.upper()
+    open("/nowhere")
+except StandardError, e:
+    print >>sys.stderr, "%s:" % (sys.argv[0],), e
+"""
+
+
+def test_the_maker_of_features_runs_with_python_3(capsys: pytest.CaptureFixture[str]) -> None:
+    text = PYTHON_2
+    for edit in remedy("python-3-libxc").edits:
+        text = re.sub(edit.pattern, edit.replacement, text)
+    names: Dict[str, Any] = {}
+    exec(text, names)
+    assert names["words"] == [0x180, 0x600]
+    assert names["names"] == {7: "FIRST", 8: "SECOND"}
+    assert "No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("release", "config"), [("4.4", ""), ("4.8", "caml-minios-config.mk: caml/minios.cfg\n\ttouch $@\n")]
 )
