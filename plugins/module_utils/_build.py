@@ -395,7 +395,10 @@ def manifest(
 
 
 _FIRST_ERRORS = (
-    re.compile(r"^\S.*?: (?:fatal )?error: |undefined reference to|multiple definition of|^ld: |^/usr/bin/ld: .*error"),
+    re.compile(
+        r"^\S.*?: (?:fatal )?error: |undefined reference to|multiple definition of"
+        r"|^ld: (?!warning: |NOTE: |.*: in function )|^/usr/bin/ld: .*error"
+    ),
     re.compile(r"^configure: error:|^.*: error: "),
     re.compile(r"FAILED at|Only garbage was found in the patch"),
     # With several jobs make's own words may come long after those of the program that failed.

@@ -197,6 +197,16 @@ def test_a_damaged_tarball_is_found_behind_the_words_of_other_jobs() -> None:
     assert "tarball is damaged" in str(failure.remedy)
 
 
+def test_what_a_linker_warns_of_is_no_error() -> None:
+    log = [
+        "ld: warning: app.lds contains output sections; did you forget -T?",
+        "ld: NOTE: This behaviour is deprecated and will be removed in a future version of the linker",
+        "ld: test.o: in function `app_main':",
+        "test.c:542: multiple definition of `app_main'; main.o:main.c:187: first defined here",
+    ]
+    assert _build.explain("image c", "\n".join(log)).error == log[3]
+
+
 def test_ten_lines_around_the_error() -> None:
     lines = [f"line {number}" for number in range(100)]
     lines[50] = "a.c:1:1: error: here"
@@ -240,6 +250,17 @@ def remedy(name: str) -> _remedies.Remedy:
 def test_a_warning_is_no_error(before: str, after: str) -> None:
     for edit in remedy("warnings-are-no-errors").edits:
         assert re.sub(edit.pattern, edit.replacement, before) == after
+
+
+def test_the_example_in_c_has_one_main() -> None:
+    """Two strong app_main do not link; which remedies a release needs is told by its row."""
+    (edit,) = remedy("c-without-tests").edits
+    assert re.sub(edit.pattern, edit.replacement, "CONFIG_TEST=y\n") == ""
+    assert [
+        release
+        for release in ("4.2", "4.4", "4.5", "4.17")
+        if "c-without-tests" in [one.name for one in _remedies.choose(_releases.find(release).version, 12, ["c"])]
+    ] == ["4.2", "4.4"]
 
 
 def test_the_header_maker_runs_with_python_3() -> None:
