@@ -177,8 +177,8 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     keys = planned.keys
     _stub_keys(guest, "qemu-xen-traditional", keys)
     refuse_given(guest, ("stubdomain_ramdisk", "stubdomain_cmdline"), "they belong to the flavour linux")
-    if guest.get("vnc"):
-        keys["vnc"] = 1
+    # Without the key libxl gives the guest a screen that anybody in dom0 can use (libxl__domain_build_info_setdefault).
+    keys["vnc"] = int(guest.get("vnc") or False)
     for key in ("stubdomain_kernel", "stubdomain_memory"):
         if guest.get(key):
             keys[key] = guest[key]

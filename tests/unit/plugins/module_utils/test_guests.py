@@ -89,7 +89,7 @@ def host(**changes: Any) -> Host:
             MINIOS,
             host(version=(4, 9)),
             'builder = "hvm"\ndevice_model_version = "qemu-xen-traditional"\ndevice_model_stubdomain_override = 1\n'
-            'serial = "pty"\nfirmware_override = "/usr/lib/xen-4.20/boot/companions/hvmloader"\n'
+            'serial = "pty"\nvnc = 0\nfirmware_override = "/usr/lib/xen-4.20/boot/companions/hvmloader"\n'
             'device_model_override = "/usr/lib/xen-4.20/boot/companions/qemu-dm"\nmemory = 256\nvcpus = 1\n',
         ),
         (
