@@ -22,6 +22,16 @@ fail() {
     poweroff -f
 }
 
+# Waits until a file or directory is there that the kernel makes when dom0's side has connected.
+appears() {
+    tries=100
+    until [ "$1" "$2" ]; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || fail "$3 does not appear"
+        usleep 50000
+    done
+}
+
 # Each line of a list is a module and its parameters.
 load() {
     while read -r module parameters; do
@@ -90,25 +100,14 @@ if [ -n "$network" ]; then
     load /host/modules/network
     echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
     for device in /sys/bus/xen/devices/vif-*; do
-        # The interface appears when dom0's side has connected.
-        tries=100
-        until [ -d "$device/net" ]; do
-            tries=$((tries - 1))
-            [ $tries -gt 0 ] || fail "the interface of ${device##*/} does not appear"
-            usleep 50000
-        done
+        appears -d "$device/net" "the interface of ${device##*/}"
         for interface in "$device"/net/*; do bridge "${device##*vif-}" "${interface##*/}"; done
     done
 fi
 
-# The disks are there when their PV devices are connected; libxl names them xvda and so on, in QEMU's arguments too.
+# libxl names the disks xvda and so on, in QEMU's arguments too.
 for disk in $(sed -n 's/.*file=\(\/dev\/xvd[a-z]*\).*/\1/p' /run/arguments); do
-    tries=100
-    until [ -b "$disk" ]; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || fail "disk $disk does not appear"
-        usleep 50000
-    done
+    appears -b "$disk" "disk $disk"
 done
 
 say "starting QEMU for domain $target: $*"

@@ -15,8 +15,7 @@ description:
   - With O(directory) nothing is downloaded. A file that is missing there is named with its checksum and its place
     upstream.
   - What is there already costs no connection. What is not is told on the operator's terminal before it is downloaded. A
-    branch of a remote repository is asked for once, so give a tag or a
-    commit.
+    branch of a remote repository is asked for once, so give a tag or a commit.
   - As root it works as O(user), so that the sources belong to the account that builds.
 author:
   - The xen.stubdom authors (@xen-stubdom)
