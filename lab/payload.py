@@ -2,10 +2,11 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of tiny test guests. Runs on the Xen host: the guests are made of the host's own kernel and busybox.
+"""What tiny test guests boot. Runs on the Xen host: they are made of the host's own kernel and busybox.
 
 payload.py hvm --say LINE OUTPUT    a disk whose boot sector writes LINE to the serial port and powers off
 payload.py pv --say LINE OUTPUT     a disk with a grub.cfg and a Linux that writes LINE to the console and powers off
+payload.py ramdisk --say LINE OUTPUT    what xl.cfg calls ramdisk, for that Linux without a disk or a boot loader
 """
 
 from __future__ import annotations
@@ -135,8 +136,16 @@ def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
             Entry("dev", 0o40755),
             Entry("dev/console", 0o20600, device=(5, 1)),
             Entry("init", 0o100755, init_script(line, stay).encode()),
+            # What Linux runs when the toolstack asks for a shutdown (poweroff_cmd, kernel/reboot.c).
+            Entry("sbin", 0o40755),
+            Entry("sbin/poweroff", 0o100755, b"#!/bin/busybox sh\nexec /bin/busybox poweroff -f\n"),
         ]
     )
+
+
+def packed_initramfs(line: str, stay: bool) -> bytes:
+    """The same with the busybox of this machine, packed."""
+    return gzip.compress(initramfs(line, Path("/bin/busybox").read_bytes(), stay), 1, mtime=0)
 
 
 def compressed_part(kernel: bytes) -> bytes:
@@ -204,8 +213,7 @@ def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str,
         if unpacked is not None:
             (root / "boot" / "vmlinux").write_bytes(unpacked)
         (grub / "grub.cfg").write_text(grub_cfg("vmlinux" if unpacked is not None else "vmlinuz"))
-        busybox = Path("/bin/busybox").read_bytes()
-        (root / "boot" / "initrd.img").write_bytes(gzip.compress(initramfs(line, busybox, stay), 1, mtime=0))
+        (root / "boot" / "initrd.img").write_bytes(packed_initramfs(line, stay))
         used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         mebibytes = used // 1024 // 1024 + 16
         image = Path(name) / "file-system"
@@ -220,8 +228,8 @@ def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str,
 def main(arguments: Sequence[str]) -> int:
     """Writes the disk that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("hvm", "pv"))
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the disk to write")
+    parser.add_argument("kind", choices=("hvm", "pv", "ramdisk"))
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest says")
     parser.add_argument(
         "--stay", action="store_true", help="the guest stays alive and repeats its line instead of powering off"
@@ -240,6 +248,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if asked.kind == "hvm":
             write_hvm(asked.output, asked.say, asked.stay)
+        elif asked.kind == "ramdisk":
+            asked.output.write_bytes(packed_initramfs(asked.say, asked.stay))
         else:
             write_pv(asked.output, asked.say, asked.stay, asked.kernel, asked.filesystem, asked.partitioned)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
