@@ -263,6 +263,12 @@ def test_the_example_in_c_has_one_main() -> None:
     ] == ["4.2", "4.4"]
 
 
+def test_threads_of_old_releases_begin_on_aligned_stacks() -> None:
+    (edit,) = remedy("stacks-of-threads").edits
+    line = "    thread->sp = (unsigned long)thread->stack + STACK_SIZE;\n"
+    assert re.sub(edit.pattern, edit.replacement, line) == line.replace(";", " - sizeof(unsigned long);")
+
+
 def test_the_header_maker_runs_with_python_3() -> None:
     """mkheader.py sorts the names of a table by their lengths, the longest first."""
     text = "integers = inttypes[arch].keys();\nintegers.sort(lambda a, b: cmp(len(b),len(a)));\n"
