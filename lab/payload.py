@@ -226,7 +226,7 @@ def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str,
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the disk that is asked for."""
+    """Writes the file that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("hvm", "pv", "ramdisk"))
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
