@@ -12,6 +12,7 @@ from pathlib import Path
 
 import machine
 import pytest
+import yaml
 
 USERNET = """\
 Hub -1 (net0):
@@ -75,7 +76,6 @@ def test_the_inventory_of_no_host_has_the_group() -> None:
 
 
 def test_the_inventory_holds_what_ansible_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    yaml = pytest.importorskip("yaml")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "with space"))
     host = machine.Host("one", "trixie", 4096, 1, "tcg", 2222, "/keys/id", None, 0.0)
     variables = yaml.safe_load(machine.inventory([host]))["xen_hosts"]["hosts"]["one"]

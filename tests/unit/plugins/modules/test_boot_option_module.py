@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 import pytest
+import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils import _xen
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import boot_option
@@ -113,6 +114,5 @@ def test_a_program_in_an_image_is_not_run_and_that_is_said(image: Path) -> None:
 
 
 def test_the_result_is_what_is_documented(image: Path) -> None:
-    yaml = pytest.importorskip("yaml")
     documented = set(yaml.safe_load(boot_option.RETURN))
     assert set(run(image, name="ucode", value="scan", backup=True)) - {"changed", "diff", "warnings"} == documented
