@@ -39,7 +39,7 @@ default=debian
 
 [debian]
 options=com1=115200,8n1 console=com1 loglvl=all guest_loglvl=all
-kernel=vmlinuz root=UUID={uuid} ro console=hvc0 net.ifnames=0 quiet
+kernel=vmlinuz root=UUID={uuid} ro console=hvc0 net.ifnames=0 lsm=capability cryptomgr.notests quiet
 ramdisk=initrd.img
 """
 

@@ -26,10 +26,15 @@ from typing import Any, Self
 from image import Image, LabError, Progress, base_directory, die_with_parent, key_of, only_one, tool, write_atomically
 
 MINIMUM_QEMU = (10, 0)
+# MiB of a host unless another amount is asked for. From 2816 MiB on QEMU puts what is above 2048 MiB behind a hole for
+# PCI, and dom0's kernel then moves as many pages, one by one, at each boot.
+MEMORY = 2560
 # The saved state every host starts from.
 BOOTED = "booted"
 BOOT_TIMEOUT = 600
 RESTORE_TIMEOUT = 300
+# What a host writes on its serial port at each boot when its ssh server listens (setup.sh).
+LISTENING = b"xenlab: the ssh server listens"
 # XSAVE under emulation corrupts dom0's programs as soon as an HVM guest runs; this model has none. RDTSCP is not
 # intercepted in a way that Xen's instruction length decoder understands: PVH guests crash on it.
 EMULATED_CPU = "Opteron_G3,+svm,+npt,+rdrand,-rdtscp"
@@ -326,29 +331,49 @@ def wait_for_ssh(directory: Path, key: Path, port: int, timeout: float) -> None:
     end = time.monotonic() + timeout
     greeting = _Greeting(port)
     while time.monotonic() < end:
-        if not is_running(directory):
-            words = (directory / "qemu.log").read_text(errors="replace").strip() or "nothing"
-            raise LabError(
-                f"The host has ended before it answered; QEMU said: {words}.", f"See {directory}/serial.log."
-            )
+        _refuse_ended(directory)
         if greeting.heard():
             greeting.close()
             if _set_clock(ssh_command(directory, key, port)):
                 return
             greeting = _Greeting(port)
             time.sleep(0.2)
-    raise LabError(
+    raise _late(directory, timeout)
+
+
+def _refuse_ended(directory: Path) -> None:
+    if not is_running(directory):
+        words = (directory / "qemu.log").read_text(errors="replace").strip() or "nothing"
+        raise LabError(f"The host has ended before it answered; QEMU said: {words}.", f"See {directory}/serial.log.")
+
+
+def _late(directory: Path, timeout: float) -> LabError:
+    return LabError(
         f"The host did not answer over ssh within {timeout:.0f} s.",
         f"See {directory}/serial.log for how far it came; on a busy machine run it again when less is running.",
     )
 
 
+def wait_until_listening(directory: Path, timeout: float) -> None:
+    """Waits (seconds) until a host that boots says on its serial port that its ssh server listens.
+
+    QEMU keeps each connection that was tried before and hands them all over at once when the host has a network; the
+    server starts a process for each, which costs the host more than the rest of its boot.
+    """
+    end = time.monotonic() + timeout
+    while LISTENING not in (directory / "serial.log").read_bytes():
+        _refuse_ended(directory)
+        if time.monotonic() > end:
+            raise _late(directory, timeout)
+        time.sleep(0.2)
+
+
 class _Greeting:
     """Waits for the first words of the ssh server.
 
-    QEMU accepts the connection long before the host has a network, and that connection may then hang for seconds
-    after the host has one. So a new one is tried every second, and the first on which the server speaks is enough.
-    Old ones are closed: the server would start a process for each.
+    QEMU accepts a connection before the host can answer, and it may then hang for seconds. So a new one is tried every
+    second, and the first on which the server speaks is enough. Old ones are closed: the server would start a process
+    for each.
     """
 
     def __init__(self, port: int) -> None:
@@ -483,7 +508,9 @@ def saved_state(image: Image, machine: Machine, progress: Progress) -> Path:
 def boot(image: Image, directory: Path, port: int, progress: Progress, kind: str) -> None:
     """Follows a host from power-on to its first answer over ssh."""
     with progress.step(f"booting Debian {image.release} on Xen in {directory.name}", kind):
-        wait_for_ssh(directory, image.ssh_key, port, BOOT_TIMEOUT)
+        wait_until_listening(directory, BOOT_TIMEOUT)
+        if not _set_clock(ssh_command(directory, image.ssh_key, port)):
+            wait_for_ssh(directory, image.ssh_key, port, RESTORE_TIMEOUT)
 
 
 def _boot_and_save(image: Image, machine: Machine, disk: Path, progress: Progress) -> None:

@@ -189,3 +189,31 @@ def test_nothing_outlives_a_killed_watcher(host: Path) -> None:
     os.kill(int((host / "watcher.pid").read_text()), signal.SIGKILL)
     machine.wait_until_ended(host, 5)
     assert not _alive(pid)
+
+
+# ---- a host that boots ----
+
+
+def _serial(host: Path, words: bytes) -> None:
+    (host / "serial.log").write_bytes(words)
+
+
+def test_the_image_says_what_the_lab_waits_for() -> None:
+    setup = Path(machine.__file__).with_name("setup.sh").read_bytes()
+    assert b'"' + machine.LISTENING + b'" > /dev/console' in setup
+
+
+def test_a_host_listens_when_it_says_so_among_other_words(host: Path) -> None:
+    _serial(host, b"(XEN) Xen version\n")
+    with machine.Starting(host, [], None):
+        with pytest.raises(machine.LabError, match="did not answer"):
+            machine.wait_until_listening(host, 0.1)
+        _serial(host, b"\x1b[!p" + machine.LISTENING + b"\r\n(XEN) more\xff")
+        machine.wait_until_listening(host, 0.1)
+
+
+def test_nobody_waits_for_a_host_that_has_ended(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _serial(host, b"")
+    _program(host.parent, "echo no disk >&2", monkeypatch)
+    with machine.Starting(host, [], None), pytest.raises(machine.LabError, match="ended .* QEMU said: no disk"):
+        machine.wait_until_listening(host, 10)
