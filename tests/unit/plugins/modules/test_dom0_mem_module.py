@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
+import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _loaders
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
@@ -203,7 +204,6 @@ def test_a_file_that_grub_cannot_source(host: Host) -> None:
 
 
 def test_the_result_is_what_is_documented(host: Host) -> None:
-    yaml = pytest.importorskip("yaml")
     result = run(host, size="1G", backup=True)
     documented = set(yaml.safe_load(dom0_mem.RETURN))
     assert set(result) - {"changed", "diff", "warnings"} == documented

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 import pytest
+import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils import _files
 from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import linux_stubdom
@@ -259,5 +260,4 @@ def test_a_kernel_that_xen_cannot_start(machine: Machine) -> None:
 
 
 def test_the_result_is_what_is_documented(machine: Machine) -> None:
-    yaml = pytest.importorskip("yaml")
     assert set(run(machine)) - {"changed", "diff"} == set(yaml.safe_load(linux_stubdom.RETURN))
