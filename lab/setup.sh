@@ -76,6 +76,10 @@ network() {
 [NetDev]
 Name=xenbr0
 Kind=bridge
+
+# whom it has heard is asked at the end of a scenario
+[Bridge]
+AgeingTimeSec=1h
 END
     cat > /etc/systemd/network/eth0.network <<'END'
 [Match]

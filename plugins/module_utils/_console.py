@@ -19,6 +19,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
 # How often somebody looks whether the guest is still there, in seconds. Its end is mostly seen by its terminal's.
 LOOK = 5.0
 
+# How long to wait before a terminal that was lost is looked for again, in seconds.
+AGAIN = 0.5
+
 _SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_()][0-9A-B]?)|\r|\0")
 
 
@@ -30,7 +33,7 @@ class Console:
 
     def __init__(self, tty: str) -> None:
         try:
-            self._descriptor = os.open(tty, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+            self._descriptor = _open(tty)
         except OSError as error:
             raise Refusal(
                 f"The guest's terminal {tty} cannot be opened: {error.strerror}.", "Look whether xenconsoled runs."
@@ -42,28 +45,46 @@ class Console:
         """What was said so far, without the sequences that move a cursor."""
         return plain(self._heard)
 
-    def listen(self, text: str, seconds: float, alive: Callable[[], bool]) -> bool:
+    def listen(self, text: str, seconds: float, terminal: Callable[[], Optional[str]]) -> bool:
         """Wait until *text* was said, the guest has gone, or the time is over.
 
+        :param terminal: looks which terminal the guest has now; None says that it has gone.
         :return: whether it was said.
         """
         deadline = time.monotonic() + seconds
         look = time.monotonic() + LOOK
         while text not in self.heard:
             now = time.monotonic()
-            if now > look:
-                look = now + LOOK
-                if not alive():
-                    while self._read(0.2):
-                        pass
-                    break
-            if now > deadline or self._read(min(1.0, max(0.0, deadline - now))) is None:
+            if now > deadline:
                 break
+            lost = self._read(min(1.0, deadline - now)) is None
+            if not lost and now <= look:
+                continue
+            look = now + LOOK
+            tty = terminal()
+            if tty is None:
+                while self._read(0.2):
+                    pass
+                break
+            # xenconsoled gives a guest whose terminal breaks another one (console_handle_broken_tty,
+            # tools/console/daemon/io.c).
+            if lost and not self._open_again(tty):
+                time.sleep(AGAIN)
         return text in self.heard
 
     def close(self) -> None:
         """Leave the terminal to others."""
         os.close(self._descriptor)
+
+    def _open_again(self, tty: str) -> bool:
+        """Go on at the terminal that the guest has now; the bytes between are lost."""
+        try:
+            descriptor = _open(tty)
+        except OSError:
+            return False
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        return True
 
     def _read(self, seconds: float) -> Optional[bool]:
         """Take what there is; None after the other end has gone, False where there is nothing."""
@@ -78,6 +99,10 @@ class Console:
             return None
         self._heard += data
         return True if data else None
+
+
+def _open(tty: str) -> int:
+    return os.open(tty, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
 
 
 def plain(heard: bytes) -> str:

@@ -249,7 +249,7 @@ class Guest:
         """Let a paused guest run and wait for its words."""
         self.xen.xl("unpause", str(domain.domid))
         if says is not None:
-            self.facts["said"] = console.listen(says, timeout, lambda: self._runs(domain.domid))
+            self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
         self.facts["console"] = console.heard[-SHOWN:]
         self.observe()
 
@@ -317,18 +317,24 @@ class Guest:
         self.observe()
         self.facts["device_model"] = None
 
-    def _runs(self, domid: int) -> bool:
+    def _terminal(self, domid: int) -> Optional[str]:
+        """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
         states = {domain.domid: _host.state(domain.state) for domain in self.xen.domains()}
-        return states.get(domid, "dying") not in _GONE
+        if states.get(domid, "dying") in _GONE:
+            return None
+        return self.xen.read(self._tty_path(domid)) or ""
+
+    def _tty_path(self, domid: int) -> str:
+        if _guests.stubbed(self.settings):
+            # Consoles 0 to 2 of a stub domain are its log, save and restore; then come the guest's serial ports.
+            return f"/local/domain/{self.facts['device_model']['domid']}/device/console/3/tty"
+        if _guests.hvm(self.settings):
+            return f"/local/domain/{domid}/serial/0/tty"
+        return f"/local/domain/{domid}/console/tty"
 
     def _tty(self, domid: int) -> str:
         """Return the terminal that the guest's console or serial port leads to."""
-        path = f"/local/domain/{domid}/console/tty"
-        if _guests.stubbed(self.settings):
-            # Consoles 0 to 2 of a stub domain are its log, save and restore; then come the guest's serial ports.
-            path = f"/local/domain/{self.facts['device_model']['domid']}/device/console/3/tty"
-        elif _guests.hvm(self.settings):
-            path = f"/local/domain/{domid}/serial/0/tty"
+        path = self._tty_path(domid)
         deadline = time.monotonic() + TTY_TIMEOUT
         while True:
             tty = self.xen.read(path)

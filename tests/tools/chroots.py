@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,8 +76,8 @@ def _make(release: str, result: Path) -> None:
 
 def remove_leftovers() -> None:
     """Removes the trees of runs that were killed; a tree is named after its process."""
-    for tree in cache().glob("run-*"):
-        if not Path("/proc", tree.name.removeprefix("run-")).exists():
+    for tree in cache().glob("run-*-*"):
+        if not Path("/proc", tree.name.split("-")[1]).exists():
             shutil.rmtree(tree)
 
 
@@ -86,7 +87,7 @@ def unpacked(releases: Sequence[str]) -> Iterator[dict[str, Path]]:
     progress = Progress(cache() / "durations.json")
     archives = {release: ensure(release, progress) for release in releases}
     remove_leftovers()
-    run = cache() / f"run-{os.getpid()}"
+    run = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=cache()))
     try:
         trees = {release: run / release for release in releases}
         for release, tree in trees.items():

@@ -1,7 +1,7 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays molecule's scenarios of one tier, each on hosts that were made for it and end with it.
+"""Plays molecule's scenarios of one tier, two at a time, each on hosts that were made for it and end with it.
 
 scenarios.py chroot [NAME...]    on Debian file systems without Xen
 scenarios.py xen [NAME...]       on real Xen hosts in QEMU
@@ -13,16 +13,18 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -38,6 +40,9 @@ Hosts = dict[str, Variables]
 SHARED = REPOSITORY / ".config" / "molecule" / "config.yml"
 # The name of a scenario says on what it is played.
 XEN = "xen_"
+# One scenario with two Xen hosts keeps two processors busy for 55 % of its time, as its hosts and Ansible wait for each
+# other. A Xen host takes up to 3 GiB of memory.
+AT_A_TIME = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Scenario:
 
     name: str
     platforms: tuple[Variables, ...]
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else is played at the same time."""
+        return any(platform.get("alone") for platform in self.platforms)
 
 
 def read(repository: Path = REPOSITORY) -> list[Scenario]:
@@ -141,24 +151,86 @@ TIERS: dict[str, Callable[[Scenario], AbstractContextManager[Hosts]]] = {"chroot
 # ---- playing --------------------------------------------------------------------------------------------------------
 
 
-def play(scenario: Scenario, hosts: Hosts) -> bool:
-    """Whether molecule is content with the scenario."""
+class Stage:
+    """Where the scenarios of a tier are played."""
+
+    def __init__(self, tier: str) -> None:
+        self._tier = tier
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def perform(self, scenarios: Sequence[Scenario]) -> list[str]:
+        """Plays them and returns how long each took. The first that fails ends those beside it, as a LabError."""
+        rows = []
+        alone = [[scenario] for scenario in scenarios if scenario.alone]
+        for together in [*alone, [scenario for scenario in scenarios if not scenario.alone]]:
+            with ThreadPoolExecutor(AT_A_TIME) as pool:
+                playing = [pool.submit(self._perform, scenario, len(scenarios) == 1) for scenario in together]
+                try:
+                    rows += [done.result() for done in as_completed(playing)]
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    self._close()
+                    raise
+        return sorted(rows)
+
+    def _perform(self, scenario: Scenario, live: bool) -> str:
+        start = time.monotonic()
+        print(f"scenarios.py: {scenario.name} begins", flush=True)
+        with tempfile.TemporaryFile() as output, TIERS[self._tier](scenario) as hosts:
+            content = play(scenario, hosts, self._run, None if live else output)
+            seconds = time.monotonic() - start
+            output.seek(0)
+            if self._closed:
+                raise LabError(f"The scenario {scenario.name} was ended after {seconds:.0f} s.", "Another has failed.")
+            with self._lock:
+                sys.stdout.write(output.read().decode("utf-8", "replace"))
+                print(f"scenarios.py: {scenario.name} has ended after {seconds:.0f} s", flush=True)
+            if not content:
+                raise LabError(
+                    f"The scenario {scenario.name} has failed after {seconds:.0f} s.",
+                    f"Play it alone: bin/test {self._tier}/{scenario.name}",
+                )
+        return f"{scenario.name:30} {seconds:6.1f} s"
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None) -> int:
+        with self._lock:
+            if self._closed:
+                return -signal.SIGTERM
+            # A session of its own: what the program has started in turn can be ended with it.
+            process = subprocess.Popen(
+                command, env=environment, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT if output else None, start_new_session=True,
+            )  # fmt: skip
+            self._running.add(process)
+        status = process.wait()
+        with self._lock:
+            self._running.remove(process)
+        return status
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                os.killpg(process.pid, signal.SIGTERM)
+
+
+Run = Callable[[Sequence[str], Mapping[str, str], "IO[bytes] | None"], int]
+
+
+def play(scenario: Scenario, hosts: Hosts, run: Run, output: IO[bytes] | None) -> bool:
+    """Whether molecule is content with the scenario; what it says goes to `output`, or to ours."""
     with tempfile.TemporaryDirectory(prefix="xen-stubdom-") as name:
         hosts_file = Path(name) / "hosts.json"
         hosts_file.write_text(inventory(hosts))
-        done = subprocess.run(
-            ["molecule", "test", "--destroy", "never", "--scenario-name", scenario.name],
+        command = ["molecule", "test", "--destroy", "never", "--scenario-name", scenario.name]
+        own = {
+            "XEN_STUBDOM_INVENTORY": str(hosts_file),
             # Molecule keeps in its directory that hosts are prepared already; these are new ones.
-            env={
-                **os.environ,
-                "XEN_STUBDOM_INVENTORY": str(hosts_file),
-                "MOLECULE_EPHEMERAL_DIRECTORY": str(Path(name) / "molecule"),
-            },
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-    return done.returncode == 0
+            "MOLECULE_EPHEMERAL_DIRECTORY": str(Path(name) / "molecule"),
+        }
+        return run(command, {**os.environ, **own}, output) == 0
 
 
 def main(words: Sequence[str]) -> int:
@@ -167,17 +239,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which scenarios (default: all of the tier)")
     asked = parser.parse_args(words)
     end_as_by_ctrl_c()
-    rows = []
     try:
-        for scenario in choose(read(), asked.tier, asked.names):
-            start = time.monotonic()
-            with TIERS[asked.tier](scenario) as hosts:
-                if not play(scenario, hosts):
-                    raise LabError(
-                        f"The scenario {scenario.name} has failed after {time.monotonic() - start:.0f} s.",
-                        f"Play it alone: bin/test {asked.tier}/{scenario.name}",
-                    )
-            rows.append(f"{scenario.name:30} {time.monotonic() - start:6.1f} s")
+        rows = Stage(asked.tier).perform(choose(read(), asked.tier, asked.names))
     except LabError as error:
         print(f"scenarios.py: {error}", file=sys.stderr)
         return 1

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import chroots
 import image
@@ -93,25 +95,73 @@ def test_inventory() -> None:
     }
 
 
-def test_a_failing_scenario_ends_the_tier(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    played: list[str] = []
-    ended: list[str] = []
+XEN_ALONE = Scenario("xen_alone", ({"name": "trixie", "alone": True},))
+
+
+class Stage:
+    """Plays shell commands for scenarios, on hosts that are none; keeps what was played and how it began and ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, commands: dict[str, str]) -> None:
+        self.commands = commands
+        self.events: list[tuple[str, str]] = []
+        monkeypatch.setattr(scenarios, "TIERS", {"xen": self.hosts})
+        monkeypatch.setattr(scenarios, "play", self.play)
+        monkeypatch.setattr(scenarios, "read", lambda: [Scenario(name, XEN_B.platforms) for name in commands])
 
     @contextmanager
-    def hosts(scenario: Scenario) -> Iterator[scenarios.Hosts]:
-        yield {"trixie": {}}
-        ended.append(scenario.name)
+    def hosts(self, scenario: Scenario) -> Iterator[scenarios.Hosts]:
+        self.events.append(("begin", scenario.name))
+        try:
+            yield {"trixie": {}}
+        finally:
+            self.events.append(("end", scenario.name))
 
-    def play(scenario: Scenario, _hosts: scenarios.Hosts) -> bool:
-        played.append(scenario.name)
-        return scenario.name != "xen_b"
+    def play(self, scenario: Scenario, _hosts: scenarios.Hosts, run: scenarios.Run, output: IO[bytes] | None) -> bool:
+        return run(["sh", "-c", self.commands[scenario.name]], os.environ, output) == 0
 
-    monkeypatch.setattr(scenarios, "TIERS", {"xen": hosts})
-    monkeypatch.setattr(scenarios, "read", lambda: [XEN_A, XEN_B, Scenario("xen_c", BOTH)])
-    monkeypatch.setattr(scenarios, "play", play)
+    def names(self, event: str) -> list[str]:
+        return [name for what, name in self.events if what == event]
+
+
+def test_two_are_played_at_a_time_and_each_is_shown_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    meet = f"cd {tmp_path}; echo one; touch %s; until [ -e %s ]; do sleep 0.02; done; echo two"
+    stage = Stage(monkeypatch, {"xen_a": meet % ("a", "b"), "xen_b": meet % ("b", "a")})
+    assert scenarios.main(["xen"]) == 0
+    assert sorted(stage.names("end")) == ["xen_a", "xen_b"]
+    shown = capfd.readouterr().out
+    assert shown.count("one\ntwo\nscenarios.py: xen_") == 2
+    assert re.findall(r"^(xen_\w+) +\d+\.\d s$", shown, re.MULTILINE) == ["xen_a", "xen_b"]
+
+
+def test_what_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, {"xen_a": "true", "xen_alone": "sleep 0.2", "xen_b": "true"})
+    rows = scenarios.Stage("xen").perform([XEN_A, XEN_ALONE, XEN_B])
+    assert [row.split()[0] for row in rows] == ["xen_a", "xen_alone", "xen_b"]
+    assert stage.events[:2] == [("begin", "xen_alone"), ("end", "xen_alone")]
+
+
+def test_a_failing_scenario_ends_the_tier_and_the_one_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stage = Stage(monkeypatch, {"xen_a": "echo never; sleep 60", "xen_b": "echo why; exit 2", "xen_c": "true"})
+    begin = time.monotonic()
     assert scenarios.main(["xen"]) == 1
-    assert (played, ended) == (["xen_a", "xen_b"], ["xen_a"])
-    assert "The scenario xen_b has failed" in capsys.readouterr().err
+    assert time.monotonic() - begin < 30
+    assert set(stage.names("begin")) - {"xen_c"} == set(stage.names("end")) - {"xen_c"} == {"xen_a", "xen_b"}
+    out, err = capfd.readouterr()
+    assert "why" in out
+    assert "never" not in out
+    assert "The scenario xen_b has failed" in err
+
+
+def test_one_alone_is_shown_while_it_is_played(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Stage(monkeypatch, {"xen_a": "echo a word"})
+    scenarios.main(["xen", "xen_a"])
+    assert "a word\nscenarios.py: xen_a has ended" in capfd.readouterr().out
 
 
 class Lab:
@@ -158,7 +208,7 @@ def test_file_systems_are_fresh_and_removed(tmp_path: Path, monkeypatch: pytest.
         subprocess.run(["tar", "--create", "--file", str(result), "--directory", str(tmp_path), "etc"], check=True)
 
     monkeypatch.setattr(chroots, "_make", make)
-    killed = chroots.cache() / "run-99999999"
+    killed = chroots.cache() / "run-99999999-x"
     killed.mkdir(parents=True)
     with scenarios.file_systems(PLAIN) as hosts:
         directories = [Path(variables["ansible_host"]) for variables in hosts.values()]
@@ -185,15 +235,16 @@ def test_a_file_system_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.M
     assert str(caught.value) == ("The bookworm file system could not be made.\nmmdebstrap said: E: cannot reach it")
 
 
-def test_every_scenario_starts_without_a_past(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_scenario_starts_without_a_past() -> None:
     directories = []
 
-    def run(words: list[str], *, env: dict[str, str], **_options: Any) -> subprocess.CompletedProcess[str]:
-        assert not Path(env["MOLECULE_EPHEMERAL_DIRECTORY"]).exists()
-        assert json.loads(Path(env["XEN_STUBDOM_INVENTORY"]).read_text())["xen_hosts"]["hosts"] == {"trixie": {}}
-        directories.append(env["MOLECULE_EPHEMERAL_DIRECTORY"])
-        return subprocess.CompletedProcess(words, len(directories) - 1)
+    def run(_command: Sequence[str], environment: Mapping[str, str], _output: IO[bytes] | None) -> int:
+        assert not Path(environment["MOLECULE_EPHEMERAL_DIRECTORY"]).exists()
+        assert json.loads(Path(environment["XEN_STUBDOM_INVENTORY"]).read_text())["xen_hosts"]["hosts"] == {
+            "trixie": {}
+        }
+        directories.append(environment["MOLECULE_EPHEMERAL_DIRECTORY"])
+        return len(directories) - 1
 
-    monkeypatch.setattr(subprocess, "run", run)
-    assert [scenarios.play(PLAIN, {"trixie": {}}) for _ in range(2)] == [True, False]
+    assert [scenarios.play(PLAIN, {"trixie": {}}, run, None) for _ in range(2)] == [True, False]
     assert len(set(directories)) == 2

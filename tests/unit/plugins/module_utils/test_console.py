@@ -10,6 +10,7 @@ import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
+from typing import Optional
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils import _console
@@ -21,14 +22,25 @@ class Terminal:
     """A pseudo-terminal whose one end is the guest's."""
 
     def __init__(self) -> None:
+        self.name: Optional[str] = None
+        self.connect()
+        self.console = Console(str(self.name))
+
+    def connect(self) -> None:
         self.guest, self._slave = os.openpty()
         tty.setraw(self._slave)
         self.name = os.ttyname(self._slave)
-        self.console = Console(self.name)
-        os.close(self._slave)
 
     def end(self) -> None:
+        self.name = None
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        os.close(self._slave)
         os.close(self.guest)
+
+    def look(self) -> Optional[str]:
+        return self.name
 
     def later(self, seconds: float, do: Callable[[], object]) -> None:
         timer = threading.Timer(seconds, do)
@@ -43,14 +55,10 @@ def terminal() -> Iterator[Terminal]:
     found.console.close()
 
 
-def there() -> bool:
-    return True
-
-
 def test_words_are_heard_in_pieces_and_between_the_sequences_of_a_terminal(terminal: Terminal) -> None:
     os.write(terminal.guest, b"\x1b[30m\x1b[47mWelcome to GRUB!\n\r\x1b[3;1Hlog")
     terminal.later(0.1, lambda: os.write(terminal.guest, b"\x1b[min: "))
-    assert terminal.console.listen("login: ", 10, there)
+    assert terminal.console.listen("login: ", 10, terminal.look)
     assert terminal.console.heard == "Welcome to GRUB!\nlogin: "
     terminal.end()
 
@@ -59,7 +67,7 @@ def test_a_guest_that_ends_is_not_waited_for(terminal: Terminal) -> None:
     os.write(terminal.guest, b"bye\r\n")
     terminal.later(0.1, terminal.end)
     begin = time.monotonic()
-    assert not terminal.console.listen("login: ", 30, there)
+    assert not terminal.console.listen("login: ", 30, terminal.look)
     assert time.monotonic() - begin < 10
 
 
@@ -67,7 +75,7 @@ def test_a_domain_that_is_kept_after_its_end_is_noticed(terminal: Terminal, monk
     monkeypatch.setattr(_console, "LOOK", 0.1)
     os.write(terminal.guest, b"half a w")
     begin = time.monotonic()
-    assert not terminal.console.listen("half a word", 30, lambda: False)
+    assert not terminal.console.listen("half a word", 30, lambda: None)
     assert terminal.console.heard == "half a w"
     assert time.monotonic() - begin < 10
     terminal.end()
@@ -75,9 +83,29 @@ def test_a_domain_that_is_kept_after_its_end_is_noticed(terminal: Terminal, monk
 
 def test_silence_is_waited_for_no_longer_than_asked(terminal: Terminal) -> None:
     begin = time.monotonic()
-    assert not terminal.console.listen("login: ", 0.3, there)
+    assert not terminal.console.listen("login: ", 0.3, terminal.look)
     assert 0.2 < time.monotonic() - begin < 5
     terminal.end()
+
+
+def test_a_guest_that_gets_another_terminal_is_heard_there(terminal: Terminal) -> None:
+    def another() -> None:
+        terminal.connect()
+        os.write(terminal.guest, b"login: ")
+
+    os.write(terminal.guest, b"loading ")
+    terminal.later(0.1, terminal.hang_up)
+    terminal.later(0.4, another)
+    assert terminal.console.listen("login: ", 10, terminal.look)
+    assert terminal.console.heard == "loading login: "
+    terminal.end()
+
+
+def test_a_terminal_that_stays_away_is_waited_for_as_long_as_the_guest_lives(terminal: Terminal) -> None:
+    terminal.hang_up()
+    begin = time.monotonic()
+    assert not terminal.console.listen("login: ", 1, terminal.look)
+    assert 0.9 < time.monotonic() - begin < 5
 
 
 def test_a_terminal_that_is_not_there() -> None:
