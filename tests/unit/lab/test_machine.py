@@ -217,3 +217,20 @@ def test_nobody_waits_for_a_host_that_has_ended(host: Path, monkeypatch: pytest.
     _program(host.parent, "echo no disk >&2", monkeypatch)
     with machine.Starting(host, [], None), pytest.raises(machine.LabError, match="ended .* QEMU said: no disk"):
         machine.wait_until_listening(host, 10)
+
+
+def test_a_clock_that_was_set_late_is_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = tmp_path / "told"
+    for name, content in (
+        ("ssh", 'for remote; do :; done; eval "$remote"'),
+        ("date", f"[ -e {told} ] || sleep 1; echo $2 >> {told}"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{content}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert machine._set_clock([str(tmp_path / "ssh"), "host"])
+    first, second = (float(line.removeprefix("@")) for line in told.read_text().splitlines())
+    assert 1 <= second - first < 5
+    monkeypatch.setattr(machine, "CLOCK_ERROR", -1)
+    assert machine._set_clock([str(tmp_path / "ssh"), "host"])
+    assert len(told.read_text().splitlines()) == 2 + machine.CLOCK_TRIES
