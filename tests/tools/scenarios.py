@@ -1,10 +1,12 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays molecule's scenarios of one tier, two at a time, each on hosts that were made for it and end with it.
+"""Plays molecule's scenarios of one tier, each on hosts that were made for it and end with it.
 
 scenarios.py chroot [NAME...]    on Debian file systems without Xen
 scenarios.py xen [NAME...]       on real Xen hosts in QEMU
+
+Two are played at a time where there is memory for it.
 """
 
 from __future__ import annotations
@@ -40,9 +42,8 @@ Hosts = dict[str, Variables]
 SHARED = REPOSITORY / ".config" / "molecule" / "config.yml"
 # The name of a scenario says on what it is played.
 XEN = "xen_"
-# One scenario with two Xen hosts keeps two processors busy for 55 % of its time, as its hosts and Ansible wait for each
-# other. A Xen host takes up to 3 GiB of memory.
-AT_A_TIME = 2
+# A Xen host takes up to 3 GiB of memory, a scenario has up to two, and something has to be left. In bytes.
+MEMORY_FOR_TWO = 14 << 30
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,14 @@ TIERS: dict[str, Callable[[Scenario], AbstractContextManager[Hosts]]] = {"chroot
 # ---- playing --------------------------------------------------------------------------------------------------------
 
 
+def at_a_time() -> int:
+    """How many scenarios are played at a time, by this machine's memory.
+
+    One with two Xen hosts keeps two processors busy for 55 % of its time, as its hosts and Ansible wait for each other.
+    """
+    return 2 if os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >= MEMORY_FOR_TWO else 1
+
+
 class Stage:
     """Where the scenarios of a tier are played."""
 
@@ -165,7 +174,7 @@ class Stage:
         rows = []
         alone = [[scenario] for scenario in scenarios if scenario.alone]
         for together in [*alone, [scenario for scenario in scenarios if not scenario.alone]]:
-            with ThreadPoolExecutor(AT_A_TIME) as pool:
+            with ThreadPoolExecutor(at_a_time()) as pool:
                 playing = [pool.submit(self._perform, scenario, len(scenarios) == 1) for scenario in together]
                 try:
                     rows += [done.result() for done in as_completed(playing)]

@@ -106,6 +106,7 @@ class Stage:
         self.events: list[tuple[str, str]] = []
         monkeypatch.setattr(scenarios, "TIERS", {"xen": self.hosts})
         monkeypatch.setattr(scenarios, "play", self.play)
+        monkeypatch.setattr(scenarios, "at_a_time", lambda: 2)
         monkeypatch.setattr(scenarios, "read", lambda: [Scenario(name, XEN_B.platforms) for name in commands])
 
     @contextmanager
@@ -121,6 +122,12 @@ class Stage:
 
     def names(self, event: str) -> list[str]:
         return [name for what, name in self.events if what == event]
+
+
+@pytest.mark.parametrize(("gib", "number"), [(6, 1), (23, 2)])
+def test_a_small_machine_plays_one_at_a_time(monkeypatch: pytest.MonkeyPatch, gib: int, number: int) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gib << 18}.__getitem__)
+    assert scenarios.at_a_time() == number
 
 
 def test_two_are_played_at_a_time_and_each_is_shown_in_one_piece(
