@@ -653,6 +653,8 @@ def inventory(hosts: Sequence[Host]) -> str:
             "ansible_python_interpreter": "/usr/bin/python3",
             # Every process costs ten times what it does on real hardware; this saves most of those around a module.
             "ansible_pipelining": True,
+            # Seconds. Beside three busy hosts it takes three to log in, and there are slower machines.
+            "ansible_ssh_timeout": 30,
             "ansible_ssh_common_args": arguments,
         }
         lines.append(f"    {host.name}:")
