@@ -35,7 +35,8 @@ BOOTED = "booted"
 DISK = "disk.qcow2"
 BOOT_TIMEOUT = 600
 RESTORE_TIMEOUT = 300
-# Seconds. Beside three busy hosts it took up to 15 from the time that was told to the clock that was set, once.
+# Seconds by which a host's clock may be late: by the time from telling it to setting it, which grows with what else
+# runs on this machine.
 CLOCK_ERROR = 0.5
 CLOCK_TRIES = 10
 # What a host writes on its serial port at each boot when its ssh server listens (setup.sh).
