@@ -141,10 +141,11 @@ import platform
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _boot_options
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import options as _boot_options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:

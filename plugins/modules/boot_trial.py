@@ -119,10 +119,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _files, _grub_cfg, _trial
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import trial as _trial
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner, Xen, runner
 
 # Where the menu lies, and what the programs beside it begin with: Debian and most others; Fedora, RHEL and openSUSE.
 LAYOUTS = (("/boot/grub", "grub-"), ("/boot/grub2", "grub2-"))

@@ -153,17 +153,15 @@ import platform
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import (
-    _boot_change,
-    _boot_line,
-    _boot_options,
-    _dom0_mem,
-    _files,
-    _host,
-)
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._loaders import LOADERS
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem as _dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import options as _boot_options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
 
 
 def plan(params: Dict[str, Any], judge: _dom0_mem.Host, warnings: List[str]) -> _boot_change.Wish:

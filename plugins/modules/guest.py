@@ -136,10 +136,15 @@ import time
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _disks, _files, _guests, _host, _observe, _xl_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._console import Console, new_lines
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Domain, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe as _observe
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen, runner
 
 # What the configuration was that a domain was started with. The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"

@@ -299,9 +299,13 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _guest_model, _guests, _observe, _xl_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model as _guest_model
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe as _observe
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
 

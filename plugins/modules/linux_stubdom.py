@@ -89,16 +89,19 @@ import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _files, _linux_image, _linux_stubdom, _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._linux_stubdom import (
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image as _linux_image
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import (
     IMAGE,
     KERNEL,
     ROOT_FILE_SYSTEM,
     Part,
     Plan,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Runner, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner, Xen, runner
 
 ROOT = "/"
 

@@ -176,9 +176,13 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _fetch, _releases, _sources, _workshop
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._workshop import Job
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
+from ansible_collections.xen.stubdom.plugins.module_utils._images import fetch as _fetch
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
+from ansible_collections.xen.stubdom.plugins.module_utils._images.build_job import Job
 
 
 def kernels(params: Dict[str, Any], work: str) -> List[_build.Kernel]:

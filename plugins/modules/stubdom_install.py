@@ -107,16 +107,14 @@ files:
 from typing import Any, Callable, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import (
-    _build,
-    _companions,
-    _files,
-    _installed,
-    _manifest,
-    _releases,
-)
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
+from ansible_collections.xen.stubdom.plugins.module_utils._images import installed as _installed
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
 
 
 def place_of(params: Dict[str, Any], firmware_directory: Callable[[], str]) -> _installed.Place:

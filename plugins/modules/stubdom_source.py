@@ -160,8 +160,11 @@ import os
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _fetch, _releases, _sources, _workshop
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils._images import fetch as _fetch
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
 
 _TREE: Dict[str, Any] = {
     "type": "dict",

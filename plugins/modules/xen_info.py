@@ -175,9 +175,10 @@ guests:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _observe
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe as _observe
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
 
 
 def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.xen.stubdom.plugins.module_utils import _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "images_from_source.md").read_text()
 

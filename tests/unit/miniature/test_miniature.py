@@ -22,8 +22,10 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _companions, _remedies
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
+from ansible_collections.xen.stubdom.plugins.module_utils._images import remedies as _remedies
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build, stubdom_source
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -307,7 +309,7 @@ def with_compiler(gcc: Path) -> Any:
 
 def test_flags_of_a_first_attempt_do_not_stay(builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # newlib and GRUB are let through, QEMU is not: its configuration keeps the flags that were not enough.
-    name = "ansible_collections.xen.stubdom.plugins.module_utils._build._environment"
+    name = "ansible_collections.xen.stubdom.plugins.module_utils._images.build_plan._environment"
     helped = _build._environment
     some = "-Wno-error=incompatible-pointer-types -Wno-error=implicit-int"
     monkeypatch.setattr(name, lambda remedies: {**helped(remedies), "CFLAGS": some})

@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils import _xen
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import toolstack as _xen
 from ansible_collections.xen.stubdom.plugins.modules import boot_option
 
 

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils import _grub_cfg, _trial
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import trial as _trial
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import boot_trial
 
-MENU = (Path(__file__).parents[1] / "module_utils" / "fixtures" / "trial" / "debian-12" / "grub.cfg").read_text()
+MENU = (
+    Path(__file__).parents[1] / "module_utils" / "_boot" / "fixtures" / "trial" / "debian-12" / "grub.cfg"
+).read_text()
 OPTIONS = {"dom0_mem": "1G,max:1G"}
 ENTRY = "/boot/grub/custom.cfg"
 

@@ -13,9 +13,10 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils import _boot_change, _loaders
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders as _loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import dom0_mem
 
 DROP_IN = "etc/default/grub.d/zz-xen-stubdom.cfg"

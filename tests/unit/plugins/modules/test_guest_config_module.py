@@ -14,9 +14,9 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.xen.stubdom.plugins.module_utils import _guests
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import guest_config
 
 BOOT = "usr/lib/xen-4.20/boot"

@@ -13,9 +13,10 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils import _console, _guests
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import console as _console
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import guest
 
 UUID = _guests.identity("web")

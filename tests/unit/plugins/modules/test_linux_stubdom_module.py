@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils import _files
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import linux_stubdom
 
 NAMES = ("linux.json", "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs")

@@ -25,7 +25,9 @@ import stubdom_tree
 # A watcher that sees the build once a second, for which two seconds are silence.
 WATCHER = """\
 import json, sys, time
-from ansible_collections.xen.stubdom.plugins.module_utils import _build, _releases, _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
 work, user, sources = json.loads(sys.argv[1])
 _workshop.SILENCE = 2.0
 row = _releases.find("4.17")

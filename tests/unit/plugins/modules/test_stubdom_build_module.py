@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import stubdom_tree
-from ansible_collections.xen.stubdom.plugins.module_utils import _workshop
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_install
 
 FILE = "pv-grub-x86_64.gz"

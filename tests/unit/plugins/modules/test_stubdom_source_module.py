@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Dict, Iterator, List
 
 import pytest
 import real_play
-from ansible_collections.xen.stubdom.plugins.module_utils import _releases
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
 
 FILES = [tarball.file for tarball in _releases.tarballs(_releases.find("4.17"), ["c"])]

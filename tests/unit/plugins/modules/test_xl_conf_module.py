@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Dict
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
 from ansible_collections.xen.stubdom.plugins.modules import xl_conf
 
 TEXT = '# how xl behaves\n#autoballoon="auto"\nvif.default.script="vif-bridge"\n'

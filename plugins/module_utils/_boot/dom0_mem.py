@@ -1,0 +1,311 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the grammar of the hypervisor's dom0_mem option.
+# Sources: docs/misc/xen-command-line.pandoc, xen/arch/x86/dom0_build.c and, for Arm, xen/arch/arm/domain_build.c
+# @ stable-4.17.
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+
+OPTION = "dom0_mem"
+
+_KIB = 1 << 10
+MIB = 1 << 20
+_PAGE = 4 << 10
+
+# parse_size_and_unit, xen/common/lib.c @ stable-4.17: no suffix means KiB.
+_UNITS: Dict[str, int] = {"": 10, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+# A T is never written: the regular expression of autoballoon="auto" does not know it before Xen 4.16
+# (tools/xl/xl.c), so that xl would shrink dom0 although its size was fixed.
+_CANONICAL_UNITS: Sequence[Tuple[str, int]] = (("G", 30), ("M", 20), ("K", 10), ("B", 0))
+
+_NUMBER = r"(?:0[xX][0-9a-fA-F]+|[0-9]+)"
+_AMOUNT = re.compile(
+    rf"^(?P<minus>-?)(?:(?P<only>[0-9]+)%|(?P<size>{_NUMBER})(?P<unit>[bkmgt]?)(?:\+(?P<percent>[0-9]+)%)?)$",
+    re.IGNORECASE | re.ASCII,
+)
+
+# libxl takes no dom0 below this (LIBXL_MIN_DOM0_MEM, tools/libs/light/libxl_internal.h @ stable-4.17).
+SMALLEST_BYTES = 128 * MIB
+
+PERCENT_SINCE = (4, 12)
+
+_FORMS = "Write it as a number with one of the suffixes M or G, for example 1G or 1536M."
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount of memory as Xen understands it; two spellings of the same amount are equal.
+
+    :param size: bytes.
+    :param percent: of the host's memory, added to the size.
+    :param negative: the amount is what is left of the host's memory after taking this away.
+    :param suffixed: whether a unit was written.
+    """
+
+    size: int
+    percent: int = 0
+    negative: bool = False
+    suffixed: bool = field(default=True, compare=False)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.size or not self.percent:
+            parts.append(_render_size(self.size))
+        if self.percent:
+            parts.append(f"{self.percent}%")
+        return ("-" if self.negative else "") + "+".join(parts)
+
+    @property
+    def relative(self) -> bool:
+        """Whether it depends on how much memory the host has."""
+        return self.negative or self.percent > 0
+
+    def resolve(self, total: Optional[int]) -> Optional[int]:
+        """Return bytes on a host of *total* bytes, None where that cannot be known."""
+        if not self.relative:
+            return self.size
+        if total is None:
+            return None
+        amount = self.size + total * self.percent // 100
+        return total - amount if self.negative else amount
+
+
+@dataclass(frozen=True)
+class Dom0Mem:
+    """The three components of dom0_mem, each of which may be missing."""
+
+    size: Optional[Amount] = None
+    minimum: Optional[Amount] = None
+    maximum: Optional[Amount] = None
+
+    def __str__(self) -> str:
+        items = (("", self.size), ("min:", self.minimum), ("max:", self.maximum))
+        return ",".join(f"{prefix}{amount}" for prefix, amount in items if amount is not None)
+
+    @property
+    def amounts(self) -> List[Tuple[str, Amount]]:
+        items = (("size", self.size), ("min", self.minimum), ("max", self.maximum))
+        return [(name, amount) for name, amount in items if amount is not None]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether dom0 starts with as much as it may ever have."""
+        return self.size is not None and self.size == self.maximum
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a value is judged by; None where it is not known.
+
+    :param total: bytes of memory of the whole host.
+    :param version: release of the hypervisor, as in (4, 17).
+    :param arm: whether the processor is an Arm.
+    """
+
+    total: Optional[int] = None
+    version: Optional[Tuple[int, int]] = None
+    arm: bool = False
+
+
+def parse_amount(text: str, *, what: str = "size") -> Amount:
+    """Read one amount.
+
+    :raises Refusal: Xen would not understand it.
+    """
+    match = _AMOUNT.match(text)
+    if match is None or "\n" in text:
+        raise Refusal(f"The {what} {text!r} is not an amount of memory.", _FORMS)
+    percent = int(match["only"] or match["percent"] or 0)
+    if percent >= 100:
+        raise Refusal(f"The {what} {text!r} asks for {percent} percent.", "Stay below 100 percent.")
+    if match["size"] is None:
+        return Amount(0, percent, bool(match["minus"]))
+    unit = match["unit"].lower()
+    number = _number(match["size"], text, what)
+    if number << _UNITS[unit] >= 1 << 64:
+        raise Refusal(f"The {what} {text!r} does not fit into 64 bits.", _FORMS)
+    return Amount(number << _UNITS[unit], percent, bool(match["minus"]), bool(unit))
+
+
+def parse(value: str, *, arm: bool = False) -> Dom0Mem:
+    """Read the value of a dom0_mem option; of items of the same kind the last one counts, as in Xen.
+
+    :raises Refusal: Xen would not understand it.
+    """
+    found: Dict[str, Amount] = {}
+    for item in value.split(","):
+        # In small letters only (strncmp in parse_dom0_mem).
+        kind, colon, rest = item.partition(":")
+        name = kind if colon and kind in ("min", "max") else "size"
+        if arm and (name != "size" or "," in value):
+            raise Refusal(f"dom0_mem={value} is not understood on Arm.", "Give one size there, without min: and max:.")
+        amount = parse_amount(rest if name != "size" else item, what=name)
+        if arm and amount.relative:
+            raise Refusal(f"dom0_mem={value} is not understood on Arm.", "Give a plain size there, for example 1G.")
+        found[name] = amount
+    return Dom0Mem(found.get("size"), found.get("min"), found.get("max"))
+
+
+def merge(values: Sequence[str]) -> Optional[Dom0Mem]:
+    """Return what several dom0_mem options amount to, None for no option.
+
+    Xen keeps size, min and max apart, so that of several options the last value of each of them counts.
+
+    :raises Refusal: one of them is not understood.
+    """
+    if not values:
+        return None
+    return parse(",".join(values))
+
+
+def same(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of values mean the same to Xen; what is not understood is compared letter by letter."""
+    try:
+        return merge(one) == merge(other)
+    except Refusal:
+        return list(one) == list(other)
+
+
+def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of words dom0_mem=VALUE mean the same to Xen."""
+    return same([word.partition("=")[2] for word in one], [word.partition("=")[2] for word in other])
+
+
+def from_parameters(size: Optional[str], minimum: Optional[str], maximum: Optional[str], *, arm: bool) -> Dom0Mem:
+    """Read the typed parameters. Without a maximum it is the size: a dom0 of fixed memory.
+
+    :raises Refusal: one of them is no amount, or has no unit.
+    """
+    amounts: Dict[str, Optional[Amount]] = {}
+    for name, text in (("size", size), ("min", minimum), ("max", maximum)):
+        amounts[name] = None if text is None else parse_amount(text, what=name)
+        amount = amounts[name]
+        if amount is not None and not amount.suffixed:
+            raise Refusal(
+                f"The {name} {text!r} has no unit, and Xen would read it as {amount.size // _KIB} KiB.", _FORMS
+            )
+    if arm:
+        if amounts["min"] is not None or amounts["max"] is not None:
+            raise Refusal("Xen on Arm knows neither min nor max for dom0.", "Give the size alone.")
+        return parse(str(amounts["size"]), arm=True)
+    return Dom0Mem(amounts["size"], amounts["min"], amounts["max"] or amounts["size"])
+
+
+def check(wanted: Dom0Mem, host: Host) -> List[str]:
+    """Judge a value by the host it is for.
+
+    :return: warnings, one sentence each.
+    :raises Refusal: Xen would not do what it says.
+    """
+    for name, amount in wanted.amounts:
+        if amount.percent and host.version is not None and host.version < PERCENT_SINCE:
+            raise Refusal(
+                f"The {name} {amount} is a percentage, which Xen {host.version[0]}.{host.version[1]} does not know.",
+                f"Give a size; percentages came with Xen {PERCENT_SINCE[0]}.{PERCENT_SINCE[1]}.",
+            )
+        resolved = amount.resolve(host.total)
+        if resolved is None:
+            continue
+        if host.total is not None and not 0 < resolved <= host.total:
+            raise Refusal(
+                f"The {name} {amount} comes to {_mib(resolved)}, but the host has {_mib(host.total)} of memory.",
+                "Ask for less than the host has.",
+            )
+        if resolved <= 0:
+            raise Refusal(f"The {name} {amount} leaves dom0 no memory.", _FORMS)
+    _check_order("min", wanted.minimum, "max", wanted.maximum, host, "Xen would ignore the min")
+    _check_order("size", wanted.size, "max", wanted.maximum, host, "Xen would start dom0 with the max")
+    _check_order("min", wanted.minimum, "size", wanted.size, host, "Xen would start dom0 with the min")
+    return _warnings(wanted, host)
+
+
+def refuse_too_small(wanted: Dom0Mem, host: Host) -> None:
+    """:raises Refusal: dom0 would have less than libxl ever leaves it."""
+    for name, amount in wanted.amounts:
+        if name != "min" and _too_small(amount, host):
+            raise Refusal(
+                f"The {name} {amount} is less than dom0 can be expected to live in ({_mib(SMALLEST_BYTES)}).",
+                "Ask for more; libxl itself never takes dom0 below that (LIBXL_MIN_DOM0_MEM).",
+            )
+
+
+def _warnings(wanted: Dom0Mem, host: Host) -> List[str]:
+    warnings = [
+        f"The {name} has no unit: Xen reads it as KiB, that is {amount}."
+        for name, amount in wanted.amounts
+        if not amount.suffixed
+    ]
+    warnings += [
+        f"The {name} {amount} is less than the {_mib(SMALLEST_BYTES)} below which libxl never takes dom0."
+        for name, amount in wanted.amounts
+        if name != "min" and _too_small(amount, host)
+    ]
+    warnings += [
+        f"The {name} {amount} is no multiple of 4 KiB; Xen gives dom0 whole pages only."
+        for name, amount in wanted.amounts
+        if amount.size % _PAGE
+    ]
+    if wanted.size is None and wanted.maximum is None:
+        warnings.append("There is no size: dom0 starts with all the memory of the host but a small rest.")
+    largest = None if wanted.size is None else wanted.size.resolve(host.total)
+    if host.total is not None and largest is not None and host.total - _reserve(host.total) < largest:
+        warnings.append(
+            f"The size {wanted.size} leaves Xen itself less than the {_mib(_reserve(host.total))} that it keeps back "
+            "by default: it may start dom0 with less, and no guest will start."
+        )
+    if wanted.maximum is None and not host.arm:
+        warnings.append("There is no max: dom0 may balloon up to all the memory of the host.")
+    return warnings
+
+
+def _reserve(total: int) -> int:
+    # default_nr_pages, xen/arch/x86/dom0_build.c @ stable-4.17: what Xen keeps for itself where no size is given.
+    return min(total // 16, 128 * MIB)
+
+
+def _too_small(amount: Amount, host: Host) -> bool:
+    resolved = amount.resolve(host.total)
+    return resolved is not None and resolved < SMALLEST_BYTES
+
+
+def _check_order(
+    low_name: str, low: Optional[Amount], high_name: str, high: Optional[Amount], host: Host, outcome: str
+) -> None:
+    if low is None or high is None:
+        return
+    low_bytes, high_bytes = low.resolve(host.total), high.resolve(host.total)
+    if low_bytes is not None and high_bytes is not None and low_bytes > high_bytes:
+        raise Refusal(
+            f"The {low_name} {low} is above the {high_name} {high}.",
+            f"{outcome}; raise {high_name} or lower {low_name}.",
+        )
+
+
+def _number(digits: str, text: str, what: str) -> int:
+    # simple_strtoull with base 0: a leading 0 is octal, 0x hexadecimal.
+    try:
+        if digits[:2].lower() == "0x":
+            return int(digits, 16)
+        return int(digits, 8 if digits.startswith("0") else 10) if len(digits) < 40 else 1 << 64
+    except ValueError as error:
+        raise Refusal(f"The {what} {text!r} starts with 0 but is no octal number.", _FORMS) from error
+
+
+def _render_size(size: int) -> str:
+    for suffix, shift in _CANONICAL_UNITS:
+        if size and size % (1 << shift) == 0:
+            return f"{size >> shift}{suffix}"
+    return "0B"
+
+
+def _mib(size: int) -> str:
+    return f"{size // MIB} MiB"

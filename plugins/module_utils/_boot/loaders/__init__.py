@@ -1,0 +1,99 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the table of boot loaders. A new loader is one module and one row.
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, Optional, Protocol, Sequence, Type
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg import EfiCfg
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+
+
+class Loader(Protocol):
+    """What a boot loader has to be able to do. *sources* are the contents of its files by path, in their order.
+
+    :cvar name: its key in LOADERS.
+    :cvar generates: whether a tool makes the effective configuration from the source files; else they are it.
+    :cvar first_word: what it puts before all other words, so that the running line tells whether it was the one.
+    :cvar cannot_boot_once: why no entry can be chosen for the next boot alone, in one sentence; None where one can.
+    """
+
+    name: str
+    generates: bool
+    first_word: Optional[str]
+    cannot_boot_once: Optional[str]
+
+    def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None: ...
+
+    def present(self) -> bool:
+        """Whether this host boots with it."""
+
+    def hypervisor_installed(self) -> bool:
+        """Whether there is a hypervisor that it could boot."""
+
+    def read(self) -> Dict[str, bytes]:
+        """Return its source files."""
+
+    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
+        """Return what to change so that this word alone sets *option*, or none does (None).
+
+        :raises Refusal: a file is not understood, or would not give what was asked for.
+        """
+
+    def configured(self, sources: Mapping[str, bytes]) -> str:
+        """Return the hypervisor's words as the loader's own tool would read them from *sources*."""
+
+    def effective(self) -> Optional[str]:
+        """Return the hypervisor's words that the next boot will pass, None where nothing would boot one."""
+
+    def regenerate(self) -> None:
+        """Make the source files effective."""
+
+    def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
+        """Return what cannot be checked in a tree that is not the running host's, in sentences."""
+
+
+LOADERS: Mapping[str, Type[Loader]] = {loader.name: loader for loader in (Grub2, EfiCfg, Extlinux, GrubLegacy)}
+
+
+def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, running: Optional[str] = None) -> Loader:
+    """Return the loader of this host, or the named one.
+
+    Of several, the one that has an entry for a hypervisor is meant, and of those the one that started it.
+
+    :param name: a key of LOADERS, or auto.
+    :param root: where the files are found.
+    :param foreign: whether that is another tree than this host's, such as an image's; nothing of it is run then.
+    :param running: the line that the hypervisor was started with, None where it is not known.
+    :raises Refusal: the host has none that is known here, or two that could be meant.
+    """
+    rows = [loader for key, loader in LOADERS.items() if name in (key, "auto")]
+    candidates: Sequence[Loader] = [loader(run, root=root, foreign=foreign) for loader in rows]
+    present = [loader for loader in candidates if loader.present()]
+    if len(present) > 1:
+        booting = [loader for loader in present if loader.effective() is not None]
+        if len(booting) > 1 and running is not None:
+            first = (running.split() or [""])[0]
+            known = {loader.first_word for loader in booting} - {None}
+            booting = [loader for loader in booting if loader.first_word == (first if first in known else None)]
+        if len(booting) > 1:
+            raise Refusal(
+                f"More than one boot loader has an entry for a hypervisor: {', '.join(one.name for one in booting)}.",
+                "Say with the parameter loader which one starts this host.",
+            )
+        present = booting or present
+    if present:
+        return present[0]
+    raise Refusal(
+        f"No boot loader was found {f'in {root}' if foreign else 'on this host'} "
+        f"(looked for: {', '.join(LOADERS) if name == 'auto' else name}).",
+        "Install one, for example GRUB 2 with its file /etc/default/grub (on Debian grub-pc or grub-efi-amd64).",
+    )

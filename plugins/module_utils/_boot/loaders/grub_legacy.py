@@ -1,0 +1,232 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: GRUB 0.97, which reads menu.lst itself (get_line_from_config, stage2/stage2.c).
+# Debian's update-grub keeps its own options in comments there and writes the entries between two marks anew from them.
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, MARK, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+
+# Debian and others; Red Hat and Gentoo.
+FILES = ("/boot/grub/menu.lst", "/boot/grub/grub.conf")
+
+BEGIN = "### BEGIN AUTOMAGIC KERNELS LIST"
+END = "### END DEBIAN AUTOMAGIC KERNELS LIST"
+_MAGIC = "# xenhopt="
+
+# A backslash before the newline continues a line.
+_CONTINUATION = re.compile(r"\\\r?\n")
+_COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t=]+(?P<rest>.*))?$", re.DOTALL)
+# kernel [--type=TYPE] [--no-mem-option] FILE WORDS
+_KERNEL = re.compile(r"^[ \t]*kernel[ \t=]+(?:--\S+[ \t]+)*(?P<file>[^ \t\n]+)(?P<words>[^\n]*)$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One logical line of the file; *text* has blanks where a backslash continues it, *end* is before its newline."""
+
+    number: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words for a hypervisor: those of an entry, or those that Debian's update-grub writes into entries.
+
+    :param entry: number of the entry, None for the comment.
+    :param magic: whether update-grub will write it anew.
+    """
+
+    entry: Optional[int]
+    magic: bool
+    line: Line
+    start: int
+    text: str
+
+
+def lines(text: str) -> List[Line]:
+    """Return the logical lines; a comment is never continued."""
+    found: List[Line] = []
+    at, number = 0, 1
+    while at < len(text):
+        end = at
+        comment = text[at:].lstrip(" \t").startswith("#") if at < len(text) else False
+        while True:
+            newline = text.find("\n", end)
+            stop = len(text) if newline < 0 else newline
+            continued = not comment and text[at:stop].rstrip("\r").endswith("\\") and newline >= 0
+            if not continued:
+                break
+            end = newline + 1
+        raw = text[at:stop]
+        plain = _CONTINUATION.sub(lambda match: "\f" * len(match.group()), raw)
+        stripped = plain.rstrip("\r")
+        found.append(Line(number, at, at + len(stripped), stripped))
+        number += raw.count("\n") + 1
+        at = stop + 1
+    return found
+
+
+def written_anew(found: Sequence[Line]) -> Optional[Tuple[int, int]]:
+    """Return between which line numbers update-grub writes, None without its two marks."""
+    begin = next((line.number for line in found if line.text.rstrip() == BEGIN), None)
+    end = next((line.number for line in found if line.text.rstrip() == END), None)
+    return None if begin is None or end is None or end < begin else (begin, end)
+
+
+def hypervisor_words(text: str) -> List[Words]:
+    """Return the places where words for a hypervisor are, in order."""
+    found: List[Words] = []
+    entry = -1
+    logical = lines(text)
+    between = written_anew(logical)
+    for line in logical:
+        magic = between is not None and between[0] < line.number < between[1]
+        if magic and line.text.startswith(_MAGIC):
+            found.append(Words(None, True, line, line.start + len(_MAGIC), line.text[len(_MAGIC) :]))
+        command = _COMMAND.match(line.text.replace("\f", " "))
+        if command and command["name"] == "title":
+            entry += 1
+        kernel = _KERNEL.match(line.text.replace("\f", " "))
+        if kernel and HYPERVISOR.match(os.path.basename(kernel["file"])):
+            start = kernel.start("words")
+            found.append(Words(max(entry, 0), magic, line, line.start + start, line.text[start:]))
+    return found
+
+
+def chosen(text: str) -> Optional[Words]:
+    """Return the default entry if it boots a hypervisor, else the first that does."""
+    default = 0
+    for line in lines(text):
+        command = _COMMAND.match(line.text)
+        if command and command["name"] == "default" and (command["rest"] or "").strip().isdigit():
+            default = int(command["rest"])
+    entries = [words for words in hypervisor_words(text) if words.entry is not None]
+    return next((words for words in entries if words.entry == default), entries[0] if entries else None)
+
+
+def hypervisor_line(text: str) -> Optional[str]:
+    """Return the words of the entry that is chosen, None without an entry that boots a hypervisor."""
+    entry = chosen(text)
+    return None if entry is None else _plain(entry.text)
+
+
+def configured_line(text: str) -> str:
+    """Return what update-grub will write where it is at work, else the words of the entry."""
+    entry = chosen(text)
+    comment = next((words for words in hypervisor_words(text) if words.entry is None), None)
+    if comment is not None and (entry is None or entry.magic):
+        return _plain(comment.text)
+    return "" if entry is None else _plain(entry.text)
+
+
+def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
+    """Return the file with *word* in every entry that boots a hypervisor, and in Debian's comment.
+
+    :raises Refusal: there is no place for it.
+    """
+    places = hypervisor_words(text)
+    between = written_anew(lines(text))
+    if not places and between is None:
+        if word is None:
+            return text
+        raise Refusal(
+            f"{path} has no entry that boots a hypervisor.", "Add one with a line kernel /boot/xen.gz, then run again."
+        )
+    newline = "\r\n" if "\r\n" in text else "\n"
+    changes: List[_boot_line.Edit] = []
+    for place in places:
+        changes += _place_edits(text, place, option, word, newline)
+    entries = [place for place in places if place.entry is not None]
+    written = not entries or any(place.magic for place in entries)
+    if between is not None and word is not None and written and len(entries) == len(places):
+        begin = next(line for line in lines(text) if line.number == between[0])
+        after = text.index("\n", begin.end) + 1
+        changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{word}{newline}"))
+    return _boot_line.changed(text, changes)
+
+
+def _place_edits(text: str, place: Words, option: str, word: Optional[str], newline: str) -> Sequence[_boot_line.Edit]:
+    # A form feed stands for a continuation, which separates words and is not ours to remove.
+    shown = place.text.replace("\f", "\n")
+    edits: Sequence[_boot_line.Edit] = _boot_line.edits(shown, option, word)
+    if place.entry is not None and word is not None and not _boot_line.setting(shown, option):
+        # The image's name is the word before.
+        words = _boot_line.spans(shown)
+        at = words[-1][1] if words else 0
+        edits = [(at, at, f" {word}")]
+    added = f"#{MARK}{newline}"
+    gone = not _boot_line.changed(shown, edits)
+    if edits and gone and place.entry is None and text[: place.line.start].endswith(added):
+        after = text.find("\n", place.line.end) + 1 or len(text)
+        return [(place.line.start - len(added), after, "")]
+    return [(place.start + start, place.start + end, new) for start, end, new in edits]
+
+
+def _plain(text: str) -> str:
+    return " ".join(_boot_line.words(text.replace("\f", " ")))
+
+
+class GrubLegacy:
+    """GRUB 0.97 with its menu.
+
+    :param run: runs a command without a shell.
+    :param root: where the files are found.
+    :param foreign: whether that is another tree than this host's.
+    """
+
+    name = "grub_legacy"
+    generates = False
+    first_word: Optional[str] = None
+    cannot_boot_once: Optional[str] = (
+        "GRUB 0.97 can boot an entry once only where it was installed for that (grub-set-default, savedefault --once)."
+    )
+
+    def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
+        self._tree = Tree(root, foreign=foreign)
+
+    def present(self) -> bool:
+        return self._file() is not None
+
+    def hypervisor_installed(self) -> bool:
+        return self._tree.has_hypervisor()
+
+    def read(self) -> Dict[str, bytes]:
+        path = self._file()
+        return self._tree.contents([path]) if path else {}
+
+    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
+        edited: List[Tuple[str, bytes, bytes]] = [
+            (path, content, edit(path, content.decode(ENCODING), option, word).encode(ENCODING))
+            for path, content in sources.items()
+        ]
+        return [Change(self._tree.path(path), before, after) for path, before, after in edited if before != after]
+
+    def configured(self, sources: Mapping[str, bytes]) -> str:
+        return next((configured_line(content.decode(ENCODING)) for content in sources.values()), "")
+
+    def effective(self) -> Optional[str]:
+        found = (hypervisor_line(content.decode(ENCODING)) for content in self.read().values())
+        return next(found, None)
+
+    def regenerate(self) -> None:
+        """Nothing to do: GRUB reads the file itself, and its entries have what update-grub would write."""
+
+    def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
+        return ["Whether this menu is the one that the installed GRUB reads was not checked."]
+
+    def _file(self) -> Optional[str]:
+        return next((path for path in FILES if self._tree.is_file(path)), None)

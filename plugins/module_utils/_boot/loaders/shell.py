@@ -1,0 +1,355 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: words of the hypervisor in files that a shell sources.
+# They are programs; only the one word inside an assignment is ever touched, and a shell is asked what they give.
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import Assignment, scan
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, Tree, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+
+_DROP_IN_HEAD = b"# Written by the Ansible collection xen.stubdom: words for the hypervisor, in all of its entries.\n"
+
+_EVALUATE = r"""
+set -e
+{prelude}
+for file in "$@"; do
+  . "$file" </dev/null >&2
+done
+printf 'xen.stubdom:{form}' {shown}
+"""
+_MARK = "xen.stubdom:"
+# sh: 3: Syntax error (dash), sh: line 3: syntax error (bash, busybox).
+_MESSAGE = re.compile(r": (?:line )?(?P<line>[0-9]+): (?P<what>.+)")
+_JOINT = "\x1f"
+
+
+def live(assignments: Sequence[Assignment]) -> List[Assignment]:
+    """Leave out those whose value a later one replaces, or may replace."""
+    return [
+        assignment
+        for place, assignment in enumerate(assignments)
+        if not any(later.name == assignment.name and not later.composes for later in assignments[place + 1 :])
+    ]
+
+
+def known(
+    sources: Mapping[str, bytes], assignments: Sequence[Assignment], variables: Sequence[str]
+) -> Optional[Dict[str, str]]:
+    """Return what *variables* hold after *assignments*, None where only a shell can tell."""
+    held = dict.fromkeys(variables, "")
+    for assignment in assignments:
+        if assignment.conditional:
+            return None
+        content = sources[assignment.path]
+        value = ""
+        for unit in assignment.units:
+            if unit.opaque:
+                name = content[unit.start : unit.end].decode(ENCODING).strip("${}")
+                if name not in held:
+                    return None
+                value += held[name]
+            else:
+                value += unit.text
+        held[assignment.name] = (held[assignment.name] if assignment.operator == "+=" else "") + value
+    return held
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The variables of a loader that hold words for the hypervisor.
+
+    :param names: in their order on the line; the first one reaches every entry.
+    :param main: the file that is always read.
+    :param drop_in: a file of ours that is read after all others.
+    :param prelude: what the loader's tool has defined when it sources the files.
+    """
+
+    names: Tuple[str, ...]
+    main: str
+    drop_in: Optional[str] = None
+    prelude: str = ""
+
+    def edit(
+        self,
+        sources: Mapping[str, bytes],
+        option: str,
+        word: Optional[str],
+        *,
+        drop_ins: bool,
+        evaluate: Optional[Callable[[Mapping[str, bytes]], Optional[str]]] = None,
+    ) -> Dict[str, Optional[bytes]]:
+        """Return the new contents of the files that change; None for a file to remove.
+
+        The word stays where one stands that counts, preferably in the variable that reaches every entry; all others
+        go. Without one, it gets a line of its own that adds to what the other lines say: in a file of its own, so that
+        no package's file is touched, or at the end of the main file where such files are not read.
+
+        :param word: None to remove the option.
+        :param drop_ins: whether the loader's tool reads our file.
+        :param evaluate: returns the words that files give, None where that is not known.
+        :raises Refusal: a file is not understood, or would not give what was asked for.
+        """
+        evaluate = evaluate or self.read
+        place = None if word is None else self._place(sources, option)
+        edited = self._edited(sources, option, word, place, drop_ins=drop_ins)
+        seen = evaluate(self.order({**sources, **edited}))
+        if place is not None and seen is not None and _boot_line.setting(seen, option) != [word]:
+            # Where what stands there is used twice, or not at all, a line of its own is what gives one word.
+            edited = self._edited(sources, option, word, None, drop_ins=drop_ins)
+            seen = evaluate(self.order({**sources, **edited}))
+        if edited and seen is not None:
+            self._prove(evaluate(sources), seen, option, word, sources)
+        return edited
+
+    def _prove(
+        self, before: Optional[str], seen: str, option: str, word: Optional[str], sources: Mapping[str, bytes]
+    ) -> None:
+        """:raises Refusal: what the edited files give is not what was asked for, or other words differ too."""
+        found = _boot_line.setting(seen, option)
+        if found != ([] if word is None else [word]):
+            raise Refusal(
+                f"The files of the boot loader are programs, and after the edit they give "
+                f"{' '.join(found) or f'no {option}'} where {word or f'no {option}'} is asked for.",
+                f"Look for what sets {' and '.join(self.names)} in {', '.join(sources)}; nothing was changed.",
+            )
+        if before is not None and _others(before, option) != _others(seen, option):
+            raise Refusal(
+                f"The files of the boot loader are programs, and with the edit they would give "
+                f"{' '.join(_others(seen, option)) or 'nothing'} beside {option} instead of "
+                f"{' '.join(_others(before, option)) or 'nothing'}.",
+                f"Look for words that are put together in {', '.join(sources)}; nothing was changed.",
+            )
+
+    def _place(self, sources: Mapping[str, bytes], option: str) -> Optional[Assignment]:
+        """Return the assignment in which a word counts."""
+        assignments = self.scan(sources)
+        counting = [found for found in live(assignments) if found.holds(option) and not found.conditional]
+        everywhere = [found for found in counting if found.name == self.names[0]]
+        return next(reversed(everywhere or counting), None)
+
+    def _edited(
+        self,
+        sources: Mapping[str, bytes],
+        option: str,
+        word: Optional[str],
+        place: Optional[Assignment],
+        *,
+        drop_ins: bool,
+    ) -> Dict[str, Optional[bytes]]:
+        assignments = self.scan(sources)
+        holding = [assignment for assignment in assignments if assignment.holds(option)]
+        edits: Dict[str, List[_boot_line.Edit]] = {}
+        for assignment in holding:
+            wanted = word if assignment == place else None
+            edits.setdefault(assignment.path, []).extend(
+                self._own_line(sources[assignment.path], assignment, option, wanted)
+                or _replacements(assignment, option, wanted)
+            )
+        result: Dict[str, Optional[bytes]] = {path: _replace(sources[path], changes) for path, changes in edits.items()}
+        if word is not None and place is None:
+            self._add(sources, result, word, drop_ins=drop_ins)
+        if self.drop_in in result and result[self.drop_in] in (b"", _DROP_IN_HEAD):
+            result[self.drop_in] = None
+        return {path: content for path, content in result.items() if content != sources.get(path)}
+
+    def scan(self, sources: Mapping[str, bytes]) -> List[Assignment]:
+        return [found for path, content in sources.items() for found in scan(path, content, self.names)]
+
+    def order(self, sources: Mapping[str, Optional[bytes]]) -> Dict[str, bytes]:
+        """Return the files that exist in the order in which they are read."""
+        kept = {path: content for path, content in sources.items() if content is not None}
+        return {path: kept[path] for path in sorted(kept, key=lambda path: (path != self.main, path))}
+
+    def read(self, sources: Mapping[str, bytes]) -> Optional[str]:
+        """Return the words that the files give, None where only a shell can tell.
+
+        :raises Refusal: a file is not understood.
+        """
+        held = known(sources, self.scan(sources), self.names)
+        return None if held is None else self._joined([held[name] for name in self.names])
+
+    def guess(self, sources: Mapping[str, bytes]) -> str:
+        """Return the words that are written in the assignments that may count, whatever programs do with them."""
+        alive = live(self.scan(sources))
+        written = [
+            "".join(unit.text for unit in found.units) for name in self.names for found in alive if found.name == name
+        ]
+        return self._joined(written)
+
+    def run(self, run: Runner, sources: Mapping[str, bytes]) -> str:
+        """Return the words that the files give when a shell runs them, from copies.
+
+        :raises Refusal: the shell cannot run one of them.
+        """
+        shown = " ".join(f'"${{{name}-}}"' for name in self.names)
+        script = _EVALUATE.format(prelude=self.prelude, shown=shown, form=_JOINT.join(["%s"] * len(self.names)))
+        status, output, errors = _with_copies(run, ["sh", "-c", script, "sh"], sources)
+        if status != 0 or _MARK not in output:
+            raise Refusal(
+                f"The boot loader's tool cannot source its configuration: {last_line(errors)}.",
+                f"Correct that file so that `sh {self.main}` runs without an error, then run again.",
+            )
+        return self._joined(output.partition(_MARK)[2].split(_JOINT))
+
+    def _joined(self, values: Sequence[str]) -> str:
+        return " ".join(value for value in values if value.strip()).strip()
+
+    def _line(self, word: str) -> str:
+        return f'{self.names[0]}="${self.names[0]}{" " if word else ""}{word}"'
+
+    def _own_line(
+        self, content: bytes, assignment: Assignment, option: str, wanted: Optional[str]
+    ) -> List[_boot_line.Edit]:
+        """Return how to take away the whole line where it is one of ours and nothing else is in it."""
+        if wanted is not None:
+            return []
+        text = content.decode(ENCODING)
+        held = ["".join(unit.text for unit in word) for word in assignment.holds(option)]
+        if len(held) != 1 or text[assignment.start : assignment.end] != self._line(held[0]):
+            return []
+        start, end = assignment.start, assignment.end
+        if start > 0 and text[start - 1] != "\n":
+            return []
+        if text[end : end + 1] == "\n":
+            return [(start, end + 1, "")]
+        # The file had no newline at its end before us, and gets back that it has none.
+        return [(max(start - 1, 0), end, "")] if end == len(text) else []
+
+    def _add(
+        self, sources: Mapping[str, bytes], result: Dict[str, Optional[bytes]], word: str, *, drop_ins: bool
+    ) -> None:
+        path = self.drop_in if drop_ins and self.drop_in else self.main
+        edited = result.get(path)
+        old = sources.get(path, b"") if edited is None else edited
+        if path == self.drop_in and not old:
+            old = _DROP_IN_HEAD
+        if (len(old) - len(old.rstrip(b"\\"))) % 2:
+            raise Refusal(
+                f"{path} ends with a backslash, which would join a line that follows with the last one.",
+                "Nothing was changed; take the backslash away, or end the line.",
+            )
+        line = self._line(word).encode(ENCODING)
+        result[path] = old + line + b"\n" if not old or old.endswith(b"\n") else old + b"\n" + line
+
+
+def _with_copies(run: Runner, command: List[str], sources: Mapping[str, bytes]) -> Tuple[int, str, str]:
+    """Run *command* with copies of the files; its messages have the names of the files themselves."""
+    with tempfile.TemporaryDirectory(prefix="xen.stubdom.") as directory:
+        copies: Dict[str, str] = {}
+        for number, (path, content) in enumerate(sources.items()):
+            copy = os.path.join(directory, f"{number:03d}-{os.path.basename(path)}")
+            with open(copy, "wb") as stream:
+                stream.write(content)
+            copies[copy] = path
+        status, output, errors = run([*command, *copies])
+        for copy, path in copies.items():
+            errors = errors.replace(copy, path)
+    return status, output, errors
+
+
+def readable(run: Runner, sources: Mapping[str, bytes]) -> None:
+    """Have a shell read each file, which runs nothing of it (sh -n).
+
+    :raises Refusal: it is no program for a shell.
+    """
+    for path, content in sources.items():
+        status, _output, errors = _with_copies(run, ["sh", "-n"], {path: content})
+        if status == 0:
+            continue
+        first = (errors.splitlines() or [""])[0]
+        found = _MESSAGE.search(first)
+        where, what = (f"{path} line {found['line']}", found["what"]) if found else (path, first or "no message")
+        raise Refusal(
+            f"{where}: a shell cannot read this: {what.rstrip('.')}.",
+            "Nothing was changed; correct that line, or the one above it, so that `sh -n` takes the file.",
+        )
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A loader's shell files on a host, or in another tree, of which nothing may be run."""
+
+    variables: Variables
+    tree: Tree
+    run: Runner
+
+    def plan(
+        self, sources: Mapping[str, bytes], option: str, word: Optional[str], *, drop_ins: bool = False
+    ) -> List[Change]:
+        """Return what to change so that this word alone sets *option*, or none does (None).
+
+        :raises Refusal: a file is not understood, or would not give what was asked for.
+        """
+        if self.tree.foreign:
+            # The scanner names the line at fault, which not every shell does; the shell sees every fault.
+            self.variables.scan(sources)
+            readable(self.run, sources)
+        evaluate = self.variables.read if self.tree.foreign else self.configured
+        edited = self.variables.edit(sources, option, word, drop_ins=drop_ins, evaluate=evaluate)
+        if edited and self.tree.foreign:
+            readable(self.run, self.variables.order({**sources, **edited}))
+        return [Change(self.tree.path(path), sources.get(path), content) for path, content in edited.items()]
+
+    def configured(self, sources: Mapping[str, bytes]) -> str:
+        """Return the hypervisor's words as the loader's own tool would read them; a guess where nothing may be run."""
+        if not self.tree.foreign:
+            return self.variables.run(self.run, sources)
+        held = self.variables.read(sources)
+        return self.variables.guess(sources) if held is None else held
+
+
+def _replacements(assignment: Assignment, option: str, wanted: Optional[str]) -> List[_boot_line.Edit]:
+    """Return the change of every character that has to go; quotes between them stay where they are."""
+    found = assignment.holds(option)
+    changes: List[_boot_line.Edit] = []
+    gone = set()
+    for word in found:
+        keep = wanted is not None and word is found[-1]
+        if keep and "".join(unit.text for unit in word) == wanted:
+            continue
+        new = wanted or "" if keep else ""
+        for unit in word:
+            changes.append((unit.start, unit.end, new))
+            new = ""
+        if not keep:
+            place = assignment.units.index(word[0])
+            after = place + len(word)
+            for neighbour in (place - 1, after):
+                if 0 <= neighbour < len(assignment.units) and neighbour not in gone:
+                    unit = assignment.units[neighbour]
+                    if unit.text and unit.text.isspace():
+                        changes.append((unit.start, unit.end, ""))
+                        gone.add(neighbour)
+                        break
+    return changes
+
+
+def _replace(content: bytes, changes: Sequence[_boot_line.Edit]) -> bytes:
+    return _boot_line.changed(content.decode(ENCODING), changes).encode(ENCODING)
+
+
+def _others(line: str, option: str) -> List[str]:
+    return [word for word in _boot_line.words(line) if not _boot_line.names(word, option)]
+
+
+def generate(run: Runner, command: List[str]) -> None:
+    """:raises Refusal: the loader's tool fails."""
+    status, _output, errors = run(command)
+    if status != 0:
+        raise Refusal(
+            f"`{' '.join(command)}` failed: {last_line(errors)}.",
+            "Run it by hand to see why, then run this again; regenerate=false leaves it out.",
+        )

@@ -1,0 +1,130 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: disks of guests, as xl writes them and as GRUB counts them.
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+
+
+class Device(NamedTuple):
+    """A virtual disk: its device number, and the partition it is given as (0 for a whole disk)."""
+
+    number: int
+    partition: int
+
+
+_VDEV = re.compile(r"(?:(?P<kind>xvd|hd|sd)(?P<letters>[a-z]{1,3})(?P<part>\d{0,3})|d(?P<disk>\d+)p(?P<of>\d+))\Z")
+
+# Highest disk and partition of each kind (libxl__device_disk_dev_number, libxl_device.c @ stable-4.20).
+_LIMITS = {"xvd": ((1 << 20) - 1, 255), "hd": (3, 63), "sd": (15, 15)}
+
+_FORMS = "Name it as the guest is to see it, for example xvda, xvdb, hda or sda1."
+
+
+def device(vdev: str) -> Device:
+    """Return the device number that libxl gives a virtual disk.
+
+    :raises Refusal: it is no name that libxl knows.
+    """
+    match = _VDEV.match(vdev)
+    if match is None:
+        raise Refusal(f"{vdev!r} is no name of a virtual disk.", _FORMS)
+    kind = match["kind"] or "xvd"
+    if match["kind"]:
+        disk, partition = _letters(match["letters"]), int(match["part"] or 0)
+    else:
+        disk, partition = int(match["disk"]), int(match["of"])
+    if disk > _LIMITS[kind][0] or partition > _LIMITS[kind][1]:
+        raise Refusal(f"There is no virtual disk {vdev!r}: {kind} does not go that far.", _FORMS)
+    if kind == "hd":
+        return Device(((3 if disk < 2 else 22) << 8) | ((disk & 1) << 6) | partition, partition)
+    if kind == "sd":
+        return Device((8 << 8) | (disk << 4) | partition, partition)
+    if disk <= 15 and partition <= 15:
+        return Device((202 << 8) | (disk << 4) | partition, partition)
+    return Device((1 << 28) | (disk << 8) | partition, partition)
+
+
+def named(disks: Sequence[Mapping[str, Any]], *, hvm: bool) -> List[Dict[str, Any]]:
+    """Give each disk without a vdev the next free one: xvda, xvdb, …; for an HVM guest hda to hdd first, then xvde."""
+    taken = {device(disk["vdev"]).number for disk in disks if disk.get("vdev")}
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    free = [f"hd{letter}" for letter in letters[:4]] if hvm else []
+    free += [f"xvd{letter}" for letter in (letters[4:] if hvm else letters)]
+    names = iter([vdev for vdev in free if device(vdev).number not in taken])
+    found = [{**disk, "vdev": disk.get("vdev") or next(names, None)} for disk in disks]
+    if any(disk["vdev"] is None for disk in found):
+        raise Refusal(f"There are more disks than names for them ({len(found)}).", "Give each disk a vdev of its own.")
+    return found
+
+
+def grub_names(vdevs: Sequence[str]) -> Dict[str, str]:
+    """Return what legacy PV-GRUB calls each disk. It counts by device number, whatever the order in the configuration.
+
+    A disk given as a partition is a disk of its own for it, without a number behind the comma.
+    """
+    ordered = sorted(vdevs, key=lambda vdev: device(vdev).number)
+    return {vdev: f"(hd{place})" for place, vdev in enumerate(ordered)}
+
+
+def check(disks: Sequence[Mapping[str, Any]]) -> None:
+    """:raises Refusal: two disks would be one device, or a name is unknown."""
+    seen: Dict[int, str] = {}
+    for disk in disks:
+        number = device(disk["vdev"]).number
+        if number in seen:
+            raise Refusal(f"Two disks are {disk['vdev']}.", "Give each disk a vdev of its own.")
+        seen[number] = disk["vdev"]
+
+
+def render(disk: Mapping[str, Any]) -> str:
+    """Write a disk the way xl reads it; the target comes last, as it takes all the rest of the text.
+
+    :raises Refusal: a value would end the field it stands in.
+    """
+    fields = [f"format={disk['format']}", f"vdev={disk['vdev']}", f"access={disk['access']}"]
+    if disk.get("cdrom"):
+        fields.append("devtype=cdrom")
+    for key in ("backendtype", "script"):
+        if disk.get(key):
+            fields.append(f"{key}={_field(key, disk[key])}")
+    return ",".join([*fields, f"target={disk['target']}"])
+
+
+def target(text: str) -> Optional[str]:
+    """Return the file or device that a disk in xl's notation is made of, None where it has none or that is no path."""
+    named = re.search(r"(?:^|,)\s*target=(?P<path>.*)\Z", text, re.DOTALL)
+    path = named["path"] if named else text.split(",", 1)[0].strip()
+    path = re.sub(r"\A(?:phy|file|raw|qcow2?|vhd|tap2?|aio|tapdisk):", "", path)
+    return path if path.startswith("/") else None
+
+
+def nic(values: Mapping[str, Any]) -> str:
+    """Write a network interface the way xl reads it.
+
+    :raises Refusal: a value would end the field it stands in.
+    """
+    keys = ("type", "mac", "bridge", "model", "ip", "script", "vifname")
+    if values.get("mac") and not re.match(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z", values["mac"]):
+        raise Refusal(f"{values['mac']!r} is no MAC address.", "Write it as six bytes, for example 00:16:3e:12:34:56.")
+    fields: List[str] = [f"{key}={_field(key, values[key])}" for key in keys if values.get(key)]
+    return ",".join(fields)
+
+
+def _field(key: str, value: str) -> str:
+    if "," in value:
+        raise Refusal(f"The {key} {value!r} has a comma in it, which separates fields for xl.", "Use one without.")
+    return value
+
+
+def _letters(letters: str) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - ord("a") + 1
+    return number - 1

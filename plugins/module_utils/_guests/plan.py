@@ -1,0 +1,231 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: from a guest's parameters to the keys of xl.cfg that make it.
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any, Dict, Mapping, Optional, Sequence
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.device_models import FLAVOURS
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
+    SINCE,
+    STUB_MEMORY,
+    VIDEO_MEMORY,
+    Host,
+    Need,
+    Plan,
+    refuse_new,
+    release,
+)
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+
+# A guest keeps its identity on whatever host it is defined, so that a running domain can be told from a namesake.
+IDENTITIES = uuid.UUID("5b0cf0f4-6b0b-5d3e-9d0f-3b6d2a1a7c11")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
+
+# Keys that the parameters speak for, or that contradict them.
+MANAGED = frozenset(
+    (
+        "name",
+        "uuid",
+        "type",
+        "builder",
+        "kernel",
+        "ramdisk",
+        "extra",
+        "root",
+        "cmdline",
+        "memory",
+        "maxmem",
+        "vcpus",
+        "disk",
+        "vif",
+        "serial",
+        "boot",
+        "vnc",
+        "vnclisten",
+        "on_poweroff",
+        "on_reboot",
+        "on_crash",
+        "bootloader",
+        "bootloader_args",
+        "device_model_version",
+        "device_model_override",
+        "device_model_stubdomain_override",
+        "stubdomain_kernel",
+        "stubdomain_ramdisk",
+        "stubdomain_memory",
+        "stubdomain_cmdline",
+        "firmware_override",
+    )
+)
+
+
+def identity(name: str) -> str:
+    """The UUID of the guest of this name."""
+    return str(uuid.uuid5(IDENTITIES, name))
+
+
+def plan(guest: Mapping[str, Any], host: Host) -> Plan:
+    """Turn a guest's parameters into keys of xl.cfg.
+
+    :param guest: the parameters of the module guest_config.
+    :raises Refusal: it cannot work on this host, or not at all.
+    """
+    guest = {**guest, "disks": _disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
+    _check(guest, host)
+    planned = Plan()
+    _identity(guest, host, planned.keys)
+    FLAVOURS[guest["flavour"]].write(guest, host, planned)
+    for key in ("memory", "maxmem", "vcpus"):
+        if guest.get(key) is not None:
+            planned.keys[key] = guest[key]
+    if guest["disks"]:
+        planned.keys["disk"] = [_disks.render(disk) for disk in guest["disks"]]
+    if guest.get("nics"):
+        planned.keys["vif"] = [_disks.nic(nic) for nic in guest["nics"]]
+    for disk in guest["disks"]:
+        remedy = "Make it, or correct the target of the disk."
+        planned.needs.append(Need((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
+    for key in ("on_poweroff", "on_reboot", "on_crash"):
+        if guest.get(key):
+            planned.keys[key] = guest[key]
+    planned.keys.update(_options(guest, host))
+    planned.grub_names = _disks.grub_names([disk["vdev"] for disk in guest["disks"]])
+    return planned
+
+
+def memory_mib(keys: Mapping[str, _xl_cfg.Value]) -> int:
+    """Return what the host has to have free for a guest and its stub domain, in MiB.
+
+    libxl__domain_need_memory_calculate (libxl_mem.c) and libxl__get_required_paging_memory (libxl_utils.c).
+    """
+    mib = _int(keys, "memory", 32)
+    most, vcpus = max(mib, _int(keys, "maxmem", 0)), _int(keys, "vcpus", 1)
+    if not hardware(keys):
+        return _even(mib + 1)
+    paging = (4 * (256 * vcpus + 2 * most) + 1023) // 1024
+    total = mib + paging + 2
+    if stubbed(keys):
+        flavour = "minios" if keys.get("device_model_version") == "qemu-xen-traditional" else "linux"
+        total += _int(keys, "stubdomain_memory", STUB_MEMORY[flavour]) + _int(keys, "videoram", VIDEO_MEMORY[flavour])
+    return _even(total)
+
+
+def hardware(keys: Mapping[str, _xl_cfg.Value]) -> bool:
+    """Whether the guest runs in hardware virtualisation (PVH or HVM)."""
+    return keys.get("type") in ("pvh", "hvm") or keys.get("builder") == "hvm"
+
+
+def hvm(keys: Mapping[str, _xl_cfg.Value]) -> bool:
+    """Whether the guest is an HVM guest."""
+    return keys.get("type") == "hvm" or keys.get("builder") == "hvm"
+
+
+def stubbed(keys: Mapping[str, _xl_cfg.Value]) -> bool:
+    """Whether the guest's device model is to run in a stub domain."""
+    return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
+
+
+def refuse_start(
+    keys: Mapping[str, _xl_cfg.Value], memory: Mapping[str, Any], guests: Sequence[Mapping[str, Any]]
+) -> None:
+    """Judge whether a guest can be started.
+
+    :param memory: as xen_info returns it.
+    :param guests: as xen_info returns them.
+    :raises Refusal: it cannot, or not safely.
+    """
+    name = str(keys.get("name"))
+    domain = find(guests, name)
+    if domain is not None:
+        if domain["uuid"] != keys.get("uuid") and keys.get("uuid") is not None:
+            raise Refusal(
+                f"The name {name} is taken: domain {domain['domid']} has it and comes from elsewhere.",
+                "Give the guest another name, or end that domain first.",
+            )
+        return
+    if stubbed(keys) and not memory["dom0_fixed"]:
+        raise Refusal(
+            f"The memory of dom0 is not fixed, and the guest {name} needs a stub domain: dom0 would be taken memory "
+            "away while the two start.",
+            "Fix it first with the role xen.stubdom.dom0_memory (dom0_mem=SIZE,max:SIZE and autoballoon off).",
+        )
+    needed = memory_mib(keys)
+    # Where dom0's memory is not fixed, xl takes what is missing from dom0, as long as that keeps LIBXL_MIN_DOM0_MEM.
+    lent = memory["autoballoon"] != "off" and not memory["dom0_fixed"]
+    if needed > memory["free_mib"] + (max(memory["dom0_mib"] - 128, 0) if lent else 0):
+        raise Refusal(
+            f"The guest {name} needs {needed} MiB of memory, and the host has {memory['free_mib']} MiB free.",
+            "Give the guest less memory, end another one, or give dom0 less with the role xen.stubdom.dom0_memory.",
+        )
+
+
+def find(guests: Sequence[Mapping[str, Any]], name: str) -> Optional[Mapping[str, Any]]:
+    """The domain of this name, None if there is none."""
+    return next((guest for guest in guests if guest["name"] == name), None)
+
+
+def _check(guest: Mapping[str, Any], host: Host) -> None:
+    name = guest["name"]
+    if not NAME.match(name) or name.isdigit() or name == "Domain-0":
+        raise Refusal(
+            f"{name!r} is no name for a guest.",
+            "Use letters, digits and . _ + -, starting with a letter or digit and not all digits: xl takes those for a "
+            "domain's number.",
+        )
+    flavour = FLAVOURS[guest["flavour"]]
+    if guest["type"] not in flavour.types:
+        raise Refusal(
+            f"The flavour {guest['flavour']} is not for guests of type {guest['type']}.",
+            f"It is for {' and '.join(flavour.types)}; correct type or flavour.",
+        )
+    if host.version is not None and not flavour.first <= host.version <= flavour.last:
+        raise Refusal(f"Xen {release(host.version)} has no flavour {guest['flavour']}.", flavour.instead)
+    if guest["type"] == "pvh" and host.version is not None and host.version < SINCE["type"]:
+        raise Refusal(f"Xen {release(host.version)} has no PVH guests.", "Use the type pv.")
+    if guest["memory"] < 1 or (guest.get("vcpus") or 1) < 1:
+        raise Refusal(f"The guest {name} has no memory or no processor.", "Give it at least one MiB and one vCPU.")
+    if guest.get("maxmem") is not None and guest["maxmem"] < guest["memory"]:
+        raise Refusal(
+            f"The guest {name} starts with {guest['memory']} MiB, which is above its maxmem of {guest['maxmem']}.",
+            "Raise maxmem or lower memory.",
+        )
+    _disks.check(guest["disks"])
+
+
+def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, _xl_cfg.Value]) -> None:
+    keys["name"] = guest["name"]
+    keys["uuid"] = guest.get("uuid") or identity(guest["name"])
+    if host.version is None or host.version >= SINCE["type"]:
+        keys["type"] = guest["type"]
+    elif guest["type"] == "hvm":
+        keys["builder"] = "hvm"
+
+
+def _options(guest: Mapping[str, Any], host: Host) -> Dict[str, _xl_cfg.Value]:
+    options: Dict[str, _xl_cfg.Value] = dict(guest.get("options") or {})
+    for key in options:
+        if key in MANAGED:
+            raise Refusal(
+                f"The option {key} would say again what the guest's other parameters say.",
+                "Use the parameter for it, and leave the option out.",
+            )
+    refuse_new(options, host)
+    return options
+
+
+def _int(keys: Mapping[str, _xl_cfg.Value], key: str, default: int) -> int:
+    value = keys.get(key)
+    return int(value) if isinstance(value, (int, str)) and str(value).isdigit() else default
+
+
+def _even(mib: int) -> int:
+    return mib + mib % 2

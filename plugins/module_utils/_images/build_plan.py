@@ -1,0 +1,455 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the plan of a build from Xen source. What has to run in which order, with which
+# remedies, what identifies its result, and what a failure means. It runs nothing itself.
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import remedies as _remedies
+from ansible_collections.xen.stubdom.plugins.module_utils._images.releases import Image, Release
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A Mini-OS kernel of the user's own: the files of its directory, and their checksum.
+
+    :param makefile: whether the directory has a Makefile that makes main.a; else all its *.c go into it.
+    :param sources: names of its *.c files.
+    """
+
+    name: str
+    directory: str
+    digest: str
+    makefile: bool
+    sources: Tuple[str, ...] = ()
+
+    @property
+    def image(self) -> str:
+        return f"custom-{self.name}"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What goes into a build.
+
+    :param sources: checksum or commit by name of source, as stubdom_source returns them.
+    :param listed: the same sources in the form of the manifest; they decide nothing.
+    :param compiler: major version of gcc, and everything `gcc --version` says that matters.
+    """
+
+    row: Release
+    images: Tuple[str, ...]
+    sources: Mapping[str, str]
+    compiler: Tuple[int, str]
+    kernels: Tuple[Kernel, ...] = ()
+    listed: Tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a stage, run in the tree.
+
+    :param stale: glob patterns of what a former attempt at this stage may have left half-made. They are removed before
+        the stage starts again.
+    """
+
+    stage: str
+    command: Tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stale: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Product:
+    """An image that the plan makes.
+
+    :param kind: kind of the manifest: the image's name without its architecture.
+    :param path: where it lies in the tree when it is done.
+    :param identity: what went in. The same identity is the same image.
+    :param sources: names of the sources it is made from.
+    """
+
+    image: str
+    kind: str
+    path: str
+    file: str
+    identity: str
+    sources: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a builder has to do.
+
+    :param tree: identity of the tree that all images of these sources share.
+    :param edits: small edits of the unpacked source.
+    :param files: files of our own in the tree, by path.
+    """
+
+    tree: str
+    environment: Mapping[str, str]
+    edits: Tuple[_remedies.Edit, ...]
+    files: Mapping[str, str]
+    steps: Tuple[Step, ...]
+    products: Tuple[Product, ...]
+    remedies: Tuple[str, ...]
+    flags: Tuple[str, ...]
+
+    @property
+    def stages(self) -> Tuple[str, ...]:
+        return tuple(dict.fromkeys(step.stage for step in self.steps))
+
+
+# Programs that Xen's Makefiles would use to reach the network; all sources are in place before the first make. They
+# have to be on make's command line, as config/Tools.mk assigns FETCHER.
+OFFLINE = ("FETCHER=/bin/false", "WGET=/bin/false", "GIT=/bin/false")
+
+
+def plan(given: Input, *, jobs: int) -> Plan:
+    """Return what to do for *given*; *jobs* changes nothing of the result."""
+    row = given.row
+    remedies = _remedies.choose(row.version, given.compiler[0], given.images)
+    environment = _environment(remedies)
+    tree = _digest(
+        {
+            "release": row.name,
+            "sources": {name: given.sources[name] for name in sorted(given.sources) if name in _shared(row)},
+            "compiler": given.compiler,
+            "environment": environment,
+            "remedies": [asdict(remedy) for remedy in remedies if remedy.image is None],
+        }
+    )
+    products = tuple(_product(given, name, tree) for name in given.images)
+    flags = _releases.configure_flags(row, given.images)
+    files = {kernel_makefile(kernel): _makefile(row, kernel) for kernel in given.kernels}
+    files.update(_kernel_files(given.kernels))
+    files.update(_companion_files(row, given.images))
+    for remedy in remedies:
+        files.update(remedy.files)
+    return Plan(
+        tree=tree,
+        environment=environment,
+        edits=tuple(edit for remedy in remedies for edit in remedy.edits),
+        files=files,
+        steps=tuple(_steps(given, flags, jobs, environment)),
+        products=products,
+        remedies=tuple(remedy.name for remedy in remedies),
+        flags=flags,
+    )
+
+
+def only(given: Input, images: Sequence[str]) -> Input:
+    """Return the same input for some of its images."""
+    return Input(
+        row=given.row,
+        images=tuple(name for name in given.images if name in images),
+        sources=given.sources,
+        compiler=given.compiler,
+        kernels=tuple(kernel for kernel in given.kernels if kernel.image in images),
+        listed=given.listed,
+    )
+
+
+def _shared(row: Release) -> Tuple[str, ...]:
+    """Names of the sources that every image of a release is made from."""
+    qemu = ("qemu-xen-traditional",) if row.version < (4, 4) else ()
+    return ("xen", "mini-os", *qemu, *(_releases.TARBALLS[key].file for key in _releases.COMMON))
+
+
+def _environment(remedies: Sequence[_remedies.Remedy]) -> Dict[str, str]:
+    # Hardening flags of a distribution in CFLAGS break Mini-OS, and CFLAGS on make's command line would defeat every +=
+    # of stubdom/Makefile. So the environment has none but ours.
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C",
+        "PYTHON": "/usr/bin/python3",
+    }
+    flags = [flag for remedy in remedies for flag in remedy.cflags]
+    if flags:
+        environment["CFLAGS"] = " ".join(dict.fromkeys(flags))
+    return environment
+
+
+def _product(given: Input, name: str, tree: str) -> Product:
+    image = image_of(name)
+    if name == "qemu-dm":
+        # It is all ours.
+        identity = _digest({"image": name, "text": _companions.qemu_dm()})
+        return Product(name, name, image.product, image.installed, identity, ())
+    own = [tarball.file for tarball in _releases.tarballs(given.row, [name])]
+    if name == "ioemu":
+        own.append("qemu-xen-traditional")
+    wanted = ("xen",) if name in _releases.COMPANIONS else ("xen", "mini-os", *_shared(given.row), *own)
+    sources = tuple(source for source in given.sources if source in wanted)
+    kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
+    remedies = _remedies.choose(given.row.version, given.compiler[0], [name])
+    identity = _digest(
+        {
+            "tree": tree,
+            "image": name,
+            "sources": {source: given.sources[source] for source in sources},
+            "kernel": None if kernel is None else kernel.digest,
+            "remedies": [asdict(remedy) for remedy in remedies if remedy.image is not None],
+        }
+    )
+    return Product(
+        image=name,
+        kind=re.sub("-x86_32$", "", name),
+        path=image.product,
+        file=image.installed,
+        identity=identity,
+        sources=sources,
+    )
+
+
+def image_of(name: str) -> Image:
+    """Return the row of an image, or of the user's own kernel."""
+    custom = _releases.CUSTOM.match(name)
+    if custom is None:
+        return _releases.IMAGES.get(name) or _releases.COMPANIONS[name]
+    return Image(f"{name}-stubdom", name, f"{custom['name']}-stubdom.gz")
+
+
+def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping[str, str]) -> List[Step]:
+    row = given.row
+    steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
+    # tools/include makes the headers that stubdom/ links to; only in 4.6 to 4.8 stubdom/Makefile asks for them itself.
+    steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
+    kernels = [name for name in given.images if name not in _releases.COMPANIONS]
+    arches = dict.fromkeys(image_of(name).arch for name in kernels)
+    for arch in arches:
+        steps += _foundation(row, kernels, arch, jobs)
+    for name in kernels:
+        steps.append(_image_step(name, given, jobs))
+    for name in given.images:
+        if name in _releases.COMPANIONS:
+            steps += _companion_steps(name, row, jobs, environment)
+    return steps
+
+
+def _make(arch: str, jobs: int, *goals: str) -> Tuple[str, ...]:
+    return ("make", f"-j{jobs}", *OFFLINE, f"XEN_TARGET_ARCH={arch}", "-C", "stubdom", *goals)
+
+
+def _foundation(row: Release, images: Sequence[str], arch: str, jobs: int) -> List[Step]:
+    """The C library and what stands on it, shared by all images of an architecture."""
+    suffix = "" if arch == "x86_64" else f" {arch}"
+    gnu = {"x86_64": "x86_64", "x86_32": "i686"}[arch]
+    libraries = ["cross-zlib", "cross-libpci", f"lwip-{arch}", "libxc" if row.version < (4, 15) else "libxenguest"]
+    stale = [f"stubdom/{name}-{arch}" for name in ("zlib", "pciutils", "lwip", "libxc", "libs")]
+    return [
+        Step(
+            f"newlib{suffix}",
+            _make(arch, jobs, "cross-newlib"),
+            stale=("stubdom/newlib-1.16.0", f"stubdom/newlib-{arch}", f"stubdom/cross-root-{gnu}"),
+        ),
+        Step(f"libraries{suffix}", _make(arch, jobs, *libraries), stale=tuple(stale)),
+    ]
+
+
+# What an image makes beside its own mini-os-ARCH-…; a half-made one is begun anew.
+_STALE: Dict[str, Tuple[str, ...]] = {
+    "pv-grub": ("stubdom/grub-upstream", "stubdom/grub-x86_64", "stubdom/polarssl-x86_64"),
+    "pv-grub-x86_32": ("stubdom/grub-upstream", "stubdom/grub-x86_32", "stubdom/polarssl-x86_32"),
+    "caml": ("stubdom/ocaml-*/", "stubdom/caml/*.o"),
+    # config-host.mak keeps the compiler's flags of the first attempt, whatever they are now.
+    "ioemu": ("stubdom/ioemu/config-host.mak", "stubdom/ioemu/i386-stubdom"),
+}
+
+
+def _image_step(name: str, given: Input, jobs: int) -> Step:
+    image = image_of(name)
+    command = _make(image.arch, jobs if image.parallel else 1, image.target)
+    kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
+    if kernel is not None:
+        command = (*command[:-1], "-f", kernel_makefile(kernel).split("/", 1)[1], command[-1])
+    stale = (f"stubdom/mini-os-{image.arch}-{image.directory}", *_STALE.get(name, ()))
+    return Step(f"image {name}", command, stale=stale)
+
+
+# --- companions ------------------------------------------------------------------------------------------------------
+
+_FIRMWARE = "tools/firmware"
+# Up to 4.11 the BIOS has to have a network boot ROM in it, whose source would be downloaded. hvmloader takes a file
+# without the signature of a ROM for none (scan_option_rom, tools/firmware/hvmloader/optionroms.c).
+_NO_ROM = "xen-stubdom-none"
+_LAST_WITH_ROM = (4, 11)
+
+
+def _companion_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
+    files = {}
+    if "qemu-dm" in images:
+        files[_releases.COMPANIONS["qemu-dm"].product] = _companions.qemu_dm()
+    if "hvmloader" in images and row.version <= _LAST_WITH_ROM:
+        files[f"{_FIRMWARE}/etherboot/ipxe/src/bin/{_NO_ROM}.rom"] = "There is no network boot ROM.\n"
+    return files
+
+
+def _companion_steps(name: str, row: Release, jobs: int, environment: Mapping[str, str]) -> List[Step]:
+    if name == "qemu-dm":
+        return [Step(f"image {name}", ("sh", "-n", image_of(name).product))]
+    make = ("make", f"-j{jobs}", *OFFLINE, "-C")
+    # tools/firmware/Rules.mk takes no CFLAGS from outside. Warnings of newer compilers are errors there, and up to 4.4
+    # it does not know of compilers that make position-independent code by themselves.
+    flags = {"APPEND_CFLAGS": " ".join(["-Wno-error", "-fno-pie", *environment.get("CFLAGS", "").split()])}
+    rom = (f"ETHERBOOT_NICS={_NO_ROM}",) if row.version <= _LAST_WITH_ROM else ()
+    # By directories: the goal of tools/firmware itself would make, and download, all other firmware too.
+    return [
+        Step(
+            "rombios",
+            (*make, _FIRMWARE, "subdir-all-rombios", "subdir-all-vgabios"),
+            environment=flags,
+            stale=(f"{_FIRMWARE}/rombios/BIOS-bochs-*", f"{_FIRMWARE}/vgabios/*.bin"),
+        ),
+        Step(
+            f"image {name}",
+            (*make, f"{_FIRMWARE}/hvmloader", *rom, image_of(name).target),
+            environment=flags,
+            stale=tuple(f"{_FIRMWARE}/hvmloader/{left}" for left in ("hvmloader", "*.o", "roms.inc")),
+        ),
+    ]
+
+
+# --- kernels of the user's own ---------------------------------------------------------------------------------------
+
+
+def kernel_makefile(kernel: Kernel) -> str:
+    return f"stubdom/xen-stubdom-{kernel.image}.mk"
+
+
+def _makefile(row: Release, kernel: Kernel) -> str:
+    """Return a Makefile that adds one stub domain to those of stubdom/Makefile, in the manner of its rules for c."""
+    name = kernel.image
+    library = "libxc" if row.version < (4, 15) else "libxenguest"
+    # The configuration of a kernel became a file of flags in 4.8 (rule c-minios-config.mk).
+    config = f"{name}-minios-config.mk" if row.version >= (4, 8) else ""
+    flags = f" $(shell cat {config})" if config else ""
+    settings = f'MINIOS_CONFIG="$(CURDIR)/{name}/minios.cfg"'
+    rules = [
+        "include Makefile",
+        f"OURS := mini-os-$(XEN_TARGET_ARCH)-{name}",
+        "$(OURS):",
+        "\tcd $(MINI_OS) && find . -type d -exec mkdir -p $(CURDIR)/$@/{} ';'",
+    ]
+    if config:
+        rules += [
+            f"{config}: {name}/minios.cfg",
+            f'\t{settings} CONFIG_FILE="$(CURDIR)/$@" $(MAKE) DESTDIR= -C $(MINI_OS) config',
+        ]
+    rules += [
+        f".PHONY: {name} {name}-stubdom",
+        f"{name}: $(CROSS_ROOT) {config}".rstrip(),
+        f'\tCPPFLAGS="$(TARGET_CPPFLAGS){flags}" CFLAGS="$(TARGET_CFLAGS)" $(MAKE) DESTDIR= -C {name} '
+        "LWIPDIR=$(CURDIR)/lwip-$(XEN_TARGET_ARCH) main.a",
+        f"{name}-stubdom: $(OURS) lwip-$(XEN_TARGET_ARCH) {library} {name}",
+        f'\tDEF_CPPFLAGS="$(TARGET_CPPFLAGS)" DEF_CFLAGS="$(TARGET_CFLAGS)" DEF_LDFLAGS="$(TARGET_LDFLAGS)" {settings} '
+        "$(MAKE) DESTDIR= -C $(MINI_OS) OBJ_DIR=$(CURDIR)/$(OURS) LWIPDIR=$(CURDIR)/lwip-$(XEN_TARGET_ARCH) "
+        f"APP_OBJS=$(CURDIR)/{name}/main.a",
+    ]
+    return "\n".join(rules) + "\n"
+
+
+def _kernel_files(kernels: Sequence[Kernel]) -> Dict[str, str]:
+    files = {}
+    for kernel in kernels:
+        if not kernel.makefile:
+            objects = " ".join(re.sub(r"\.c$", ".o", source) for source in kernel.sources)
+            files[f"stubdom/{kernel.image}/Makefile"] = (
+                "XEN_ROOT = $(CURDIR)/../..\ninclude $(XEN_ROOT)/Config.mk\n"
+                f"main.a: {objects}\n\trm -f $@\n\t$(AR) cr $@ $^\n"
+            )
+    return files
+
+
+# --- identity, manifest, failure -------------------------------------------------------------------------------------
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def manifest(
+    given: Input, made: Plan, product: Product, *, sha256: Optional[str] = None, built: Optional[str] = None
+) -> Dict[str, Any]:
+    """Return what is written beside the image; without *sha256*, what is known before it is built."""
+    return _manifest.Manifest(
+        kind=product.kind,
+        xen=given.row.name,
+        sources=[source for source in given.listed if source["name"] in product.sources],
+        compiler=given.compiler[1] if product.sources else None,
+        flags=made.environment.get("CFLAGS") if product.sources else None,
+        built=built,
+        sha256=sha256,
+        identity=product.identity,
+        files={product.file: sha256},
+        more={"remedies": list(made.remedies)},
+    ).as_dict()
+
+
+_FIRST_ERRORS = (
+    re.compile(
+        r"^\S.*?: (?:fatal )?error: |undefined reference to|multiple definition of"
+        r"|^ld: (?!warning: |NOTE: |.*: in function )|^/usr/bin/ld: .*error"
+    ),
+    re.compile(r"^configure: error:|^.*: error: "),
+    re.compile(r"FAILED at|Only garbage was found in the patch"),
+    # With several jobs make's own words may come long after those of the program that failed.
+    re.compile(r"not in gzip format|not a bzip2 file|unexpected end of file|does not look like a tar archive"),
+    re.compile(r"\*\*\* |^make.*: (?:.*: )?No such file"),
+    re.compile(r"rror"),
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a stage failed.
+
+    :param error: the first line that is an error.
+    :param context: that line with ten lines before and after it.
+    :param remedy: what to do, if it is a problem that we know.
+    """
+
+    stage: str
+    error: str
+    context: Tuple[str, ...]
+    remedy: Optional[str]
+
+
+def explain(stage: str, log: str) -> Failure:
+    """Find the cause in the log of a failed stage."""
+    lines = log.splitlines()
+    at = next(
+        (number for pattern in _FIRST_ERRORS for number, line in enumerate(lines) if pattern.search(line)),
+        max(len(lines) - 1, 0),
+    )
+    return Failure(
+        stage=stage,
+        error=lines[at].strip() if lines else "no output",
+        context=tuple(lines[max(at - 10, 0) : at + 11]),
+        remedy=_remedies.known(log),
+    )
+
+
+def sentence(failure: Failure, log: str) -> str:
+    """Return the failure as a message: what, where, what to do."""
+    shown = "\n".join(f"    {line}" for line in failure.context)
+    remedy = failure.remedy or "This is no problem that this collection knows; the log has all of it."
+    return f"Stage {failure.stage!r} failed: {failure.error}\n{remedy}\nLog: {log}\n{shown}"
+
+
+def estimate(stages: Sequence[str], last: Mapping[str, float]) -> Optional[float]:
+    """Return the seconds that *stages* took the last time, None if one of them was never seen."""
+    if any(stage not in last for stage in stages):
+        return None
+    return sum(last[stage] for stage in stages)

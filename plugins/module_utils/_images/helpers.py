@@ -1,0 +1,111 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: what dom0 needs beside the image of ioemu (the rows are in _releases.py): where
+# it lies on a host, how it is known, and the program that serves the stub domain's consoles.
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Dict, Mapping, Optional, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model as _guest_model
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Need, Version
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+
+# Below the firmware directory, so that another release has its own; no file of the distribution's is in the way there.
+DIRECTORY = "companions"
+
+# The name that rombios.c of hvmloader gives its BIOS is in the file only where it was compiled in.
+MARK = b"ROMBIOS"
+
+REMEDY = (
+    "Build it with the role xen.stubdom.stubdom_build, stubdom_build_images: [ioemu], stubdom_build_companions: true"
+)
+
+
+def directory(firmware_directory: str) -> str:
+    """Return where our companions lie by default."""
+    return f"{firmware_directory}/{DIRECTORY}"
+
+
+def needs(
+    firmware_directory: str,
+    version: Optional[Version],
+    *,
+    ours: Optional[str] = None,
+    named: Mapping[str, Optional[str]] = MappingProxyType({}),
+) -> Dict[str, Need]:
+    """Return what has to be there for a guest, by companion.
+
+    :param ours: our directory, where it is not the default one.
+    :param named: paths that the user gives.
+    """
+    ours = ours or directory(firmware_directory)
+    loader, program = named.get("hvmloader"), named.get("qemu-dm")
+    return {
+        "hvmloader": Need(
+            (loader,) if loader else (f"{ours}/hvmloader", f"{firmware_directory}/hvmloader"),
+            "hvmloader with ROMBIOS",
+            f"{REMEDY}, or name one with firmware_override; Debian's has none.",
+            contains=MARK,
+            key="firmware_override",
+        ),
+        "qemu-dm": Need(
+            (program,) if program else (f"{ours}/qemu-dm", *_guest_model.programs("qemu-dm", version)),
+            "the program in dom0 that serves the stub domain's consoles (qemu-dm)",
+            f"{REMEDY}, or name one with device_model_override; Debian ships none.",
+            executable=True,
+            key="device_model_override",
+            own=None if program else _qemu(version),
+        ),
+    }
+
+
+def _qemu(version: Optional[Version]) -> Need:
+    return Need(
+        _qemus("*" if version is None else _guest_model.release(version)),
+        "QEMU for Xen, which our qemu-dm runs",
+        f"Install it (Debian: the package {_linux_stubdom.QEMU.package}).",
+        executable=True,
+    )
+
+
+def _qemus(version: str) -> Tuple[str, ...]:
+    return tuple(path.format(version=version) for path in _linux_stubdom.QEMU.candidates)
+
+
+# libxl starts the program for a stub domain with the arguments of qemu-xen-traditional, whatever the program is
+# (libxl__build_device_model_args_old, libxl_dm.c @ stable-4.2 to 4.20). QEMU for Xen writes the word "running" that
+# libxl waits for. A restored guest would need more (-loadvm), and is refused.
+_QEMU_DM = """\
+#!/bin/sh
+# Made by the Ansible collection xen.stubdom: serves the consoles of a stub domain with the distribution's QEMU.
+set -eu
+domain='' name='' vnc='' unused=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        -d) domain=$2; shift ;;
+        -domain-name) name=$2; shift ;;
+        -vnc) vnc=$2; shift ;;
+        -vncunused) unused=,to=99 ;;
+        -nographic) ;;
+        -M | -k) shift ;;
+        -loadvm) echo "qemu-dm: a guest with this program in dom0 cannot be restored" >&2; exit 1 ;;
+        *) echo "qemu-dm: $1 is left out" >&2 ;;
+    esac
+    shift
+done
+for qemu in {qemus}; do
+    [ ! -x "$qemu" ] || exec "$qemu" -xen-domid "$domain" -xen-attach -machine xenpv -m 32 -name "$name" \\
+        -nodefaults -no-user-config -no-shutdown -display none ${vnc:+-vnc "$vnc$unused"}
+done
+echo "qemu-dm: there is no QEMU for Xen (on Debian the package {package})" >&2
+exit 127
+"""
+
+
+def qemu_dm() -> str:
+    """Return the program that serves a stub domain's consoles."""
+    return _QEMU_DM.replace("{qemus}", " ".join(_qemus("*"))).replace("{package}", _linux_stubdom.QEMU.package)

@@ -1,0 +1,121 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the root file system of the Linux stub domain, and the memory it needs.
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import struct
+from typing import Callable, List, Mapping, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import cpio as _cpio
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.init import INIT
+
+MIB = 1024 * 1024
+
+# To be raised when this code makes another image of the same files.
+RECIPE_NUMBER = 1
+
+COMPRESSED = "host.squashfs"
+_DIRECTORIES = ("bin", "dev", "host", "modules", "proc", "run", "sys")
+# Programs name their loader /lib64/…, and the loader looks for libraries in /lib.
+_LINKS = (("lib", "host/lib"), ("lib64", "host/lib64"))
+
+# mksquashfs gives equal bytes for equal files when no times go in (its own are in seconds since 1970).
+# zstd at level 3: 16.6 MB in 3 s for QEMU of Debian 13 and its libraries on an emulated host; gzip 16.0 MB in 8 s, lz4
+# 22.3 MB in 2 s, lz4 at its best 19.0 MB in 73 s.
+SQUASH = (
+    "-noappend", "-quiet", "-no-progress", "-all-root", "-no-xattrs", "-no-exports", "-all-time", "0",
+    "-mkfs-time", "0", "-root-mode", "755", "-comp", "zstd", "-Xcompression-level", "3",
+)  # fmt: skip
+
+# How a module's file may be packed. The stub domain gets it unpacked: it is packed again with all others, and insmod
+# of busybox does not need to know.
+UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".ko": bytes, ".xz": lzma.decompress, ".gz": gzip.decompress}
+# What no module of Python 3.8 unpacks.
+UNPACK_WITH: Mapping[str, Sequence[str]] = {".zst": ("zstd", "-dqf")}
+PACKAGES = {"mksquashfs": "squashfs-tools", "zstd": "zstd"}
+RECIPE = (RECIPE_NUMBER, INIT, SQUASH)
+
+# QEMU of Debian 13 with what it reads of its files took 43 MiB of a stub domain for a guest with one disk.
+QEMU_BYTES = 48 * MIB
+
+# Words that the kernel needs in the stub domain.
+# console=hvc0: else the words of init go to the picture that the toolstack gives the stub domain (xen-fbfront.c).
+# loglevel=1: nobody reads the console before init has seen to it, and a kernel that finds it full waits for ever
+# (domU_write_console, drivers/tty/hvc/hvc_xen.c).
+# initcall_blacklist: the kernel would wait 30 seconds, as long as libxl does, for consoles that QEMU of Debian 13 does
+# not serve, as it has no file for console 2 (drivers/xen/xenbus/xenbus_probe_frontend.c; hw/char/xen_console.c,
+# xen_console_device_create).
+COMMAND_LINE = "console=hvc0 loglevel=1 initcall_blacklist=boot_wait_for_devices"
+
+
+def archive(busybox: bytes, modules: Mapping[str, bytes], order: str, compressed: bytes) -> bytes:
+    """Return the root file system as the kernel unpacks it.
+
+    :param modules: by name in the image, those that are needed to mount the compressed file system.
+    :param order: the lines of the list that init loads them by.
+    :param compressed: the file system that holds everything else.
+    """
+    return _cpio.archive(
+        [
+            *(_cpio.directory(name) for name in _DIRECTORIES),
+            *(_cpio.link(name, target) for name, target in _LINKS),
+            # The kernel opens it for init before devtmpfs is there.
+            _cpio.character_device("dev/console", 5, 1),
+            _cpio.file("init", INIT.encode(), 0o755),
+            _cpio.file("bin/busybox", busybox, 0o755),
+            _cpio.file("modules/order", order.encode()),
+            *(_cpio.file(name, content) for name, content in modules.items()),
+            _cpio.file(COMPRESSED, compressed),
+        ]
+    )
+
+
+def squash(directory: str, output: str) -> List[str]:
+    """Return the command that makes the compressed file system of a directory."""
+    return ["mksquashfs", directory, output, *SQUASH]
+
+
+def kernel_bytes(header: bytes) -> int:
+    """Return how much memory a bzImage takes while it starts.
+
+    :param header: at least its first KiB.
+    :raises ValueError: it is no bzImage that says so.
+    """
+    # Linux Documentation/arch/x86/boot.rst: version at 0x206, init_size at 0x260 from protocol 2.10 on.
+    if len(header) < 0x264 or header[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", header, 0x206)[0] < 0x20A:
+        raise ValueError("it is no bzImage of Linux 2.6.37 or newer")
+    return int(struct.unpack_from("<I", header, 0x260)[0])
+
+
+def memory_mib(kernel: int, root_file_system: int) -> int:
+    """Return how much memory the stub domain needs.
+
+    :param kernel: what the kernel takes.
+    :param root_file_system: size of the archive; while it is unpacked it is there twice.
+    """
+    return -(-(kernel + root_file_system + max(root_file_system, QEMU_BYTES)) // MIB)
+
+
+def listing(identity: str, contents: Mapping[str, str]) -> str:
+    """Return what an image is made of, a line each, for people."""
+    width = max((len(name) for name in contents), default=0)
+    return "".join(
+        [f"identity {identity}\n", *(f"{name.ljust(width)} from {path}\n" for name, path in sorted(contents.items()))]
+    )
+
+
+def spellings(path: str) -> Tuple[str, ...]:
+    """Return how a package may name the file: with merged /usr the same file has two names."""
+    plain = path[len("/usr") :] if path.startswith("/usr/") else path
+    return (plain, "/usr" + plain)
+
+
+def packages(owners: str) -> List[str]:
+    """Read the packages out of `dpkg-query --search`, whose lines are `package, package: path`."""
+    found = (line.partition(": ")[0] for line in owners.splitlines() if not line.startswith("diversion by "))
+    return sorted({name.strip().partition(":")[0] for names in found for name in names.split(",")})

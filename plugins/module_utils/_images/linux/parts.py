@@ -1,0 +1,314 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: which of the host's files make up its Linux stub domain.
+#
+# The image is two files. The kernel is dom0's own. The root file system is an archive that the kernel unpacks into
+# memory; it holds little more than a compressed, read-only file system (squashfs) with QEMU and what QEMU needs. Only
+# what is used of that is unpacked, and can be dropped again: Debian 13's QEMU of 25 MB with 27 MB of libraries would
+# not fit into the memory that libxl gives by default otherwise.
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf as _elf
+
+IMAGE = "linux"
+# The names that libxl looks for (tools/libs/light/libxl_internal.h @ stable-4.20, LIBXL_LINUX_STUBDOM_*).
+KERNEL = "qemu-stubdom-linux-kernel"
+ROOT_FILE_SYSTEM = "qemu-stubdom-linux-rootfs"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file that has to be found on the host.
+
+    :param name: where it is in the image.
+    :param candidates: where it may be on the host; {version} is the release of Xen, {name} the last part of *name*.
+    :param package: the Debian package that has it.
+    """
+
+    name: str
+    candidates: Tuple[str, ...]
+    package: str
+
+
+BUSYBOX = Wanted("bin/busybox", ("/bin/busybox", "/usr/bin/busybox"), "busybox-static")
+
+# Debian has QEMU for Xen in a package of its own; others install what Xen's own build makes.
+QEMU = Wanted(
+    "bin/xen-qemu",
+    (
+        "/usr/libexec/xen-qemu-system-i386",
+        "/usr/lib/xen-{version}/bin/qemu-system-i386",
+        "/usr/libexec/xen/bin/qemu-system-i386",
+        "/usr/lib/xen/bin/qemu-system-i386",
+    ),
+    "qemu-system-xen",
+)
+
+PROGRAMS = (
+    QEMU,
+    Wanted("bin/xenstore", ("/usr/bin/xenstore",), "xenstore-utils"),
+    Wanted(
+        "bin/vchan-socket-proxy",
+        ("/usr/lib/xen-{version}/bin/vchan-socket-proxy", "/usr/bin/vchan-socket-proxy"),
+        "xen-utils-{version}",
+    ),
+)
+
+_ROMS = ("/usr/share/qemu/{name}", "/usr/share/seabios/{name}", "/usr/lib/ipxe/qemu/{name}")
+
+# What QEMU reads when it starts with the devices that xl.cfg can ask for (libxl_dm.c: vga, and models of vif). QEMU
+# does not start if the file of a device is missing. The guest's BIOS comes from the toolstack's firmware.
+ROMS = (
+    Wanted("share/vgabios-stdvga.bin", _ROMS, "seabios"),
+    Wanted("share/vgabios-cirrus.bin", _ROMS, "seabios"),
+    Wanted("share/vgabios-qxl.bin", _ROMS, "seabios"),
+    Wanted("share/efi-rtl8139.rom", _ROMS, "ipxe-qemu"),
+    Wanted("share/efi-e1000.rom", _ROMS, "ipxe-qemu"),
+    Wanted("share/efi-e1000e.rom", _ROMS, "ipxe-qemu"),
+    Wanted("share/efi-virtio.rom", _ROMS, "ipxe-qemu"),
+)
+
+LIBRARY_DIRECTORIES = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")
+
+# Modules by group, in which order they are loaded; a module's own needs come before it. libxl waits 30 seconds for
+# the stub domain, so that those which only a network interface needs are left out without one.
+# unrestricted=1: the driver allows only what concerns the guest in ways that Debian's libraries do not use
+# (libxendevicemodel first probes with DOMID_INVALID), and the stub domain itself is held by Xen to its guest.
+MODULES: Mapping[str, Tuple[Tuple[str, str], ...]] = {
+    "start": (("loop", ""), ("squashfs", "")),
+    "base": (
+        ("xen-evtchn", ""),
+        ("xen-gntdev", ""),
+        ("xen-gntalloc", ""),
+        ("xen-privcmd", "unrestricted=1"),
+        ("xen-blkfront", ""),
+    ),
+    "network": (("bridge", ""), ("xen-netfront", ""), ("tun", "")),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the image.
+
+    :param name: where it is in the image.
+    :param path: where it is on the host, links resolved.
+    :param mode: permission bits in the image.
+    """
+
+    name: str
+    path: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that goes in.
+
+    :param release: release of the Linux kernel.
+    :param kernel: its file on the host.
+    :param busybox: the one program that runs before the compressed file system is there.
+    :param parts: what goes into the compressed file system.
+    :param start: modules that are needed to mount it.
+    :param orders: by group of modules, the lines that init reads: name and parameters.
+    """
+
+    release: str
+    kernel: Part
+    busybox: Part
+    parts: Tuple[Part, ...]
+    start: Tuple[Part, ...]
+    orders: Mapping[str, str]
+
+    def all_parts(self) -> Tuple[Part, ...]:
+        return (self.kernel, self.busybox, *self.start, *self.parts)
+
+
+def plan(release: str, version: Tuple[int, int], *, root: str = "/") -> Plan:
+    """Find everything on the host.
+
+    :param release: release of the kernel that is to run in the stub domain.
+    :param version: release of Xen.
+    :param root: where the host's files are; only tests give another one.
+    :raises Refusal: something is missing.
+    """
+    host = _Host(root)
+    xen = f"{version[0]}.{version[1]}"
+    kernel = _kernel(host, release)
+    busybox = _find(host, BUSYBOX, xen, mode=0o755)
+    if host.program(busybox.path).interpreter is not None:
+        raise Refusal(
+            f"{busybox.path} needs libraries, and none are there when the stub domain starts.",
+            "Install the static one (on Debian the package busybox-static).",
+        )
+    programs = [_find(host, wanted, xen, mode=0o755) for wanted in PROGRAMS]
+    roms = [_find(host, wanted, xen) for wanted in ROMS]
+    modules = _Modules(host, release)
+    groups: Dict[str, List[Part]] = {}
+    orders: Dict[str, str] = {}
+    loaded: List[str] = []
+    for group, wanted_modules in MODULES.items():
+        directory = "modules" if group == "start" else f"modules/{group}"
+        groups[group], orders[group] = modules.group(directory, wanted_modules, loaded)
+    return Plan(
+        release=release,
+        kernel=kernel,
+        busybox=busybox,
+        parts=(
+            *programs,
+            *_libraries(host, programs),
+            *roms,
+            *(part for group, found in groups.items() if group != "start" for part in found),
+        ),
+        start=tuple(groups["start"]),
+        orders=orders,
+    )
+
+
+def size_and_time(path: str, *, root: str = "/") -> Tuple[int, int]:
+    """Return what changes when a package replaces the file: size and time."""
+    status = os.stat(os.path.join(root, path.lstrip("/")))
+    return status.st_size, status.st_mtime_ns
+
+
+def _kernel(host: _Host, release: str) -> Part:
+    path = host.first((f"/boot/vmlinuz-{release}", f"/lib/modules/{release}/vmlinuz"))
+    if path is None:
+        raise Refusal(
+            f"There is no kernel /boot/vmlinuz-{release}.",
+            "Install it again (on Debian linux-image-amd64), or reboot into the kernel that is installed.",
+        )
+    return Part(KERNEL, path)
+
+
+def _find(host: _Host, wanted: Wanted, xen: str, *, mode: int = 0o644) -> Part:
+    candidates = [candidate.format(version=xen, name=os.path.basename(wanted.name)) for candidate in wanted.candidates]
+    path = host.first(candidates)
+    if path is None:
+        raise Refusal(
+            f"{os.path.basename(wanted.name)} is not on this host: there is no {' and no '.join(candidates)}.",
+            f"Install the package that has it (on Debian {wanted.package.format(version=xen)}).",
+        )
+    return Part(wanted.name, path, mode)
+
+
+def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
+    """Return the dynamic loader and every library that the programs need, and those need in turn."""
+    found: Dict[str, Part] = {}
+    waiting = [part.path for part in programs]
+    while waiting:
+        path = waiting.pop()
+        program = host.program(path)
+        if program.interpreter is not None and program.interpreter not in found:
+            loader = host.first((program.interpreter,))
+            if loader is None:
+                raise Refusal(f"{path} needs {program.interpreter}, which is not on this host.", "Install libc6.")
+            found[program.interpreter] = Part(program.interpreter.lstrip("/"), loader, 0o755)
+        own = [place.replace("$ORIGIN", os.path.dirname(path)) for place in program.search if place]
+        for name in program.needed:
+            if name in found or any(name == os.path.basename(interpreter) for interpreter in found):
+                continue
+            library = host.first([f"{place}/{name}" for place in (*own, *LIBRARY_DIRECTORIES)])
+            if library is None:
+                raise Refusal(
+                    f"{path} needs the library {name}, which is in none of {', '.join((*own, *LIBRARY_DIRECTORIES))}.",
+                    "Install the package that has it, or repair the package of the program.",
+                )
+            found[name] = Part(f"lib/{name}", library, 0o755)
+            waiting.append(library)
+    return sorted(found.values(), key=lambda part: part.name)
+
+
+class _Modules:
+    """The modules of one kernel, as depmod describes them."""
+
+    def __init__(self, host: _Host, release: str) -> None:
+        self._host = host
+        self._release = release
+        self._directory = f"/lib/modules/{release}"
+        depends = host.text(f"{self._directory}/modules.dep")
+        if depends is None:
+            raise Refusal(
+                f"There is no {self._directory}/modules.dep.",
+                f"Install the modules of Linux {release} again, or reboot into the kernel that is installed.",
+            )
+        # path of a module: paths of those it needs, the one needed first being the last of the line
+        self._needs: Dict[str, List[str]] = {}
+        for line in depends.splitlines():
+            path, _colon, needs = line.partition(":")
+            self._needs[path] = needs.split()[::-1]
+        self._paths = {module_name(path): path for path in self._needs}
+        built_in = (host.text(f"{self._directory}/modules.builtin") or "").splitlines()
+        self._built_in = {module_name(path) for path in built_in}
+
+    def group(self, directory: str, wanted: Sequence[Tuple[str, str]], loaded: List[str]) -> Tuple[List[Part], str]:
+        """Return the files of a group and the lines that say in which order they are loaded.
+
+        :param loaded: modules of earlier groups; those of this one are added.
+        """
+        parts = []
+        order = ""
+        for name, parameters in wanted:
+            plain = name.replace("-", "_")
+            if plain in self._built_in:
+                continue
+            if plain not in self._paths:
+                raise Refusal(
+                    f"Linux {self._release} has no module {name}, and it is not built in.",
+                    "Use a kernel that has it, such as the distribution's own.",
+                )
+            path = self._paths[plain]
+            for step in (*self._needs[path], path):
+                own = module_name(step)
+                if own in loaded:
+                    continue
+                loaded.append(own)
+                parts.append(Part(f"{directory}/{own}.ko", f"{self._directory}/{step}"))
+                order += f"{own} {parameters if step == path else ''}".rstrip() + "\n"
+        return parts, order
+
+
+def module_name(path: str) -> str:
+    """Return the name under which the kernel knows the module of a file, compressed or not."""
+    return os.path.basename(path).split(".", 1)[0].replace("-", "_")
+
+
+class _Host:
+    """The host's files below a directory."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def path(self, path: str) -> str:
+        return os.path.join(self._root, path.lstrip("/"))
+
+    def first(self, candidates: Iterable[str]) -> Optional[str]:
+        """Return the first that is a file."""
+        return next((path for path in candidates if os.path.isfile(self.path(path))), None)
+
+    def text(self, path: str) -> Optional[str]:
+        try:
+            with open(self.path(path), encoding="utf-8") as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def program(self, path: str) -> _elf.Program:
+        try:
+            descriptor = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+                    return _elf.read(content)
+            finally:
+                os.close(descriptor)
+        except ValueError as error:
+            raise Refusal(f"{path} cannot be read as a program: {error}.", "Install its package again.") from error

@@ -1,0 +1,205 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# fixtures/grub2/CASE/input is what stands in /etc/default; present and absent are what becomes of it.
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+CASES = Path(__file__).parents[1] / "fixtures" / "grub2"
+OPTION = "dom0_mem"
+
+
+def run(arguments: List[str]) -> Tuple[int, str, str]:
+    done = subprocess.run(arguments, capture_output=True, check=False)
+    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+def run_with_bash(arguments: List[str]) -> Tuple[int, str, str]:
+    return run(["bash" if word == "sh" else word for word in arguments])
+
+
+LOADER = grub2.Grub2(run)
+# Fedora's and Arch's sh, which knows +=.
+BASH_LOADER = grub2.Grub2(run_with_bash)
+
+
+def tree(directory: Path) -> Dict[str, bytes]:
+    found = {
+        f"/etc/default/{path.relative_to(directory)}": path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[0] != grub2.MAIN, item[0])))
+
+
+def edited(
+    sources: Dict[str, bytes],
+    value: Optional[str],
+    *,
+    drop_ins: bool = True,
+    shell: bool = True,
+    loader: grub2.Grub2 = LOADER,
+) -> Dict[str, bytes]:
+    word = None if value is None else f"{OPTION}={value}"
+    changes = grub2.VARIABLES.edit(
+        sources, OPTION, word, drop_ins=drop_ins, evaluate=loader.configured if shell else None
+    )
+    return grub2.VARIABLES.order({**sources, **changes})
+
+
+@pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
+@pytest.mark.parametrize(("operation", "value"), [("present", "1G,max:1G"), ("absent", None)])
+def test_golden_files(case: str, operation: str, value: Optional[str]) -> None:
+    sources = tree(CASES / case / "input")
+    loader = BASH_LOADER if any(b"+=" in content for content in sources.values()) else LOADER
+    after = edited(sources, value, loader=loader)
+    assert after == tree(CASES / case / operation)
+    assert edited(after, value, loader=loader) == after
+    words = loader.configured(after)
+    assert _boot_line.values(words, OPTION) == ([] if value is None else [value])
+    others = [word for word in _boot_line.words(loader.configured(sources)) if not _boot_line.names(word, OPTION)]
+    assert [word for word in _boot_line.words(words) if not _boot_line.names(word, OPTION)] == others
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'A=1\nGRUB_CMDLINE_XEN="dom0_mem=1G\n', "grub line 2: a quoted string is never closed"),
+        (b"GRUB_CMDLINE_XEN='x\n", "grub line 1: a quoted string is never closed"),
+        (b"GRUB_CMDLINE_XEN=$(echo\n", "grub line 1: a bracket is never closed"),
+        (b"GRUB_CMDLINE_XEN=`echo\n", "grub line 1: a backquote is never closed"),
+        (b"cat <<E\nGRUB_CMDLINE_XEN=x\n", "grub line 1: a here-document is never ended"),
+        (b"cat <<;\nGRUB_CMDLINE_XEN=x\n", "grub line 1: a here-document is not"),
+        (b"\nGRUB_CMDLINE_XEN=dom0_mem=$MEMORY\n", "grub line 2: the word dom0_mem .* expansion"),
+        (b"GRUB_CMDLINE_XEN=a\0b\n", "grub line 1: there is a NUL"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_file_and_line(content: bytes, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        edited({grub2.MAIN: content}, "1G")
+
+
+@pytest.mark.parametrize("content", [b'GRUB_CMDLINE_XEN="x\n', b"if true; then\n", b"no-such-command-here\n"])
+def test_a_file_that_grub_cannot_source(content: bytes) -> None:
+    with pytest.raises(Refusal, match="cannot source its configuration: .*/etc/default/grub"):
+        LOADER.configured({grub2.MAIN: content})
+
+
+def test_a_line_is_not_added_behind_a_backslash() -> None:
+    with pytest.raises(Refusal, match="/etc/default/grub ends with a backslash"):
+        edited({grub2.MAIN: b"GRUB_CMDLINE_XEN=\\"}, "1G", drop_ins=False)
+
+
+def test_a_program_that_gives_something_else_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "etc/default"
+    directory.mkdir(parents=True)
+    (directory / "grub").write_text('MORE="dom0_mem=2G"\nGRUB_CMDLINE_XEN_DEFAULT="$MORE"\n')
+    loader = grub2.Grub2(run, root=str(tmp_path))
+    with pytest.raises(Refusal, match="after the edit they give .*dom0_mem=2G"):
+        loader.plan(loader.read(), OPTION, "dom0_mem=1G")
+
+
+def test_words_that_grow_together_are_refused() -> None:
+    grown = {grub2.MAIN: b'GRUB_CMDLINE_XEN="loglvl=all dom0_mem=2"\nGRUB_CMDLINE_XEN+="G dom0_mem=1G"\n'}
+    with pytest.raises(Refusal, match="give loglvl=allG beside dom0_mem instead of loglvl=all\\."):
+        edited(grown, "3G", loader=BASH_LOADER)
+
+
+def test_without_drop_ins_the_main_file_gets_a_line_and_loses_it_again() -> None:
+    sources = {grub2.MAIN: b"GRUB_TIMEOUT=5\n"}
+    after = edited(sources, "1G", drop_ins=False)
+    assert after == {grub2.MAIN: b'GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN="$GRUB_CMDLINE_XEN dom0_mem=1G"\n'}
+    assert edited(after, None, drop_ins=False) == sources
+
+
+GRUB_CFG = """
+menuentry 'Debian GNU/Linux' { linux /boot/vmlinuz quiet }
+menuentry 'Debian GNU/Linux, with Xen hypervisor' {
+\tmultiboot2\t/boot/xen-4.17-amd64.gz placeholder dom0_mem=1G,max:1G loglvl=all ${xen_rm_opts}
+\tmodule2\t/boot/vmlinuz placeholder root=/dev/vda1
+}
+menuentry 'recovery' {
+\tmultiboot2\t/boot/xen-4.17-amd64.gz placeholder ${xen_rm_opts}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(GRUB_CFG, "dom0_mem=1G,max:1G loglvl=all"), ("linux /boot/vmlinuz\n", None), ("multiboot /memtest x", None)],
+)
+def test_what_the_first_entry_passes(text: str, words: Optional[str]) -> None:
+    assert grub2.hypervisor_line(text) == words
+
+
+def test_a_host_without_a_loader(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="No boot loader was found"):
+        find("auto", run, root=str(tmp_path))
+
+
+def test_a_host_without_what_makes_the_configuration(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="neither update-grub nor grub-mkconfig"):
+        grub2.Grub2(run, root=str(tmp_path)).regenerate()
+
+
+@given(st.binary())
+def test_any_bytes_are_edited_or_refused(content: bytes) -> None:
+    sources = {grub2.MAIN: b"GRUB_CMDLINE_XEN=" + content}
+    try:
+        after = edited(sources, "1G", shell=False)
+    except Refusal:
+        return
+    assert edited(after, "1G", shell=False) == after
+
+
+FRAGMENTS = st.sampled_from(
+    ["a", "dom0_mem=2G", "dom0-mem=max:3G", " ", "  ", "\\\n", "'b c'", '"d e"', "'dom0_mem='4G", "loglvl=all"]
+)
+WORDS = st.lists(st.sampled_from(["a", "dom0_mem=2G", "dom0-mem=max:3G", "b=1", "$ITSELF"]))
+VALUES = st.one_of(
+    WORDS.map(lambda words: '"' + " ".join(words) + '"'),
+    st.lists(FRAGMENTS.filter(lambda text: text.strip(" ") != ""), max_size=4).map("".join),
+)
+
+
+def line(before: str, name: str, value: str) -> str:
+    after = "; fi" if before.startswith("if ") else ""
+    return f"{before}{name}={value.replace('ITSELF', name)}{after}\n"
+
+
+LINES = st.builds(
+    line,
+    st.sampled_from(["", "export ", "if true; then ", "X=1; "]),
+    st.sampled_from(grub2.VARIABLES.names),
+    VALUES,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(LINES, max_size=4), st.lists(LINES, max_size=2))
+def test_set_gives_the_value_and_leaves_the_other_words(main: List[str], drop_in: List[str]) -> None:
+    sources = {grub2.MAIN: "".join(main).encode(), "/etc/default/grub.d/a.cfg": "".join(drop_in).encode()}
+    before = [word for word in _boot_line.words(LOADER.configured(sources)) if not _boot_line.names(word, OPTION)]
+    for value in ("1G,max:1G", None):
+        try:
+            after = edited(sources, value)
+        except Refusal:
+            return
+        words = _boot_line.words(LOADER.configured(after))
+        assert [word for word in words if _boot_line.names(word, OPTION)] == (
+            [] if value is None else [f"{OPTION}={value}"]
+        )
+        assert [word for word in words if not _boot_line.names(word, OPTION)] == before
+        assert edited(after, value) == after

@@ -1,0 +1,340 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# fixtures/LOADER/CASE/input is what stands in the loader's directory; present and absent are what becomes of it.
+# The cases of grub2 are in test_grub2.py.
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Dict, List, Optional, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    LOADERS,
+    efi_cfg,
+    extlinux,
+    find,
+    grub2,
+    grub_legacy,
+)
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+OPTION = "dom0_mem"
+DIRECTORIES = {"efi_cfg": "boot/efi/EFI/xen", "extlinux": "etc", "grub_legacy": "boot/grub"}
+CASES = [(loader, path.name) for loader in DIRECTORIES for path in sorted((FIXTURES / loader).iterdir())]
+
+
+def run(arguments: List[str]) -> Tuple[int, str, str]:
+    done = subprocess.run(arguments, capture_output=True, check=False)
+    return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+
+
+def read_only(arguments: List[str]) -> Tuple[int, str, str]:
+    assert arguments[:2] == ["sh", "-n"], f"run for another tree: {arguments}"
+    return run(arguments)
+
+
+def put(root: Path, path: str, text: str = "") -> Path:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+    return root
+
+
+def contents(directory: Path) -> Dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix != ".efi"}
+
+
+@pytest.mark.parametrize(("loader", "case"), CASES)
+@pytest.mark.parametrize(("operation", "word"), [("present", "dom0_mem=1G,max:1G"), ("absent", None)])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_golden_files(
+    tmp_path: Path, loader: str, case: str, operation: str, word: Optional[str], foreign: bool
+) -> None:
+    directory = tmp_path / DIRECTORIES[loader]
+    shutil.copytree(FIXTURES / loader / case / "input", directory)
+    put(tmp_path, "boot/efi/EFI/xen/xen.efi")
+    candidate = LOADERS[loader](read_only if foreign else run, root=str(tmp_path), foreign=foreign)
+    assert candidate.present()
+    others = [
+        found
+        for found in _boot_line.words(candidate.configured(candidate.read()))
+        if not _boot_line.names(found, OPTION)
+    ]
+    _files.apply(candidate.plan(candidate.read(), OPTION, word))
+    assert contents(directory) == contents(FIXTURES / loader / case / operation)
+    assert candidate.plan(candidate.read(), OPTION, word) == []
+    words = _boot_line.words(candidate.configured(candidate.read()))
+    assert [found for found in words if _boot_line.names(found, OPTION)] == ([] if word is None else [word])
+    assert [found for found in words if not _boot_line.names(found, OPTION)] == others
+    if not candidate.generates and candidate.effective() is not None:
+        assert _boot_line.setting(candidate.effective() or "", OPTION) == ([] if word is None else [word])
+
+
+@pytest.mark.parametrize(
+    ("loader", "path", "text", "message"),
+    [
+        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\ndefault=x\n[x]\noptions=a\n", "xen.cfg starts no kernel"),
+        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\nchain=y.cfg\n", "xen.cfg line 2 hands over"),
+        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "kernel=a\noptions=b", "xen.cfg line 2: this last line"),
+        ("extlinux", "etc/update-extlinux.conf", "a=1\nxen_opts='x\n", "update-extlinux.conf line 2: a quoted"),
+        ("grub_legacy", "boot/grub/menu.lst", "title Linux\nkernel /vmlinuz\n", "menu.lst has no entry that boots"),
+    ],
+)
+def test_what_is_not_understood_is_refused_and_left_alone(
+    tmp_path: Path, loader: str, path: str, text: str, message: str
+) -> None:
+    put(put(tmp_path, path, text), "boot/efi/EFI/xen/xen.efi")
+    candidate = LOADERS[loader](run, root=str(tmp_path))
+    with pytest.raises(Refusal, match=message) as refused:
+        candidate.plan(candidate.read(), OPTION, "dom0_mem=1G")
+    assert len(str(refused.value).splitlines()) == 2
+    assert (tmp_path / path).read_text() == text
+
+
+# What the scanner sees by itself has the line; a shell says it in its own words and often one line late.
+BROKEN = {
+    "a=1\n{name}=<\nb=2\n": "line 2: a redirection names no file",
+    "a=1\n{name}=a >;b=2\n": "line 2: a redirection names no file",
+    "{name}='x\n": "line 1: a quoted string is never closed",
+    "a=1\n{name}=(a b\nc=$(\n": "line 3: a bracket is never closed",
+    "if true; then\n{name}=a\n": "line 3: a shell cannot read this: ",
+    "{name}=a\nfi\n": "line 2: a shell cannot read this: ",
+    "{name}=a\n;; b\n": "line 2: a shell cannot read this: ",
+    "b=2 )\n": "line 1: a shell cannot read this: ",
+}
+
+
+@pytest.mark.parametrize("loader", [grub2, extlinux])
+@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("word", ["dom0_mem=1G", None])
+def test_a_broken_file_of_another_tree_is_refused(
+    tmp_path: Path, loader: ModuleType, text: str, word: Optional[str]
+) -> None:
+    broken = text.format(name=loader.VARIABLES.names[0])
+    put(tmp_path, loader.MAIN.lstrip("/"), broken)
+    candidate = find("auto", read_only, root=str(tmp_path), foreign=True)
+    with pytest.raises(Refusal, match=f"^{re.escape(loader.MAIN)} {re.escape(BROKEN[text])}") as refused:
+        candidate.plan(candidate.read(), OPTION, word)
+    assert len(str(refused.value).splitlines()) == 2
+    assert (tmp_path / loader.MAIN.lstrip("/")).read_text() == broken
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (">/dev/null xen_opts=a\n", "a"),
+        ("2>/dev/null xen_opts=a\n", "a"),
+        ("xen_opts=a 2>&1 >>/dev/null\n", "a"),
+        ("echo 2 >/dev/null xen_opts=a\n", ""),
+    ],
+)
+def test_an_assignment_beside_a_redirection(tmp_path: Path, text: str, words: str) -> None:
+    for foreign in (False, True):
+        candidate = extlinux.Extlinux(run, root=str(put(tmp_path, "etc/update-extlinux.conf", text)), foreign=foreign)
+        assert candidate.configured(candidate.read()) == words
+
+
+@pytest.mark.parametrize(
+    ("image", "names"),
+    [
+        ("xen.efi", ["xen.cfg"]),
+        ("xen-4.20-amd64.efi", ["xen-4.20-amd64.cfg", "xen-4.20.cfg", "xen-4.cfg", "xen.cfg"]),
+    ],
+)
+def test_where_xen_efi_looks_for_its_configuration(image: str, names: List[str]) -> None:
+    assert efi_cfg.configuration_names(image) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[global]\ndefault=b\n[a]\noptions=one\nkernel=k\n[b]\noptions=two\nkernel=k\n", "two"),
+        ("[a]\noptions=one\nkernel=k\n[b]\noptions=two\n", "one"),
+        ("[global]\ndefault=b\n[a]\noptions=one\nkernel=k\n", None),
+        ("options=a\tb\nkernel=k\n", "a"),
+        ("options=a#b\noptions=c\nkernel=k\n", "a"),
+        (";options=a\n options=b\nkernel=k\n", "b"),
+        ("kernel=k\noptions=ignored", ""),
+    ],
+)
+def test_what_xen_efi_reads(text: str, words: Optional[str]) -> None:
+    assert efi_cfg.options(text) == words
+
+
+def test_an_entry_of_systemd_boot_that_overrides_is_noticed(tmp_path: Path) -> None:
+    put(tmp_path, "efi/EFI/xen/xen.cfg", "options=loglvl=all\nkernel=vmlinuz\n")
+    put(tmp_path, "efi/EFI/xen/xen.efi")
+    put(tmp_path, "efi/loader/entries/xen.conf", "title Xen\nefi /EFI/xen/xen.efi\noptions xen -- dom0_mem=4G\n")
+    loader = efi_cfg.EfiCfg(run, root=str(tmp_path))
+    assert loader.effective() == "loglvl=all dom0_mem=4G"
+    with pytest.raises(Refusal, match="'loglvl=all dom0_mem=1G dom0_mem=4G'"):
+        change(loader, tmp_path, "dom0_mem=1G")
+    assert (tmp_path / "efi/EFI/xen/xen.cfg").read_text() == "options=loglvl=all\nkernel=vmlinuz\n"
+
+
+def change(loader: object, root: Path, word: Optional[str]) -> _boot_change.Outcome:
+    return _boot_change.change(
+        _boot_change.Wish(OPTION, word),
+        loader=loader,  # type: ignore[arg-type]
+        xen=Xen(run, root=str(root)),
+        root="/",
+        regenerate=True,
+        check_mode=False,
+        backup=False,
+    )
+
+
+# What update-extlinux of Alpine's syslinux 6.04 writes, but for the two places in braces.
+EXTLINUX = """# Generated by update-extlinux 6.04_pre1-r9
+DEFAULT menu.c32
+PROMPT 0
+MENU TITLE Alpine/Linux Boot Menu
+MENU HIDDEN
+MENU AUTOBOOT Alpine will be booted automatically in # seconds.
+TIMEOUT 10
+LABEL xen-lts
+{menu}  MENU LABEL Xen + Linux 6.6.1-0-lts
+  COM32 mboot.c32
+  APPEND xen.gz {words} --- vmlinuz-6.6.1-0-lts root=UUID=1234 modules=ext4 quiet --- initramfs-6.6.1-0-lts
+
+LABEL lts
+  MENU LABEL Linux 6.6.1-0-lts
+  LINUX vmlinuz-6.6.1-0-lts
+  INITRD initramfs-6.6.1-0-lts
+  APPEND root=UUID=1234 modules=ext4 quiet
+
+MENU SEPARATOR
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (EXTLINUX.format(menu="  MENU DEFAULT\n", words="dom0_mem=1G a"), "dom0_mem=1G a"),
+        ("label a\nappend xen.gz one --- k\nlabel b\nmenu default\nappend /xen-4.gz two --- k\n", "two"),
+        ("label a\nappend initrd=i root=/dev/vda1\n", None),
+    ],
+)
+def test_what_extlinux_passes(text: str, words: Optional[str]) -> None:
+    assert extlinux.hypervisor_line(text) == words
+
+
+def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
+    put(tmp_path, "etc/update-extlinux.conf", "default=lts\nxen_opts=\n")
+    put(tmp_path, "boot/xen.gz")
+    put(tmp_path, "sbin/update-extlinux")
+    put(tmp_path, "boot/extlinux.conf", EXTLINUX.format(menu="", words=""))
+    works = True
+
+    def generate(arguments: List[str]) -> Tuple[int, str, str]:
+        if arguments != ["update-extlinux"]:
+            return run(arguments)
+        loader = extlinux.Extlinux(run, root=str(tmp_path))
+        words = loader.configured(loader.read()) if works else ""
+        put(tmp_path, "boot/extlinux.conf", EXTLINUX.format(menu="", words=words))
+        return 0, "", ""
+
+    loader = extlinux.Extlinux(generate, root=str(tmp_path))
+    outcome = change(loader, tmp_path, "dom0_mem=1G")
+    assert outcome.changed
+    assert outcome.effective == ["dom0_mem=1G"]
+    assert not change(loader, tmp_path, "dom0_mem=1G").changed
+    works = False
+    with pytest.raises(Refusal, match="which is not dom0_mem=2G"):
+        change(loader, tmp_path, "dom0_mem=2G")
+    assert loader.configured(loader.read()) == "dom0_mem=1G"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("default 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default=0\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default saved\ntitle a\nkernel (hd0,0)/boot/xen-4.1-amd64.gz one \\\n two\n", "one two"),
+        ("title a\nkernel /vmlinuz\n#kernel /xen.gz x\n", None),
+    ],
+)
+def test_what_legacy_grub_passes(text: str, words: Optional[str]) -> None:
+    assert grub_legacy.hypervisor_line(text) == words
+
+
+LAYOUTS = [
+    ("update-grub", "etc/default/grub", "boot/grub/grub.cfg", ["update-grub"]),
+    ("grub2-mkconfig", "etc/default/grub", "boot/grub2/grub.cfg", ["grub2-mkconfig", "-o", "/boot/grub2/grub.cfg"]),
+    ("grub2-mkconfig", "etc/default/grub", "etc/grub2-efi.cfg", ["grub2-mkconfig", "-o", "/etc/grub2-efi.cfg"]),
+    ("grub-mkconfig", "etc/default/grub", "boot/grub/grub.cfg", ["grub-mkconfig", "-o", "/boot/grub/grub.cfg"]),
+]
+
+
+@pytest.mark.parametrize(("program", "source", "output", "command"), LAYOUTS)
+def test_grub_2_in_the_ways_of_distributions(
+    tmp_path: Path, program: str, source: str, output: str, command: List[str]
+) -> None:
+    put(tmp_path, source, 'GRUB_CMDLINE_XEN_DEFAULT="loglvl=all"\n')
+    put(tmp_path, f"usr/sbin/{program}", "#! /bin/sh\n")
+    put(tmp_path, output)
+    put(tmp_path, "boot/xen-4.20.gz")
+    calls: List[List[str]] = []
+
+    def generate(arguments: List[str]) -> Tuple[int, str, str]:
+        if arguments[0] == "sh":
+            return run(arguments)
+        calls.append(arguments)
+        words = loader.configured(loader.read())
+        put(tmp_path, output, f"multiboot2 /xen-4.20.gz placeholder {words} ${{xen_rm_opts}}\n")
+        return 0, "", ""
+
+    loader = find("auto", generate, root=str(tmp_path))
+    outcome = change(loader, tmp_path, "dom0_mem=1G")
+    assert calls == [command]
+    assert outcome.result["loader"] == "grub2"
+    assert outcome.effective == ["dom0_mem=1G"]
+
+
+def several(root: Path) -> Path:
+    put(root, "etc/default/grub", "GRUB_TIMEOUT=5\n")
+    put(root, "usr/sbin/update-grub")
+    put(root, "boot/grub/grub.cfg", "linux /vmlinuz\n")
+    put(root, "boot/efi/EFI/xen/xen.efi")
+    return put(root, "boot/efi/EFI/xen/xen.cfg", "options=a\nkernel=vmlinuz\n")
+
+
+def test_of_several_loaders_the_one_that_boots_a_hypervisor_is_meant(tmp_path: Path) -> None:
+    assert find("auto", run, root=str(several(tmp_path))).name == "efi_cfg"
+    assert find("grub2", run, root=str(tmp_path)).name == "grub2"
+
+
+def test_two_loaders_that_boot_a_hypervisor_are_refused(tmp_path: Path) -> None:
+    put(several(tmp_path), "boot/grub/grub.cfg", "multiboot2 /boot/xen-4.17.gz placeholder\n")
+    with pytest.raises(Refusal, match="grub2, efi_cfg"):
+        find("auto", run, root=str(tmp_path))
+    for running, name in (("placeholder a", "grub2"), ("a placeholder", "efi_cfg"), ("", "efi_cfg")):
+        assert find("auto", run, root=str(tmp_path), running=running).name == name
+
+
+def test_whether_an_entry_can_be_booted_once() -> None:
+    sentences = {name: loader.cannot_boot_once for name, loader in LOADERS.items()}
+    assert sentences.pop("grub2") is None
+    assert all(sentence and sentence.endswith(".") for sentence in sentences.values())
+
+
+def test_the_report_never_fails(tmp_path: Path) -> None:
+    report = _boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
+    assert report["loader"] is None
+    assert not report["reboot_required"]
+    put(tmp_path, "boot/efi/EFI/xen/xen.efi")
+    put(tmp_path, "boot/efi/EFI/xen/xen.cfg", "options=a b\nkernel=vmlinuz\n")
+    report = _boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
+    assert (report["loader"], report["configured"], report["effective"]) == ("efi_cfg", "a b", "a b")

@@ -1,0 +1,94 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "after"),
+    [
+        ("", "1G", "dom0_mem=1G"),
+        ("", None, ""),
+        (" ", "1G", "dom0_mem=1G  "),
+        ("a  b", "1G", "a  b dom0_mem=1G"),
+        ("a b ", "1G", "a b dom0_mem=1G "),
+        ("a dom0_mem=2G b", "1G", "a dom0_mem=1G b"),
+        ("dom0_mem=2G a dom0-mem=3G b", "1G", "a dom0_mem=1G b"),
+        ("dom0_mem=2G  a", None, " a"),
+        ("a dom0_mem=2G", None, "a"),
+        ("a -- dom0_mem=2G", "1G", "a dom0_mem=1G -- dom0_mem=2G"),
+        ("-- b", "1G", "dom0_mem=1G -- b"),
+        ("xdom0_mem=2G dom0_mem", "1G", "xdom0_mem=2G dom0_mem=1G"),
+        ("a no-dom0_mem b", None, "a b"),
+    ],
+)
+def test_only_the_word_changes(line: str, value: Optional[str], after: str) -> None:
+    changed = _boot_line.remove(line, "dom0_mem") if value is None else _boot_line.put(line, "dom0_mem", value)
+    assert changed == after
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "found"),
+    [
+        ("smt=0 no-smt smt xsmt smt-x", "smt", ["smt=0", "no-smt", "smt"]),
+        ("a dom0-vcpus-pin", "dom0_vcpus_pin", ["dom0-vcpus-pin"]),
+        ("no-smt", "no-smt", ["no-smt"]),
+        ("noreboot reboot=k", "noreboot", ["noreboot"]),
+    ],
+)
+def test_words_that_set_an_option(line: str, option: str, found: list) -> None:
+    assert _boot_line.setting(line, option) == found
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [("dom0_vcpus_pin", None, "dom0_vcpus_pin"), ("com1", "115200,8n1,0x3f8", "com1=115200,8n1,0x3f8")],
+)
+def test_a_word_is_made(option: str, value: Optional[str], word: str) -> None:
+    assert _boot_line.word(option, value) == word
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("a b", None),
+        ("", None),
+        ("x=1", None),
+        ("--", None),
+        ("-x", None),
+        ("loglvl", ""),
+        *[("loglvl", text) for text in ("a b", "a\n", '"', "'", "$x", "`x`", "a;b", "a#b", "a\\", "~", "é")],
+    ],
+)
+def test_what_a_loader_would_take_for_something_else_is_refused(option: str, value: Optional[str]) -> None:
+    with pytest.raises(Refusal):
+        _boot_line.word(option, value)
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        ["a", "b=1", "dom0_mem=2G", "dom0-mem=3G", "dom0_mem", "no-smt", "--", "loglvl=all", "  ", "\t", ""]
+    )
+).map(" ".join)
+
+
+@given(WORDS, st.sampled_from(["1G", None]))
+def test_set_once_and_all_others_untouched(line: str, value: Optional[str]) -> None:
+    word = "dom0_mem" if value is None else f"dom0_mem={value}"
+    after = _boot_line.put(line, "dom0_mem", value)
+    assert _boot_line.setting(after, "dom0_mem") == [word]
+    assert _boot_line.put(after, "dom0_mem", value) == after
+    others = [found for found in _boot_line.words(line) if not _boot_line.names(found, "dom0_mem")]
+    assert [found for found in _boot_line.words(after) if found != word] == others
+    assert _boot_line.words(_boot_line.remove(after, "dom0_mem")) == others
+    if not _boot_line.setting(line, "dom0_mem"):
+        assert _boot_line.remove(after, "dom0_mem") == line

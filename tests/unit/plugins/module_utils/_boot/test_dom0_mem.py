@@ -1,0 +1,177 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem as _dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import MIB, Host
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from hypothesis import given
+from hypothesis import strategies as st
+
+HOST = Host(total=4096 * MIB, version=(4, 17))
+
+
+@pytest.mark.parametrize(
+    ("value", "canonical"),
+    [
+        ("1G", "1G"),
+        ("1024m", "1G"),
+        ("1048576", "1G"),
+        ("0x100M", "256M"),
+        ("010M", "8M"),
+        ("1T", "1024G"),
+        ("4096b", "4K"),
+        ("-1G", "-1G"),
+        ("5%", "5%"),
+        ("-10%", "-10%"),
+        ("1G+5%", "1G+5%"),
+        ("-1G+5%", "-1G+5%"),
+        ("max:2G,min:1G,1536M", "1536M,min:1G,max:2G"),
+        ("1G,2G", "2G"),
+        ("max:1G", "max:1G"),
+    ],
+)
+def test_canonical_form(value: str, canonical: str) -> None:
+    assert str(_dom0_mem.parse(value)) == canonical
+    assert _dom0_mem.parse(canonical) == _dom0_mem.parse(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "1.5G",
+        "1 G",
+        "1GB",
+        "lots",
+        "max:",
+        "min",
+        "1G,",
+        "100%",
+        "5%+1G",
+        "1G+",
+        "08M",
+        "--1G",
+        "1G\n",
+        "0x",
+        "٣G",
+        "MAX:1G",
+        "Min:1G",
+    ],
+)
+def test_what_xen_does_not_understand_is_refused(value: str) -> None:
+    with pytest.raises(Refusal):
+        _dom0_mem.parse(value)
+
+
+@pytest.mark.parametrize("value", ["min:1G", "1G,max:1G", "-1G", "5%"])
+def test_arm_knows_a_plain_size_only(value: str) -> None:
+    assert str(_dom0_mem.parse("1G", arm=True)) == "1G"
+    with pytest.raises(Refusal, match="Arm"):
+        _dom0_mem.parse(value, arm=True)
+
+
+def test_of_several_options_the_last_value_of_each_kind_counts() -> None:
+    assert str(_dom0_mem.merge(["1G,max:1G", "2G"])) == "2G,max:1G"
+    assert _dom0_mem.same(["1G,max:1G"], ["1024M", "max:1024M"])
+    assert not _dom0_mem.same(["1G,max:1G"], ["1G"])
+    assert _dom0_mem.same([], [])
+    assert not _dom0_mem.same([], ["nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("size", "minimum", "maximum", "expected"),
+    [
+        ("1G", None, None, "1G,max:1G"),
+        ("1G", None, "2G", "1G,max:2G"),
+        ("10%", "512M", "2G", "10%,min:512M,max:2G"),
+    ],
+)
+def test_typed_parameters(size: str, minimum: str, maximum: str, expected: str) -> None:
+    assert str(_dom0_mem.from_parameters(size, minimum, maximum, arm=False)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("1024", None, None), "1024 KiB"),
+        (("1G", "1", None), "no unit"),
+        (("ten", None, None), "not an amount"),
+    ],
+)
+def test_typed_parameters_need_a_unit(arguments: tuple, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        _dom0_mem.from_parameters(*arguments, arm=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("8G,max:8G", "the host has 4096 MiB"),
+        ("1G,max:8G", "the host has 4096 MiB"),
+        ("1G,min:3G,max:2G", "min 3G is above the max 2G"),
+        ("2G,max:1G", "size 2G is above the max 1G"),
+        ("1G,min:2G,max:3G", "min 2G is above the size 1G"),
+        ("-8G", "comes to"),
+        ("0M", "0 MiB"),
+    ],
+)
+def test_a_value_that_the_host_cannot_give_is_refused(value: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        _dom0_mem.check(_dom0_mem.parse(value), HOST)
+
+
+def test_percentages_need_a_release_that_knows_them() -> None:
+    with pytest.raises(Refusal, match="does not know"):
+        _dom0_mem.check(_dom0_mem.parse("5%"), Host(total=4096 * MIB, version=(4, 11)))
+
+
+@pytest.mark.parametrize(
+    ("value", "warnings"),
+    [
+        ("1G,max:1G", []),
+        ("1G", ["no max"]),
+        ("1048576,max:1G", ["no unit"]),
+        ("48M,max:48M", ["size 48M is less", "max 48M is less"]),
+        ("1G,max:1073741825B", ["max 1073741825B is no multiple"]),
+        ("min:1G", ["no size", "no max"]),
+        ("max:1G", []),
+        ("4000M,max:4000M", ["size 4000M leaves Xen itself less than the 128 MiB"]),
+    ],
+)
+def test_surprises_are_named(value: str, warnings: list) -> None:
+    found = _dom0_mem.check(_dom0_mem.parse(value), HOST)
+    assert len(found) == len(warnings)
+    assert all(part in warning for part, warning in zip(warnings, found))
+
+
+def test_too_small_for_dom0() -> None:
+    _dom0_mem.refuse_too_small(_dom0_mem.parse("128M,max:128M"), HOST)
+    with pytest.raises(Refusal, match="127M is less"):
+        _dom0_mem.refuse_too_small(_dom0_mem.parse("127M"), HOST)
+
+
+AMOUNTS = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["", "-"]),
+    st.integers(min_value=0, max_value=1 << 20),
+    st.sampled_from(["", "B", "k", "M", "g", "T", "%"]),
+).filter(lambda text: not text.endswith("%") or int(text.strip("-%")) < 100)
+
+
+@given(AMOUNTS, AMOUNTS, AMOUNTS)
+def test_the_canonical_form_means_the_same(size: str, minimum: str, maximum: str) -> None:
+    value = _dom0_mem.parse(f"{size},max:{maximum},min:{minimum}")
+    assert _dom0_mem.parse(str(value)) == value
+    assert str(_dom0_mem.parse(str(value))) == str(value)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        _dom0_mem.check(_dom0_mem.parse(text), HOST)
+    except Refusal as refusal:
+        assert len(str(refusal).splitlines()) >= 2

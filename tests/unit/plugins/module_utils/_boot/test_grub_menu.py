@@ -1,0 +1,110 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from hypothesis import given
+from hypothesis import strategies as st
+
+MENUS = Path(__file__).parent / "fixtures" / "trial"
+DEBIAN_12 = (MENUS / "debian-12" / "grub.cfg").read_text()
+XEN = "Debian GNU/Linux, with Xen hypervisor"
+RECOVERY = "Debian GNU/Linux, with Xen 4.17-amd64 and Linux 6.1 (recovery mode)"
+
+
+def choosing(spec: str) -> _grub_cfg.Menu:
+    return _grub_cfg.parse(DEBIAN_12.replace(f'set default="{XEN}"', f'set default="{spec}"'))
+
+
+def test_entries_and_submenus() -> None:
+    menu = _grub_cfg.parse(DEBIAN_12)
+    assert [(entry.title, entry.identity, entry.submenu) for entry in menu.entries] == [
+        ("Debian GNU/Linux", "gnulinux-simple-0001", False),
+        (XEN, "xen-gnulinux-simple-0001", False),
+        ("Advanced options for Debian GNU/Linux (with Xen hypervisor)", "gnulinux-advanced-0001", True),
+    ]
+    recovery = menu.entries[2].children[0].children[0]
+    assert recovery.title == RECOVERY
+    assert menu.body(recovery).strip().startswith("multiboot2")
+    assert menu.body(recovery).strip().endswith("single")
+    assert ("save_env", "next_entry") in menu.commands
+    assert ("source", "$prefix/custom.cfg") in menu.commands
+    assert not any(command[0] == "multiboot2" for command in menu.commands)
+
+
+@pytest.mark.parametrize(
+    ("spec", "environment", "title"),
+    [
+        (XEN, {}, XEN),
+        ("xen-gnulinux-simple-0001", {}, XEN),
+        ("0", {}, "Debian GNU/Linux"),
+        ("1", {}, XEN),
+        ("", {}, "Debian GNU/Linux"),
+        ("2>0>0", {}, RECOVERY),
+        ("gnulinux-advanced-0001>xen-hypervisor-4.17-amd64-0001>xen-gnulinux-6.1-recovery-0001", {}, RECOVERY),
+        ("${saved_entry}", {"saved_entry": "xen-gnulinux-simple-0001"}, XEN),
+        ("${saved_entry}", {}, "Debian GNU/Linux"),
+    ],
+)
+def test_the_default_entry_is_the_one_that_grub_takes(spec: str, environment: dict[str, str], title: str) -> None:
+    assert _grub_cfg.default_entry(choosing(spec), environment).title == title
+
+
+@pytest.mark.parametrize(
+    ("menu", "message"),
+    [
+        (choosing("gone"), "default entry 'gone' is not in its menu"),
+        (choosing("7"), "default entry '7' is not in its menu"),
+        (_grub_cfg.parse("set default=0\n"), "does not choose its default entry in the way of grub-mkconfig"),
+        (_grub_cfg.parse(DEBIAN_12 + "set default=0\n"), "does not choose its default entry"),
+    ],
+)
+def test_another_choice_is_refused(menu: _grub_cfg.Menu, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        _grub_cfg.default_entry(menu, {})
+
+
+def test_titles_with_quotes_and_brackets() -> None:
+    menu = _grub_cfg.parse(
+        """menuentry "a > b" { true; }\nmenuentry 'it'"'"'s {' --id x { }\nmenuentry '--class' { }\n"""
+    )
+    assert [entry.title for entry in menu.entries] == ["a > b", "it's {", "--class"]
+    assert menu.entries[1].identity == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("menuentry 'a' {\n", "in line 2 the braces do not match"),
+        ("}\n", "in line 1 the braces do not match"),
+        ("\n\necho 'a\n", "in line 3 a ' is never closed"),
+        ('echo "a\n', 'in line 1 a " is never closed'),
+        ("echo ${a\n", "in line 1 a { is never closed"),
+    ],
+)
+def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        _grub_cfg.parse(text)
+
+
+@given(st.text(alphabet="menuentry '\"{}\\$#;\n>a-", max_size=60))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        menu = _grub_cfg.parse(text)
+    except Refusal:
+        return
+    for entry in menu.entries:
+        start, end = entry.body
+        assert text[start - 1] + text[end] == "{}"
+
+
+def test_the_environment_block() -> None:
+    block = b"# GRUB Environment Block\nsaved_entry=a\\\\b=c\nnext_entry=\n" + b"#" * 900
+    assert _grub_cfg.environment(block) == {"saved_entry": "a\\b=c", "next_entry": ""}
+    assert _grub_cfg.environment(None) == {}

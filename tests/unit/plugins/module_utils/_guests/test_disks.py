@@ -1,0 +1,111 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names and numbers of virtual disks."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
+
+
+# Seen in xenstore (xvda is 51712) and read in libxl.
+@pytest.mark.parametrize(
+    ("vdev", "number", "partition"),
+    [
+        ("xvda", 51712, 0),
+        ("xvda1", 51713, 1),
+        ("xvdb", 51728, 0),
+        ("xvdq", (1 << 28) | (16 << 8), 0),
+        ("xvda16", (1 << 28) | 16, 16),
+        ("xvdaa", (1 << 28) | (26 << 8), 0),
+        ("d0p0", 51712, 0),
+        ("d1p2", 51730, 2),
+        ("hda", 768, 0),
+        ("hdb", 832, 0),
+        ("hdc", 5632, 0),
+        ("hda7", 775, 7),
+        ("sda", 2048, 0),
+        ("sdb3", 2067, 3),
+    ],
+)
+def test_device_numbers(vdev: str, number: int, partition: int) -> None:
+    assert _disks.device(vdev) == (number, partition)
+
+
+@pytest.mark.parametrize("vdev", ["", "xvd", "vda", "hde", "sdq", "xvda256", "hda64", "sda16", "/dev/xvda", "xvda\n"])
+def test_names_that_libxl_does_not_know(vdev: str) -> None:
+    with pytest.raises(Refusal):
+        _disks.device(vdev)
+
+
+# What PV-GRUB calls a disk, whatever the order in the configuration; a partition is a disk of its own.
+@pytest.mark.parametrize(
+    ("vdevs", "names"),
+    [
+        (["xvda"], {"xvda": "(hd0)"}),
+        (["xvda1"], {"xvda1": "(hd0)"}),
+        (["xvdc", "xvda", "xvdb"], {"xvda": "(hd0)", "xvdb": "(hd1)", "xvdc": "(hd2)"}),
+        (["xvda", "sda", "hda"], {"hda": "(hd0)", "sda": "(hd1)", "xvda": "(hd2)"}),
+        (["xvda2", "xvda1"], {"xvda1": "(hd0)", "xvda2": "(hd1)"}),
+        (["xvdq", "hdc"], {"hdc": "(hd0)", "xvdq": "(hd1)"}),
+    ],
+)
+def test_what_grub_calls_them(vdevs: list[str], names: dict[str, str]) -> None:
+    assert _disks.grub_names(vdevs) == names
+
+
+def disk(**values: object) -> dict[str, object]:
+    return {"target": "/srv/a.img", "vdev": "xvda", "format": "raw", "access": "rw", **values}
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({}, "format=raw,vdev=xvda,access=rw,target=/srv/a.img"),
+        ({"target": "/srv/a,b=c.img"}, "format=raw,vdev=xvda,access=rw,target=/srv/a,b=c.img"),
+        (
+            {"cdrom": True, "access": "ro", "vdev": "hdc"},
+            "format=raw,vdev=hdc,access=ro,devtype=cdrom,target=/srv/a.img",
+        ),
+        (
+            {"backendtype": "qdisk", "script": "block-nbd"},
+            "format=raw,vdev=xvda,access=rw,backendtype=qdisk,script=block-nbd,target=/srv/a.img",
+        ),
+    ],
+)
+def test_a_disk_is_written_and_its_target_found_again(values: dict[str, object], text: str) -> None:
+    assert _disks.render(disk(**values)) == text
+    assert _disks.target(text) == disk(**values)["target"]
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("phy:/dev/vg/web,xvda,w", "/dev/vg/web"),
+        ("file:/srv/a.img,hda,w", "/srv/a.img"),
+        ("/dev/vg/web,raw,xvda,rw", "/dev/vg/web"),
+        ("vdev=xvda, target=/srv/a.img", "/srv/a.img"),
+        (",hdc:cdrom,r", None),
+        ("nbd:localhost:10809,xvda,w", None),
+    ],
+)
+def test_targets_of_older_notations(text: str, target: str | None) -> None:
+    assert _disks.target(text) == target
+
+
+def test_what_cannot_be_written_is_refused() -> None:
+    with pytest.raises(Refusal, match="has a comma"):
+        _disks.render(disk(script="a,b"))
+    with pytest.raises(Refusal, match="has a comma"):
+        _disks.nic({"bridge": "xenbr0,x"})
+    with pytest.raises(Refusal, match="no MAC address"):
+        _disks.nic({"mac": "00:16:3e"})
+    with pytest.raises(Refusal, match="Two disks are xvda"):
+        _disks.check([disk(), disk(vdev="d0p0"), disk()][1:])
+
+
+def test_a_network_interface() -> None:
+    assert _disks.nic({"bridge": "xenbr0", "mac": "00:16:3e:12:34:56"}) == "mac=00:16:3e:12:34:56,bridge=xenbr0"
+    assert _disks.nic({}) == ""

@@ -1,0 +1,257 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a guest's parameters to xl.cfg, and what is refused on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+
+HOST = Host(
+    version=(4, 20),
+    firmware_directory="/usr/lib/xen-4.20/boot",
+    capabilities=frozenset(["xen-3.0-x86_64", "hvm-3.0-x86_64"]),
+)
+DISK = {"target": "/srv/web.img", "vdev": "xvda", "format": "raw", "access": "rw"}
+GRUB2 = {"name": "web", "type": "pv", "flavour": "grub2", "memory": 256, "vcpus": 1, "arch": "x86_64", "disks": [DISK]}
+LEGACY = {**GRUB2, "flavour": "legacy", "menu": "(hd0,0)/boot/grub/menu.lst"}
+LINUX = {**GRUB2, "type": "hvm", "flavour": "linux", "disks": [{**DISK, "vdev": "hda"}]}
+MINIOS = {**LINUX, "flavour": "minios"}
+
+
+def host(**changes: Any) -> Host:
+    return dataclasses.replace(HOST, **changes)
+
+
+# guest, host → the file but for its disk, name and identity.
+@pytest.mark.parametrize(
+    ("guest", "on", "text"),
+    [
+        (
+            GRUB2,
+            HOST,
+            'type = "pv"\nkernel = "/usr/lib/grub-xen/grub-x86_64-xen.bin"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            {**GRUB2, "type": "pvh", "maxmem": 512, "options": {"tsc_mode": "native"}},
+            HOST,
+            'type = "pvh"\nkernel = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"\nmemory = 256\nmaxmem = 512\nvcpus = 1\n'
+            'tsc_mode = "native"\n',
+        ),
+        (
+            {**GRUB2, "kernel": "/opt/grub.xen", "on_poweroff": "preserve"},
+            host(version=(4, 9)),
+            'kernel = "/opt/grub.xen"\nmemory = 256\nvcpus = 1\non_poweroff = "preserve"\n',
+        ),
+        (
+            LEGACY,
+            HOST,
+            'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"\nextra = "(hd0,0)/boot/grub/menu.lst"\n'
+            "memory = 256\nvcpus = 1\n",
+        ),
+        (
+            {**LEGACY, "menu": None, "menu_file": "/srv/menu.lst"},
+            HOST,
+            'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"\nramdisk = "/srv/menu.lst"\n'
+            "memory = 256\nvcpus = 1\n",
+        ),
+        (
+            {**LEGACY, "menu": None, "nics": [{"bridge": "xenbr0"}]},
+            HOST,
+            'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"\nmemory = 256\nvcpus = 1\n'
+            'vif = [ "bridge=xenbr0" ]\n',
+        ),
+        (
+            LINUX,
+            HOST,
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            "memory = 256\nvcpus = 1\n",
+        ),
+        (
+            {**LINUX, "boot": "c", "stubdomain_cmdline": "quiet"},
+            host(stub_memory_mib=192, stub_command_line="console=hvc0"),
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            'boot = "c"\nstubdomain_memory = 192\nstubdomain_cmdline = "console=hvc0 quiet"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            LINUX,
+            host(version=(4, 15), stub_memory_mib=110, stub_command_line="console=hvc0"),
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            "memory = 256\nvcpus = 1\n",
+        ),
+        (
+            MINIOS,
+            host(version=(4, 9)),
+            'builder = "hvm"\ndevice_model_version = "qemu-xen-traditional"\ndevice_model_stubdomain_override = 1\n'
+            'serial = "pty"\nvnc = 0\nfirmware_override = "/usr/lib/xen-4.20/boot/companions/hvmloader"\n'
+            'device_model_override = "/usr/lib/xen-4.20/boot/companions/qemu-dm"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            {
+                **MINIOS,
+                "stubdomain_kernel": "/opt/ioemu.gz",
+                "firmware_override": "/opt/hvmloader",
+                "device_model_override": "/opt/qemu-dm",
+                "vnc": True,
+            },
+            host(version=(4, 17)),
+            'type = "hvm"\ndevice_model_version = "qemu-xen-traditional"\ndevice_model_stubdomain_override = 1\n'
+            'serial = "pty"\nvnc = 1\nstubdomain_kernel = "/opt/ioemu.gz"\nfirmware_override = "/opt/hvmloader"\n'
+            'device_model_override = "/opt/qemu-dm"\nmemory = 256\nvcpus = 1\n',
+        ),
+    ],
+)
+def test_a_guest_in_the_words_of_xl(guest: dict[str, Any], on: Host, text: str) -> None:
+    keys = dict(_guests.plan(guest, on).keys)
+    assert (keys.pop("name"), keys.pop("uuid")) == ("web", _guests.identity("web"))
+    keys.pop("disk")
+    assert _xl_cfg.emit(keys).decode() == text
+
+
+def test_a_uuid_belongs_to_a_name() -> None:
+    assert _guests.identity("web") == _guests.identity("web") != _guests.identity("db")
+    assert _guests.plan({**GRUB2, "uuid": "74d0eec1-fe6e-402b-84b5-077b0f288fe4"}, HOST).keys["uuid"][:8] == "74d0eec1"
+
+
+@pytest.mark.parametrize(
+    ("guest", "on", "message"),
+    [
+        ({**GRUB2, "name": "a b"}, HOST, "is no name for a guest"),
+        ({**GRUB2, "name": "12"}, HOST, "is no name for a guest"),
+        ({**GRUB2, "name": "../web"}, HOST, "is no name for a guest"),
+        ({**GRUB2, "name": "Domain-0"}, HOST, "is no name for a guest"),
+        ({**GRUB2, "type": "hvm"}, HOST, "flavour grub2 is not for guests of type hvm"),
+        ({**LEGACY, "type": "pvh"}, HOST, "flavour legacy is not for guests of type pvh"),
+        ({**LINUX, "type": "pv"}, HOST, "flavour linux is not for guests of type pv"),
+        ({**GRUB2, "type": "pvh"}, host(version=(4, 9)), "Xen 4.9 has no PVH guests"),
+        ({**GRUB2, "memory": 0}, HOST, "has no memory"),
+        ({**GRUB2, "maxmem": 128}, HOST, "above its maxmem of 128"),
+        ({**GRUB2, "disks": [DISK, DISK]}, HOST, "Two disks are xvda"),
+        ({**GRUB2, "disks": [{**DISK, "vdev": "c:"}]}, HOST, "'c:' is no name of a virtual disk"),
+        ({**GRUB2, "menu": "(hd0)/menu.lst"}, HOST, "menu means nothing to the flavour grub2"),
+        ({**GRUB2, "options": {"memory": 512}}, HOST, "option memory would say again"),
+        ({**GRUB2, "options": {"device_model_version": "x"}}, HOST, "option device_model_version would say again"),
+        ({**GRUB2, "options": {"vkb_device": 0}}, host(version=(4, 12)), "4.12 does not know vkb_device"),
+        # legacy
+        (LEGACY, host(firmware_directory=None), "firmware directory cannot be found"),
+        ({**LEGACY, "arch": "x86_32"}, HOST, "runs no PV guests with a kernel for x86_32"),
+        ({**LEGACY, "menu_file": "/srv/menu.lst"}, HOST, "has both menu and menu_file"),
+        ({**LEGACY, "menu": None}, HOST, "has no menu"),
+        ({**LEGACY, "menu": "/boot/grub/menu.lst"}, HOST, "no path that PV-GRUB can read"),
+        ({**LEGACY, "menu": "(hd0,0)/a b"}, HOST, "no path that PV-GRUB can read"),
+        ({**LEGACY, "menu": "(hd0,0)/" + "x" * 87}, HOST, "has 95 characters"),
+        ({**LEGACY, "menu": "(nd)/menu.lst"}, HOST, "comes over the network, and the guest has none"),
+        ({**LEGACY, "menu": "(hd1)/menu.lst"}, HOST, r"none of the guest's disks: xvda is \(hd0\)"),
+        ({**LEGACY, "disks": [{**DISK, "vdev": "xvda1"}]}, HOST, r"xvda1 is a partition and is \(hd0\) itself"),
+        # linux
+        (LINUX, host(version=(4, 13)), "Xen 4.13 has no flavour linux"),
+        ({**LINUX, "vnc": True}, HOST, "VNC, which a Linux stub domain does not have"),
+        ({**LINUX, "serial": "file:/tmp/x"}, HOST, "would have to open in itself"),
+        ({**LINUX, "nics": [{}, {}]}, HOST, "serves 1 network interface"),
+        ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
+        ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
+        ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
+        ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override means nothing to the flavour linux"),
+        # minios
+        (MINIOS, host(version=(4, 21)), "Xen 4.21 has no flavour minios"),
+        ({**MINIOS, "stubdomain_kernel": "/x"}, host(version=(4, 13)), "4.13 does not know stubdomain_kernel"),
+        ({**MINIOS, "stubdomain_cmdline": "x"}, HOST, "stubdomain_cmdline means nothing to the flavour minios"),
+    ],
+)
+def test_what_cannot_work_is_refused(guest: dict[str, Any], on: Host, message: str) -> None:
+    with pytest.raises(Refusal, match=message) as refused:
+        _guests.plan(guest, on)
+    assert refused.value.remedy.endswith(".")
+
+
+def test_the_longest_menu_path_that_fits() -> None:
+    assert len(_guests.plan({**LEGACY, "menu": "(hd0,0)/" + "x" * 86}, HOST).keys["extra"]) == 94
+
+
+@pytest.mark.parametrize(
+    ("guest", "paths"),
+    [
+        (GRUB2, ["/usr/lib/grub-xen/grub-x86_64-xen.bin"]),
+        (LEGACY, ["/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"]),
+        (
+            LINUX,
+            [
+                "/usr/lib/xen-4.20/boot/qemu-stubdom-linux-kernel",
+                "/usr/lib/xen-4.20/boot/qemu-stubdom-linux-rootfs",
+                "/usr/lib/xen-4.20/bin/vchan-socket-proxy",
+            ],
+        ),
+        (
+            MINIOS,
+            [
+                "/usr/lib/xen-4.20/boot/ioemu-stubdom.gz",
+                "/usr/lib/xen-4.20/boot/companions/hvmloader",
+                "/usr/lib/xen-4.20/boot/companions/qemu-dm",
+            ],
+        ),
+    ],
+)
+def test_what_has_to_be_there(guest: dict[str, Any], paths: list[str]) -> None:
+    needs = _guests.plan(guest, HOST).needs
+    assert [need.paths[0] for need in needs if need.to_start] == paths
+    assert [need.paths[0] for need in needs if not need.to_start] == ["/srv/web.img"]
+
+
+MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": True, "autoballoon": "auto"}
+
+
+# libxl's own sum for a domain, in MiB.
+@pytest.mark.parametrize(
+    ("guest", "on", "mib"),
+    [
+        (GRUB2, HOST, 258),
+        ({**GRUB2, "type": "pvh"}, HOST, 262),  # 1 MiB per vCPU, 8 KiB per MiB, 2 MiB
+        (LINUX, HOST, 398),  # and 128 MiB for the stub domain, 8 MiB of video memory
+        ({**LINUX, "options": {"videoram": 16}}, host(stub_memory_mib=192), 470),
+        (MINIOS, HOST, 294),
+    ],
+)
+def test_how_much_memory_a_guest_needs(guest: dict[str, Any], on: Host, mib: int) -> None:
+    keys = _guests.plan(guest, on).keys
+    assert _guests.memory_mib(keys) == mib
+    _guests.refuse_start(keys, {**MEMORY, "free_mib": mib}, [])
+    with pytest.raises(Refusal, match=f"needs {mib} MiB of memory, and the host has {mib - 1} MiB free"):
+        _guests.refuse_start(keys, {**MEMORY, "free_mib": mib - 1}, [])
+
+
+@pytest.mark.parametrize(
+    ("autoballoon", "fixed", "dom0_mib", "starts"),
+    [("auto", False, 385, True), ("on", False, 385, True), ("auto", False, 384, False), ("off", False, 385, False),
+     ("auto", True, 385, False)],
+)  # fmt: skip
+def test_what_xl_takes_from_dom0_counts(autoballoon: str, fixed: bool, dom0_mib: int, starts: bool) -> None:
+    keys = _guests.plan(GRUB2, HOST).keys
+    memory = {**MEMORY, "free_mib": 1, "dom0_mib": dom0_mib, "dom0_fixed": fixed, "autoballoon": autoballoon}
+    if starts:
+        _guests.refuse_start(keys, memory, [])
+        return
+    with pytest.raises(Refusal, match="needs 258 MiB of memory, and the host has 1 MiB free"):
+        _guests.refuse_start(keys, memory, [])
+
+
+def test_only_a_stub_domain_needs_a_dom0_of_fixed_memory() -> None:
+    loose = {**MEMORY, "dom0_fixed": False}
+    _guests.refuse_start(_guests.plan(GRUB2, HOST).keys, loose, [])
+    with pytest.raises(Refusal, match="memory of dom0 is not fixed"):
+        _guests.refuse_start(_guests.plan(LINUX, HOST).keys, loose, [])
+
+
+def test_a_domain_of_that_name_is_the_guest_or_a_namesake() -> None:
+    keys = _guests.plan(GRUB2, HOST).keys
+    domain = {"name": "web", "domid": 3, "uuid": keys["uuid"]}
+    # The guest is there already: nothing more is needed for it.
+    _guests.refuse_start(keys, {**MEMORY, "free_mib": 0}, [domain])
+    with pytest.raises(Refusal, match="domain 3 has it and comes from elsewhere"):
+        _guests.refuse_start(keys, MEMORY, [{**domain, "uuid": "another"}])

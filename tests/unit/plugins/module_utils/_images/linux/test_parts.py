@@ -1,0 +1,92 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files become the Linux stub domain of a host, and what is said when one is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image as _linux_image
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "linux_stubdom"
+
+
+def plan(host: Any) -> _linux_stubdom.Plan:
+    major, minor = host.xen.split(".")
+    return _linux_stubdom.plan(host.release, (int(major), int(minor)), root=str(host.root))
+
+
+def test_what_goes_in(stubdom_host: Any) -> None:
+    planned = plan(stubdom_host)
+    listing = _linux_image.listing("-", {part.name: part.path for part in planned.all_parts()})
+    for group, order in planned.orders.items():
+        listing += f"\nmodules of {group}, in this order:\n{order}"
+    assert listing == (GOLDEN / f"xen-{stubdom_host.xen}.txt").read_text()
+
+
+def test_only_programs_and_libraries_are_executable(stubdom_host: Any) -> None:
+    executable = {part.name.split("/")[0] for part in plan(stubdom_host).all_parts() if part.mode == 0o755}
+    assert executable == {"bin", "lib", "lib64"}
+
+
+@pytest.mark.parametrize(
+    ("missing", "what", "package"),
+    [
+        ("usr/libexec/xen-qemu-system-i386", "xen-qemu is not on this host", "qemu-system-xen"),
+        ("bin/busybox", "busybox is not on this host", "busybox-static"),
+        ("usr/bin/xenstore", "xenstore is not on this host", "xenstore-utils"),
+        ("usr/lib/xen-{xen}/bin/vchan-socket-proxy", "vchan-socket-proxy is not on this host", "xen-utils-{xen}"),
+        ("usr/share/seabios/vgabios-stdvga.bin", "vgabios-stdvga.bin is not on this host", "seabios"),
+        ("lib/x86_64-linux-gnu/libpcre2-8.so.0", "libglib-2.0.so.0 needs the library libpcre2-8.so.0", "package"),
+        ("lib64/ld-linux-x86-64.so.2", "needs /lib64/ld-linux-x86-64.so.2", "libc6"),
+        ("boot/vmlinuz-{release}", "no kernel /boot/vmlinuz-{release}", "linux-image-amd64"),
+        ("lib/modules/{release}/modules.dep", "no /lib/modules/{release}/modules.dep", "reboot"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_package(stubdom_host: Any, missing: str, what: str, package: str) -> None:
+    words = {"xen": stubdom_host.xen, "release": stubdom_host.release}
+    (stubdom_host.root / missing.format(**words)).unlink()
+    with pytest.raises(Refusal) as refused:
+        plan(stubdom_host)
+    assert what.format(**words) in refused.value.what
+    assert package.format(**words) in refused.value.remedy
+
+
+def test_a_kernel_without_a_needed_module(stubdom_host: Any) -> None:
+    del stubdom_host.depends[f"kernel/drivers/xen/xen-gntalloc.ko{stubdom_host.module_suffix}"]
+    stubdom_host.write_depends()
+    with pytest.raises(Refusal, match="has no module xen-gntalloc, and it is not built in"):
+        plan(stubdom_host)
+
+
+def test_a_module_that_is_built_in_is_not_needed(stubdom_host: Any) -> None:
+    del stubdom_host.depends[f"kernel/fs/squashfs/squashfs.ko{stubdom_host.module_suffix}"]
+    stubdom_host.write_depends()
+    stubdom_host.put(f"{stubdom_host.modules}/modules.builtin", b"kernel/fs/squashfs/squashfs.ko\n")
+    assert plan(stubdom_host).orders["start"] == "loop\n"
+
+
+def test_a_busybox_with_libraries(stubdom_host: Any, make_elf: Callable[..., bytes]) -> None:
+    stubdom_host.put("bin/busybox", make_elf(["libc.so.6"], interpreter="/lib64/ld-linux-x86-64.so.2"))
+    with pytest.raises(Refusal, match="/bin/busybox needs libraries") as refused:
+        plan(stubdom_host)
+    assert "busybox-static" in refused.value.remedy
+
+
+def test_a_program_that_is_none(stubdom_host: Any) -> None:
+    stubdom_host.put("usr/bin/xenstore", b"#!/bin/sh\nexec false\n".ljust(100))
+    with pytest.raises(Refusal, match="/usr/bin/xenstore cannot be read as a program"):
+        plan(stubdom_host)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("kernel/drivers/xen/xen-evtchn.ko.xz", "xen_evtchn"), ("a/loop.ko", "loop"), ("x/8021q.ko.zst", "8021q")],
+)
+def test_name_of_a_module(path: str, name: str) -> None:
+    assert _linux_stubdom.module_name(path) == name

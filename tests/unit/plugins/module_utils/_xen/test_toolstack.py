@@ -1,0 +1,149 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the words of xl and xenstore are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import (
+    Domain,
+    Xen,
+    parse_info,
+    parse_list,
+    parse_xenstore_ls,
+)
+
+INFO = """\
+host                   : lab
+xen_major              : 4
+xen_minor              : 20
+xen_version            : 4.20.0
+xen_commandline        : placeholder dom0_mem=1G,max:1G com1=115200,8n1 console=com1:x
+total_memory           : 4095
+free_memory            : 2900
+"""
+
+LIST = """\
+Name                                        ID   Mem VCPUs\tState\tTime(s)
+Domain-0                                     0  1024     1     r-----      30.1
+a guest with spaces                         12   256     2     -b----       1.0
+(null)                                      13    28     1     --p---       0.0
+"""
+
+LS = """\
+/local/domain/5/image = ""
+/local/domain/5/image/device-model-domid = "6"
+/local/domain/5/name = "say \\"hello\\""
+"""
+
+
+def answering(*answers: tuple[int, str, str]) -> Xen:
+    remaining = iter(answers)
+    return Xen(lambda _arguments: next(remaining))
+
+
+def test_info_is_read_once_and_keeps_colons_in_values() -> None:
+    xen = answering((0, INFO, ""))
+    assert xen.command_line() == "placeholder dom0_mem=1G,max:1G com1=115200,8n1 console=com1:x"
+    assert xen.version() == (4, 20)
+    assert xen.total_memory_mib() == 4095
+    assert parse_info("") == {}
+
+
+def test_list_knows_names_with_spaces_and_none() -> None:
+    assert parse_list(LIST) == [
+        Domain(0, "Domain-0", 1024, 1, "r"),
+        Domain(12, "a guest with spaces", 256, 2, "b"),
+        Domain(13, "(null)", 28, 1, "p"),
+    ]
+
+
+def test_xenstore_ls_gives_full_paths() -> None:
+    assert parse_xenstore_ls(LS) == {
+        "/local/domain/5/image": "",
+        "/local/domain/5/image/device-model-domid": "6",
+        "/local/domain/5/name": 'say \\"hello\\"',
+    }
+
+
+def test_a_missing_node_is_none() -> None:
+    assert answering((1, "", "xenstore-read: couldn't read path x\n")).read("x") is None
+
+
+def test_a_failing_xl_is_named_with_its_last_word() -> None:
+    with pytest.raises(Refusal, match="cannot open xenstore"):
+        answering((1, "", "libxl: error\ncannot open xenstore\n")).info()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "does not run under Xen"),
+        ({"sys/hypervisor/type": "xen\n"}, "is a guest of Xen"),
+        ({"proc/xen/capabilities": "", "sys/hypervisor/type": "xen\n"}, "is a guest of Xen"),
+    ],
+)
+def test_a_machine_that_is_not_dom0_is_refused(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    with pytest.raises(Refusal, match=message):
+        Xen(lambda _arguments: (0, "", ""), root=str(tmp_path)).require_dom0()
+
+
+def test_dom0_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "proc/xen").mkdir(parents=True)
+    (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
+    Xen(lambda _arguments: (0, "", ""), root=str(tmp_path)).require_dom0()
+
+
+def test_the_firmware_directory_is_where_hvmloader_lies(tmp_path: Path) -> None:
+    directory = tmp_path / "usr/lib/xen-4.20/boot"
+    directory.mkdir(parents=True)
+    (tmp_path / "proc/xen").mkdir(parents=True)
+    (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
+    with pytest.raises(Refusal, match="firmware directory cannot be found"):
+        Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory()
+    (directory / "hvmloader").touch()
+    assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.20/boot"
+
+
+@pytest.mark.parametrize(
+    ("libraries", "dom0", "version"),
+    [
+        ([], False, None),
+        (
+            ["usr/lib/x86_64-linux-gnu/libxenlight.so.4.17", "usr/lib/x86_64-linux-gnu/libxenlight.so.4.17.0"],
+            False,
+            (4, 17),
+        ),
+        (["usr/lib/libxenlight.so.4.9", "usr/lib64/libxenlight.so.4.21"], False, (4, 21)),
+        (["usr/lib/libxenlight.so.4.20", "usr/lib64/libxenlight.so.4.21"], True, (4, 20)),
+    ],
+)
+def test_the_toolstack_is_as_new_as_its_library(
+    tmp_path: Path, libraries: list[str], dom0: bool, version: tuple[int, int] | None
+) -> None:
+    for name in [*libraries, *(["proc/xen/capabilities"] if dom0 else [])]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("control_d\n")
+    assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).toolstack_version() == version
+
+
+def test_without_a_hypervisor_the_firmware_is_that_of_the_toolstack(tmp_path: Path) -> None:
+    for name in ("usr/lib/x86_64-linux-gnu/libxenlight.so.4.17", "usr/lib/xen-4.17/boot/hvmloader"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert Xen(lambda _arguments: (1, "", ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.17/boot"
+
+
+def test_a_host_without_xenstore_is_told_what_is_missing() -> None:
+    def run(_arguments: list[str]) -> tuple[int, str, str]:
+        raise FileNotFoundError
+
+    with pytest.raises(Refusal, match="no xenstore-read on this host"):
+        Xen(run).read("/tool")
