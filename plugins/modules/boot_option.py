@@ -141,11 +141,11 @@ import platform
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import options as _boot_options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, options
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
@@ -154,11 +154,11 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     xen = Xen(run_command)
     warnings: List[str] = []
 
-    judge = _boot_options.judge(xen, params["root"], platform.machine())
-    wish = _boot_options.wish(params["name"], params["value"], params["state"] == "present", judge, warnings)
-    outcome = _boot_change.change(
+    judge = options.judge(xen, params["root"], platform.machine())
+    wish = options.wish(params["name"], params["value"], params["state"] == "present", judge, warnings)
+    outcome = change.change(
         wish,
-        loader=_boot_change.loader(params["loader"], run_command, xen, params["root"]),
+        loader=change.loader(params["loader"], run_command, xen, params["root"]),
         xen=xen,
         root=params["root"],
         regenerate=params["regenerate"],
@@ -175,7 +175,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "name": {"type": "str", "required": True},
             "value": {"type": "str"},
@@ -187,13 +188,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -120,12 +120,13 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import trial as _trial
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 # Where the menu lies, and what the programs beside it begin with: Debian and most others; Fedora, RHEL and openSUSE.
 LAYOUTS = (("/boot/grub", "grub-"), ("/boot/grub2", "grub2-"))
@@ -144,7 +145,7 @@ class Host:
         return os.path.join(self.root, path.lstrip("/"))
 
     def read(self, path: str) -> Optional[bytes]:
-        return _files.read(self.path(path))
+        return files.read(self.path(path))
 
     def text(self, path: str) -> str:
         return (self.read(path) or b"").decode("latin-1").strip()
@@ -159,18 +160,17 @@ class Grub:
     prefix: str
 
     def tool(self, name: str, *arguments: str) -> str:
-        """:raises Refusal: the program is missing or fails."""
+        """:raises UserError: the program is missing or fails."""
         command = [f"{self.prefix}{name}", *arguments]
         try:
             status, output, errors = self.host.run(command)
         except FileNotFoundError as error:
-            raise Refusal(
+            raise UserError(
                 f"There is no {command[0]} on this host.",
                 "Install GRUB's programs (on Debian the package grub2-common).",
             ) from error
         if status != 0:
-            lines = [line.strip() for line in errors.splitlines() if line.strip()] or ["no message"]
-            raise Refusal(f"`{' '.join(command)}` failed: {lines[-1].rstrip('.')}.", "Run it by hand to see why.")
+            raise UserError(f"`{' '.join(command)}` failed: {last_line(errors)}.", "Run it by hand to see why.")
         return output.strip()
 
     @property
@@ -182,10 +182,10 @@ class Grub:
         return f"{self.directory}/custom.cfg"
 
     def environment(self) -> Dict[str, str]:
-        return _grub_cfg.environment(_files.read(self.block))
+        return grub_menu.environment(files.read(self.block))
 
-    def menu(self) -> _grub_cfg.Menu:
-        return _grub_cfg.parse((self.host.read(f"{self.directory}/grub.cfg") or b"").decode("latin-1"))
+    def menu(self) -> grub_menu.Menu:
+        return grub_menu.parse((self.host.read(f"{self.directory}/grub.cfg") or b"").decode("latin-1"))
 
 
 def find_grub(host: Host) -> Optional[Grub]:
@@ -196,12 +196,12 @@ def find_grub(host: Host) -> Optional[Grub]:
 
 
 def require_grub(host: Host) -> Grub:
-    """:raises Refusal: the host boots in a way that cannot choose an entry for one boot only."""
+    """:raises UserError: the host boots in a way that cannot choose an entry for one boot only."""
     running = _boot_change.running_line(Xen(host.run, root=host.root), "/")
     loader = find("auto", host.run, root=host.root, running=running)
     grub = find_grub(host)
     if loader.cannot_boot_once is not None or grub is None:
-        raise Refusal(
+        raise UserError(
             f"A trial boot needs GRUB 2 with a generated menu; this host boots with {loader.name}. "
             f"{loader.cannot_boot_once or 'Its menu was never generated.'}",
             "Set the value without a trial, with a console at hand.",
@@ -209,51 +209,51 @@ def require_grub(host: Host) -> Grub:
     return grub
 
 
-def require_writable(grub: Grub, menu: _grub_cfg.Menu) -> None:
-    """:raises Refusal: GRUB could not forget the choice of the trial entry, or would not see the entry."""
+def require_writable(grub: Grub, menu: grub_menu.Menu) -> None:
+    """:raises UserError: GRUB could not forget the choice of the trial entry, or would not see the entry."""
     where = grub.host.path(grub.directory)
     filesystem = grub.tool("probe", "--target=fs", where)
     layers = grub.tool("probe", "--target=abstraction", where)
-    if filesystem not in _trial.WRITABLE or layers:
-        raise Refusal(
+    if filesystem not in trial.WRITABLE or layers:
+        raise UserError(
             f"GRUB cannot write to {grub.directory} ({', '.join([filesystem, *layers.split()])}), so that a trial entry"
             " would be booted for ever.",
-            f"Put {grub.directory} on a plain partition with {' or '.join(_trial.WRITABLE)}, or go without a trial.",
+            f"Put {grub.directory} on a plain partition with {' or '.join(trial.WRITABLE)}, or go without a trial.",
         )
     if not any(command[0] == "save_env" and "next_entry" in command[1:] for command in menu.commands):
-        raise Refusal(
+        raise UserError(
             "The menu that GRUB reads does not forget the choice of an entry for one boot.",
             "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
         )
     if not any(command[0] == "source" and command[-1].endswith("/custom.cfg") for command in menu.commands):
-        raise Refusal(
+        raise UserError(
             f"The menu that GRUB reads does not take in {grub.custom}, where the trial entry would be.",
             "Put /etc/grub.d/41_custom back, run update-grub, then run again.",
         )
 
 
-def new_record(host: Host, words: Dict[str, Optional[str]], old: str, timeout: int) -> _trial.Record:
+def new_record(host: Host, words: Dict[str, Optional[str]], old: str, timeout: int) -> trial.Record:
     armed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     boot = host.text("/proc/sys/kernel/random/boot_id")
     token = hashlib.sha256(f"{boot} {old} {sorted(words.items())}".encode()).hexdigest()[:12]
-    return _trial.Record(token, words, old, "", boot, armed, timeout)
+    return trial.Record(token, words, old, "", boot, armed, timeout)
 
 
 def targets(
-    host: Host, grub: Optional[Grub], menu: Optional[_grub_cfg.Menu], record: Optional[_trial.Record]
+    host: Host, grub: Optional[Grub], menu: Optional[grub_menu.Menu], record: Optional[trial.Record]
 ) -> Dict[str, Optional[bytes]]:
     """Return what each file of a trial is to hold; None for the record means no trial at all."""
-    wanted: Dict[str, Optional[bytes]] = {_trial.RECORD: None, _trial.UNIT: None, _trial.UNIT_WANTED: None}
+    wanted: Dict[str, Optional[bytes]] = {trial.RECORD: None, trial.UNIT: None, trial.UNIT_WANTED: None}
     if grub is not None:
-        wanted[grub.custom] = _trial.take_block(host.read(grub.custom), grub.custom)
+        wanted[grub.custom] = trial.take_block(host.read(grub.custom), grub.custom)
     if record is not None and grub is not None and menu is not None:
-        entry = _grub_cfg.default_entry(menu, grub.environment())
-        text = _trial.entry_text(menu, entry, record.words, record.token)
-        wanted[grub.custom] = _trial.put_block(wanted[grub.custom], text)
-        wanted[_trial.RECORD] = record.dump()
+        entry = grub_menu.default_entry(menu, grub.environment())
+        text = trial.entry_text(menu, entry, record.words, record.token)
+        wanted[grub.custom] = trial.put_block(wanted[grub.custom], text)
+        wanted[trial.RECORD] = record.dump()
         if has_systemd(host):
             watchdog = WATCHDOG if os.path.exists(host.path(WATCHDOG)) else None
-            wanted.update(_trial.unit_files(record.token, record.timeout, watchdog))
+            wanted.update(trial.unit_files(record.token, record.timeout, watchdog))
     return wanted
 
 
@@ -261,32 +261,32 @@ def has_systemd(host: Host) -> bool:
     return os.path.isdir(host.path("/run/systemd/system"))
 
 
-def plan_armed(host: Host, params: Mapping[str, Any], grub: Grub, menu: _grub_cfg.Menu) -> _trial.Record:
+def plan_armed(host: Host, params: Mapping[str, Any], grub: Grub, menu: grub_menu.Menu) -> trial.Record:
     """Return the record of the trial that is asked for.
 
-    :raises Refusal: there would be nothing to fall back to.
+    :raises UserError: there would be nothing to fall back to.
     """
-    _trial.check_timeout(params["timeout"])
-    entry = _grub_cfg.default_entry(menu, grub.environment())
-    old = _trial.hypervisor_words(menu.body(entry)) or ""
-    record = new_record(host, _trial.wanted_words(params["options"]), old, params["timeout"])
-    text = _trial.entry_text(menu, entry, record.words, record.token)
-    if _trial.put_words(old, record.words) == old:
-        raise Refusal(
+    trial.check_timeout(params["timeout"])
+    entry = grub_menu.default_entry(menu, grub.environment())
+    old = trial.hypervisor_words(menu.body(entry)) or ""
+    record = new_record(host, trial.wanted_words(params["options"]), old, params["timeout"])
+    text = trial.entry_text(menu, entry, record.words, record.token)
+    if trial.put_words(old, record.words) == old:
+        raise UserError(
             f"GRUB's default entry has {record.asked} already, so a trial has no old line to return to.",
             "Reboot without a trial, or put the old value back first.",
         )
-    return replace(record, new=_trial.hypervisor_words(text) or "")
+    return replace(record, new=trial.hypervisor_words(text) or "")
 
 
 def stop_watchdog(host: Host) -> None:
     """Keep the hypervisor and systemd from ending a trial boot that is confirmed.
 
-    :raises Refusal: the watchdog's process does not end.
+    :raises UserError: the watchdog's process does not end.
     """
     if not has_systemd(host):
         return
-    _status, output, _errors = host.run(["systemctl", "show", "--property=MainPID", "--value", _trial.UNIT_NAME])
+    _status, output, _errors = host.run(["systemctl", "show", "--property=MainPID", "--value", trial.UNIT_NAME])
     process = int(output.strip() or 0)
     if process == 0:
         return
@@ -299,9 +299,9 @@ def stop_watchdog(host: Host) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     while os.path.exists(f"/proc/{process}"):
         if time.monotonic() > deadline:
-            raise Refusal(
+            raise UserError(
                 f"The watchdog of the trial, process {process}, does not end, and will restart this host.",
-                f"Look at `systemctl status {_trial.UNIT_NAME}`.",
+                f"Look at `systemctl status {trial.UNIT_NAME}`.",
             )
         time.sleep(0.1)
 
@@ -316,9 +316,9 @@ def run(module: AnsibleModule, *, root: str = "/") -> Dict[str, Any]:
     if grub is not None and menu is not None:
         require_writable(grub, menu)
 
-    earlier = _trial.load(host.read(_trial.RECORD))
+    earlier = trial.load(host.read(trial.RECORD))
     environment = grub.environment() if grub is not None else {}
-    found = _trial.outcome(
+    found = trial.outcome(
         earlier,
         boot=host.text("/proc/sys/kernel/random/boot_id"),
         kernel_line=host.text("/proc/cmdline"),
@@ -327,17 +327,17 @@ def run(module: AnsibleModule, *, root: str = "/") -> Dict[str, Any]:
     if (
         record is not None
         and earlier is not None
-        and found == _trial.WAITING
+        and found == trial.WAITING
         and replace(record, token=earlier.token, armed=earlier.armed) == earlier
     ):
         record = earlier
 
     wanted = targets(host, grub, menu, record)
-    changes = [_files.Change(host.path(path), host.read(path), content) for path, content in wanted.items()]
+    changes = [files.Change(host.path(path), host.read(path), content) for path, content in wanted.items()]
     variables = variable_changes(environment, record)
     changed = any(change.needed for change in changes) or bool(variables)
     if changed and not module.check_mode:
-        if found == _trial.RUNNING:
+        if found == trial.RUNNING:
             stop_watchdog(host)
         apply(host, grub, changes, variables, record)
 
@@ -345,28 +345,28 @@ def run(module: AnsibleModule, *, root: str = "/") -> Dict[str, Any]:
     result: Dict[str, Any] = {
         "changed": changed,
         "outcome": found,
-        "story": _trial.story(found, earlier, environment),
+        "story": trial.story(found, earlier, environment),
         "armed": record is not None,
         "old_line": None if lines is None else lines.old,
         "new_line": None if lines is None else lines.new,
-        "diff": _files.difference(changes),
+        "diff": files.difference(changes),
     }
     if arming:
-        result["covered"], result["not_covered"] = _trial.covered(
+        result["covered"], result["not_covered"] = trial.covered(
             systemd=has_systemd(host), watchdog=os.path.exists(host.path(WATCHDOG))
         )
     return result
 
 
-def variable_changes(environment: Mapping[str, str], record: Optional[_trial.Record]) -> Dict[str, Optional[str]]:
+def variable_changes(environment: Mapping[str, str], record: Optional[trial.Record]) -> Dict[str, Optional[str]]:
     """Return what to set in GRUB's environment block, None for a variable to take away."""
     changes: Dict[str, Optional[str]] = {}
-    if _trial.MARK in environment:
-        changes[_trial.MARK] = None
+    if trial.MARK in environment:
+        changes[trial.MARK] = None
     chosen = environment.get("next_entry")
-    if record is not None and chosen != _trial.ENTRY:
-        changes["next_entry"] = _trial.ENTRY
-    elif record is None and (chosen == _trial.ENTRY or (_trial.MARK in environment and chosen == "")):
+    if record is not None and chosen != trial.ENTRY:
+        changes["next_entry"] = trial.ENTRY
+    elif record is None and (chosen == trial.ENTRY or (trial.MARK in environment and chosen == "")):
         # GRUB leaves the name without a value.
         changes["next_entry"] = None
     return changes
@@ -384,40 +384,41 @@ def set_variables(grub: Grub, variables: Mapping[str, Optional[str]]) -> None:
 def apply(
     host: Host,
     grub: Optional[Grub],
-    changes: List[_files.Change],
+    changes: List[files.Change],
     variables: Mapping[str, Optional[str]],
-    record: Optional[_trial.Record],
+    record: Optional[trial.Record],
 ) -> None:
     """An entry is there before it is chosen, and no longer chosen when it goes: GRUB takes the first entry of its menu
     for one that it cannot find."""
     try:
         if grub is not None and record is None:
             set_variables(grub, variables)
-        _files.apply(changes)
+        files.apply(changes)
         if grub is not None and record is not None:
             choose(grub, changes, variables)
     finally:
-        for path in (_trial.RECORD, _trial.UNIT_WANTED):
-            _files.remove_if_empty(os.path.dirname(host.path(path)))
+        for path in (trial.RECORD, trial.UNIT_WANTED):
+            files.remove_if_empty(os.path.dirname(host.path(path)))
 
 
-def choose(grub: Grub, changes: List[_files.Change], variables: Mapping[str, Optional[str]]) -> None:
+def choose(grub: Grub, changes: List[files.Change], variables: Mapping[str, Optional[str]]) -> None:
     """Make the next boot the trial, or take everything back."""
     try:
         grub.tool("script-check", grub.host.path(grub.custom))
         set_variables(grub, variables)
-        if grub.environment().get("next_entry") != _trial.ENTRY:
-            raise Refusal("GRUB's environment block does not keep what is written to it.", f"Look at {grub.block}.")
+        if grub.environment().get("next_entry") != trial.ENTRY:
+            raise UserError("GRUB's environment block does not keep what is written to it.", f"Look at {grub.block}.")
     except BaseException:
         try:
             set_variables(grub, {"next_entry": None})
         finally:
-            _files.apply(_files.reverse(changes))
+            files.apply(files.reverse(changes))
         raise
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "state": {"type": "str", "choices": ["armed", "absent"], "default": "armed"},
             "options": {"type": "dict"},
@@ -426,11 +427,6 @@ def main() -> None:
         required_if=[("state", "armed", ("options",))],
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

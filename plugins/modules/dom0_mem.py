@@ -153,30 +153,29 @@ import platform
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem as _dom0_mem
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import options as _boot_options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, command_line, dom0_mem, options
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
-def plan(params: Dict[str, Any], judge: _dom0_mem.Host, warnings: List[str]) -> _boot_change.Wish:
+def plan(params: Dict[str, Any], judge: dom0_mem.Host, warnings: List[str]) -> change.Wish:
     """Return the word that is asked for."""
     value: Optional[str] = None
     if params["state"] == "present" and params["value"] is not None:
         value = params["value"]
-        warnings += _dom0_mem.check(_dom0_mem.parse(value, arm=judge.arm), judge)
+        warnings += dom0_mem.check(dom0_mem.parse(value, arm=judge.arm), judge)
     elif params["state"] == "present":
-        wanted = _dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=judge.arm)
-        _dom0_mem.refuse_too_small(wanted, judge)
-        warnings += _dom0_mem.check(wanted, judge)
+        wanted = dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=judge.arm)
+        dom0_mem.refuse_too_small(wanted, judge)
+        warnings += dom0_mem.check(wanted, judge)
         value = str(wanted)
-    word = None if value is None else _boot_line.word(_dom0_mem.OPTION, value)
-    return _boot_change.Wish(_dom0_mem.OPTION, word, _dom0_mem.same_words)
+    word = None if value is None else command_line.word(dom0_mem.OPTION, value)
+    return change.Wish(dom0_mem.OPTION, word, dom0_mem.same_words)
 
 
 def shown(found: Optional[Sequence[str]]) -> Optional[str]:
@@ -190,14 +189,14 @@ def memory(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int
         return {"memory_mib": None, "expected_mib": None}
     expected = None
     try:
-        started_with = _dom0_mem.merge([word.partition("=")[2] for word in running])
+        started_with = dom0_mem.merge([word.partition("=")[2] for word in running])
         if started_with is not None and started_with.size is not None and started_with.fixed:
-            expected = started_with.size.resolve(xen.total_memory_mib() * _dom0_mem.MIB)
-    except Refusal:
+            expected = started_with.size.resolve(xen.total_memory_mib() * dom0_mem.MIB)
+    except UserError:
         expected = None
     return {
         "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
-        "expected_mib": None if expected is None else expected // _dom0_mem.MIB,
+        "expected_mib": None if expected is None else expected // dom0_mem.MIB,
     }
 
 
@@ -207,11 +206,11 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     xen = Xen(run_command)
     warnings: List[str] = []
 
-    judge = _boot_options.judge(xen, params["root"], platform.machine()).memory
+    judge = options.judge(xen, params["root"], platform.machine()).memory
     wish = plan(params, judge, warnings)
-    outcome = _boot_change.change(
+    outcome = change.change(
         wish,
-        loader=_boot_change.loader(params["loader"], run_command, xen, params["root"]),
+        loader=change.loader(params["loader"], run_command, xen, params["root"]),
         xen=xen,
         root=params["root"],
         regenerate=params["regenerate"],
@@ -219,7 +218,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         backup=params["backup"],
     )
     if wish.word is not None and outcome.running is not None:
-        warnings += _host.autoballoon_warnings(wish.word, _files.read(xen.path("/etc/xen/xl.conf")), xen.version())
+        warnings += domains.autoballoon_warnings(wish.word, files.read(xen.path("/etc/xen/xl.conf")), xen.version())
     if outcome.result["unchecked"] and wish.word is not None:
         outcome.result["unchecked"].append("The value was not compared with the memory and the release of a host.")
     return {
@@ -233,7 +232,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "size": {"type": "str"},
@@ -249,13 +249,6 @@ def main() -> None:
         mutually_exclusive=[("value", "size"), ("value", "min"), ("value", "max")],
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -136,15 +136,17 @@ import time
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe as _observe
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 # What the configuration was that a domain was started with. The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
@@ -164,14 +166,6 @@ MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firm
 _GONE = ("shutdown", "crashed", "dying")
 
 
-class Failure(Refusal):
-    """Something went wrong with a guest that was started; what is known about it goes with the message."""
-
-    def __init__(self, what: str, remedy: str, details: Mapping[str, Any]) -> None:
-        super().__init__(what, remedy)
-        self.details = details
-
-
 class Guest:
     """A guest on this host.
 
@@ -180,7 +174,7 @@ class Guest:
     """
 
     def __init__(
-        self, xen: Xen, name: str, settings: Mapping[str, _xl_cfg.Value], digest: Optional[str], config: str
+        self, xen: Xen, name: str, settings: Mapping[str, xl_cfg.Value], digest: Optional[str], config: str
     ) -> None:
         self.xen = xen
         self.name = name
@@ -226,7 +220,7 @@ class Guest:
         self.facts["seconds"] = round(time.monotonic() - begin, 1)
         if status != 0:
             self._log(before)
-            raise Failure(
+            raise UserError(
                 f"`xl create {self.config}` failed: {toolstack_error(errors)}",
                 f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
                 self.facts,
@@ -234,16 +228,16 @@ class Guest:
         try:
             domain = self.observe()
             if domain is None:
-                raise Refusal(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
+                raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
             self.look_inside(domain)
             self.xen.write(RECORD.format(domid=domain.domid), self.digest or "")
             self.facts["restart_required"] = False
             self.require_stub_domain()
             console = Console(self._tty(domain.domid))
-        except Refusal as refusal:
+        except UserError as error:
             self.xen.xl("destroy", self.name)
             self._log(before)
-            raise Failure(refusal.what, refusal.remedy, self.facts) from refusal
+            raise UserError(error.what, error.remedy, self.facts) from error
         try:
             self.go(domain, console, says, timeout)
         finally:
@@ -266,7 +260,7 @@ class Guest:
         end = f"within {timeout} seconds" if alive else "before it ended"
         words = repr(last(self.facts["console"]) or "none")
         words += f", the hypervisor's {self.facts['hypervisor_log'][-1]!r}" if self.facts["hypervisor_log"] else ""
-        raise Failure(
+        raise UserError(
             f"The guest {self.name} did not say {says!r} {end}; its last words were {words}.",
             f"It was left running: look at it with `xl console {self.name}`, or raise timeout."
             if alive
@@ -275,17 +269,17 @@ class Guest:
         )
 
     def require_stub_domain(self) -> None:
-        """:raises Refusal: the device model is not where the configuration says."""
+        """:raises UserError: the device model is not where the configuration says."""
         model = self.facts["device_model"]
-        if not _guests.stubbed(self.settings):
+        if not plan.stubbed(self.settings):
             return
         if model is None or not model["stub_domain"]:
-            raise Refusal(
+            raise UserError(
                 f"The device model of {self.name} does not run in a stub domain, as its configuration asks for.",
                 f"Look at /var/log/xen/xl-{self.name}.log.",
             )
         if model["state"] != "running":
-            raise Refusal(
+            raise UserError(
                 f"The stub domain of {self.name} is there, but its device model says {model['state'] or 'nothing'}.",
                 f"Look at /var/log/xen/qemu-dm-{self.name}.log.",
             )
@@ -302,7 +296,7 @@ class Guest:
         if self.facts["state"] not in _GONE or how == "destroyed":
             status, _output, errors = self.xen.xl(*words, str(domain.domid))
             if status != 0:
-                raise Failure(
+                raise UserError(
                     f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}", "Look at `xl list`.", self.facts
                 )
         deadline = time.monotonic() + timeout
@@ -313,7 +307,7 @@ class Guest:
             if how == "shutdown" and left.get(domain.domid) in ("shutdown", "crashed"):
                 break
             if time.monotonic() > deadline:
-                raise Failure(
+                raise UserError(
                     f"The guest {self.name} has not ended within {timeout} seconds of `xl {words[0]}`.",
                     "Raise timeout, or end it at once with state destroyed.",
                     self.facts,
@@ -330,10 +324,10 @@ class Guest:
         return self.xen.read(self._tty_path(domid)) or ""
 
     def _tty_path(self, domid: int) -> str:
-        if _guests.stubbed(self.settings):
+        if plan.stubbed(self.settings):
             # Consoles 0 to 2 of a stub domain are its log, save and restore; then come the guest's serial ports.
             return f"/local/domain/{self.facts['device_model']['domid']}/device/console/3/tty"
-        if _guests.hvm(self.settings):
+        if plan.hvm(self.settings):
             return f"/local/domain/{domid}/serial/0/tty"
         return f"/local/domain/{domid}/console/tty"
 
@@ -346,7 +340,7 @@ class Guest:
             if tty:
                 return tty
             if time.monotonic() > deadline:
-                raise Refusal(
+                raise UserError(
                     f"xenstore names no terminal for {self.name} ({path}).",
                     'Look whether xenconsoled runs; an HVM guest needs serial = "pty".',
                 )
@@ -378,28 +372,28 @@ def last(text: str) -> str:
 def load(xen: Xen, name: str, path: str, *, needed: bool) -> Guest:
     """Read the configuration.
 
-    :raises Refusal: there is none although it is needed, or it is another guest's.
+    :raises UserError: there is none although it is needed, or it is another guest's.
     """
-    content = _files.read(path)
+    content = files.read(path)
     if content is None and needed:
-        raise Refusal(
+        raise UserError(
             f"There is no configuration {path} for the guest {name}.",
             "Write it with the module xen.stubdom.guest_config.",
         )
-    settings = _xl_cfg.read(path, content) if content is not None else {}
+    settings = xl_cfg.read(path, content) if content is not None else {}
     if content is not None and settings.get("name") != name:
-        raise Refusal(f"{path} is the configuration of {settings.get('name')!r}, not of {name!r}.", "Correct config.")
-    return Guest(xen, name, settings, None if content is None else _files.sha256(content), path)
+        raise UserError(f"{path} is the configuration of {settings.get('name')!r}, not of {name!r}.", "Correct config.")
+    return Guest(xen, name, settings, None if content is None else files.sha256(content), path)
 
 
 def require_files(xen: Xen, guest: Guest) -> None:
-    """:raises Refusal: a file that the configuration names is not there."""
+    """:raises UserError: a file that the configuration names is not there."""
     disks = guest.settings.get("disk", [])
     named = [_disks.target(disk) for disk in disks if isinstance(disk, str)] if isinstance(disks, list) else []
     named += [str(guest.settings[key]) for key in MADE_OF if key in guest.settings]
     for path in named:
         if path is not None and not os.path.exists(xen.path(path)):
-            raise Refusal(
+            raise UserError(
                 f"{path} does not exist, and the guest {guest.name} is made of it.",
                 f"Make it, or correct {guest.config}.",
             )
@@ -428,7 +422,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     refuse_namesake(xen, guest)
     if domain is not None and ended:
-        raise Refusal(
+        raise UserError(
             f"The guest {name} has ended ({guest.facts['state']}), and its domain {domain.domid} is kept.",
             "Look at it if you want to know why, then end it with state destroyed.",
         )
@@ -445,16 +439,17 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def refuse_namesake(xen: Xen, guest: Guest) -> None:
-    """:raises Refusal: another domain has the guest's name, or the guest cannot be started."""
+    """:raises UserError: another domain has the guest's name, or the guest cannot be started."""
     if not guest.settings:
         # In check mode, where an earlier task would have written the configuration.
         return
     domains: List[Domain] = xen.domains()
-    _guests.refuse_start(guest.settings, _observe.memory(xen, domains), _observe.guests(xen, domains))
+    plan.refuse_start(guest.settings, _observe.memory(xen, domains), _observe.guests(xen, domains))
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["running", "shutdown", "destroyed"], "default": "running"},
@@ -465,13 +460,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Failure as failure:
-        module.fail_json(msg=str(failure), **failure.details)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -299,48 +299,49 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model as _guest_model
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe as _observe
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied, satisfy
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, observe, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
 
 
-def check_needs(xen: Xen, planned: _guest_model.Plan, *, start: bool) -> None:
+def check_needs(xen: Xen, planned: model.Plan, *, start: bool) -> None:
     """Require the files that the guest is made of, and choose among those that can stand for each other."""
     for need in planned.needs:
         if need.key is not None and len(need.paths) > 1 and not start:
-            there = [path for path in need.paths if _observe.meets(xen, need, path)]
+            there = [path for path in need.paths if satisfied(need, path, xen.path)]
             planned.keys[need.key] = (there or list(need.paths))[0]
         if start or not need.to_start:
-            found = _observe.meet(xen, need)
+            found = satisfy(need, xen.path)
             if need.key is not None:
                 planned.keys[need.key] = found
 
 
-def check_start(xen: Xen, planned: _guest_model.Plan) -> Dict[str, Any]:
+def check_start(xen: Xen, planned: model.Plan) -> Dict[str, Any]:
     """Require a host on which the guest could be started now, or is there already."""
     domains = xen.domains()
-    memory, guests = _observe.memory(xen, domains), _observe.guests(xen, domains)
-    _guests.refuse_start(planned.keys, memory, guests)
-    domain = _guests.find(guests, str(planned.keys["name"]))
+    memory, guests = observe.memory(xen, domains), observe.guests(xen, domains)
+    plan.refuse_start(planned.keys, memory, guests)
+    domain = plan.find(guests, str(planned.keys["name"]))
     return {"free_mib": memory["free_mib"], "domid": None if domain is None else domain["domid"]}
 
 
 def check_place(path: str, name: str, before: Optional[bytes], *, present: bool, replace: bool) -> None:
     """Refuse what would give two guests one name, or take somebody else's file away."""
     if before is not None and not replace and not before.startswith(f"# {HEADER}\n".encode()):
-        raise Refusal(
+        raise UserError(
             f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
             "Give the guest another name, or set replace to true to take the file over.",
         )
-    taken = _observe.name_taken(os.path.dirname(path), name, path) if present else None
+    taken = observe.name_taken(os.path.dirname(path), name, path) if present else None
     if taken is not None:
-        raise Refusal(
+        raise UserError(
             f"The guest name {name} is taken by another configuration: {taken}.",
             "Give the guest another name, or remove that file.",
         )
@@ -350,18 +351,18 @@ def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
     """Refuse to forget a guest that is still there."""
     if before is None or not xen.is_dom0():
         return
-    domain = _guests.find(_observe.guests(xen, xen.domains()), name)
-    if domain is not None and domain["uuid"] == _xl_cfg.read(path, before).get("uuid"):
-        raise Refusal(
+    domain = plan.find(observe.guests(xen, xen.domains()), name)
+    if domain is not None and domain["uuid"] == xl_cfg.read(path, before).get("uuid"):
+        raise UserError(
             f"The guest {name} is still there as domain {domain['domid']} ({domain['state']}).",
             "End it first: state shutdown or destroyed.",
         )
 
 
-def prove(path: str, planned: _guest_model.Plan) -> None:
+def prove(path: str, planned: model.Plan) -> None:
     """Read the file back the way xl does."""
-    if _xl_cfg.read(path, _files.read(path)) != planned.keys:
-        raise Refusal(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
+    if xl_cfg.read(path, files.read(path)) != planned.keys:
+        raise UserError(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
@@ -372,10 +373,10 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     path: str = params["path"] or f"/etc/xen/{name}.cfg"
     if present and params["check_start"]:
         xen.require_dom0()
-    before = _files.read(path)
-    planned = _guest_model.Plan()
+    before = files.read(path)
+    planned = model.Plan()
     if present:
-        planned = _guests.plan(params, _observe.guest_host(xen, params["firmware_directory"]))
+        planned = plan.plan(params, observe.guest_host(xen, params["firmware_directory"]))
         check_needs(xen, planned, start=params["check_start"])
     check_place(path, name, before, present=present, replace=params["replace"])
     found: Dict[str, Any] = {"free_mib": None, "domid": None}
@@ -384,16 +385,16 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     if not present:
         check_gone(xen, name, before, path)
 
-    after = _xl_cfg.emit(planned.keys, header=[HEADER]) if present else None
-    changes: List[_files.Change] = [_files.Change(path, before, after)]
+    after = xl_cfg.emit(planned.keys, header=[HEADER]) if present else None
+    changes: List[files.Change] = [files.Change(path, before, after)]
     link = os.path.join(os.path.dirname(path), "auto", os.path.basename(path))
     wanted = os.path.join("..", os.path.basename(path)) if present and params["autostart"] else None
     linked = os.readlink(link) if os.path.islink(link) else None
     backups: Dict[str, str] = {}
     if not module.check_mode:
-        backups = _files.apply(changes, backup=params["backup"])
+        backups = files.apply(changes, backup=params["backup"])
         if linked != wanted:
-            _files.link(link, wanted)
+            files.link(link, wanted)
         if present:
             prove(path, planned)
     differs = before != after or linked != wanted
@@ -403,10 +404,10 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "path": path,
         "settings": planned.keys,
         "grub_names": planned.grub_names,
-        "needed_mib": _guests.memory_mib(planned.keys) if present else 0,
+        "needed_mib": plan.memory_mib(planned.keys) if present else 0,
         "autostart": wanted is not None,
         **found,
-        "diff": _files.difference(changes),
+        "diff": files.difference(changes),
     }
     if params["backup"]:
         result["backup_files"] = backups
@@ -471,16 +472,12 @@ ARGUMENTS: Dict[str, Any] = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec=ARGUMENTS,
         required_if=[("state", "present", ("type", "flavour", "memory"))],
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

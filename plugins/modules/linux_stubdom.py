@@ -91,9 +91,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image as _linux_image
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import (
     IMAGE,
     KERNEL,
@@ -101,7 +102,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts im
     Part,
     Plan,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner, Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
 
@@ -109,9 +110,9 @@ ROOT = "/"
 def made_of(plan: Plan, xen: str) -> str:
     """Return the identity of the image that the plan gives."""
     return _manifest.identity(
-        _linux_image.RECIPE,
+        image.RECIPE,
         xen,
-        [(part.name, part.path, *_linux_stubdom.size_and_time(part.path, root=ROOT)) for part in plan.all_parts()],
+        [(part.name, part.path, *parts.size_and_time(part.path, root=ROOT)) for part in plan.all_parts()],
         dict(plan.orders),
     )
 
@@ -146,12 +147,12 @@ def content_of(part: Part, run: Runner, scratch: str) -> bytes:
     suffix = os.path.splitext(part.path)[1]
     if not part.name.startswith("modules/") or suffix == ".ko":
         return content
-    if suffix in _linux_image.UNPACK:
-        return _linux_image.UNPACK[suffix](content)
+    if suffix in image.UNPACK:
+        return image.UNPACK[suffix](content)
     unpacked = os.path.join(scratch, "module")
-    status, _output, errors = command(run, [*_linux_image.UNPACK_WITH[suffix], _host_path(part.path), "-o", unpacked])
+    status, _output, errors = command(run, [*image.UNPACK_WITH[suffix], _host_path(part.path), "-o", unpacked])
     if status != 0:
-        raise Refusal(f"{part.path} cannot be unpacked: {errors.strip()}", "Install the package of the kernel again.")
+        raise UserError(f"{part.path} cannot be unpacked: {errors.strip()}", "Install the package of the kernel again.")
     return _files.read(unpacked) or b""
 
 
@@ -159,9 +160,9 @@ def command(run: Runner, arguments: List[str]) -> Tuple[int, str, str]:
     try:
         return run(arguments)
     except FileNotFoundError as error:
-        raise Refusal(
+        raise UserError(
             f"There is no {arguments[0]} on this host.",
-            f"Install the package that has it (on Debian {_linux_image.PACKAGES[arguments[0]]}).",
+            f"Install the package that has it (on Debian {image.PACKAGES[arguments[0]]}).",
         ) from error
 
 
@@ -176,14 +177,14 @@ def assemble(plan: Plan, run: Runner) -> bytes:
         for group, order in plan.orders.items():
             if group != "start":
                 _files.put(os.path.join(tree, "modules", group, "order"), order.encode())
-        compressed = os.path.join(scratch, _linux_image.COMPRESSED)
-        status, output, errors = command(run, _linux_image.squash(tree, compressed))
+        compressed = os.path.join(scratch, image.COMPRESSED)
+        status, output, errors = command(run, image.squash(tree, compressed))
         if status != 0:
-            raise Refusal(
-                f"mksquashfs failed: {((errors or output).strip().splitlines() or ['no message'])[-1].rstrip('.')}.",
+            raise UserError(
+                f"mksquashfs failed: {last_line(errors or output)}.",
                 f"Look whether {os.path.dirname(scratch)} has room, and whether mksquashfs knows zstd.",
             )
-        return _linux_image.archive(
+        return image.archive(
             content_of(plan.busybox, run, scratch),
             {part.name: content_of(part, run, scratch) for part in plan.start},
             plan.orders["start"],
@@ -193,10 +194,10 @@ def assemble(plan: Plan, run: Runner) -> bytes:
 
 def sources(plan: Plan, run: Runner) -> List[Dict[str, str]]:
     """Return the packages that the parts come from, as far as the host's package manager tells."""
-    paths = {spelling for part in plan.all_parts() for spelling in _linux_image.spellings(part.path)}
+    paths = {spelling for part in plan.all_parts() for spelling in image.spellings(part.path)}
     try:
         owners = run(["dpkg-query", "--search", *sorted(paths)])[1]
-        packages = _linux_image.packages(owners)
+        packages = image.packages(owners)
         versions = run(["dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *packages])[1]
     except FileNotFoundError:
         return [{"name": "linux", "version": plan.release}]
@@ -211,9 +212,9 @@ def make(plan: Plan, xen: str, identity: str, run: Runner) -> Tuple[bytes, bytes
     """Return kernel, root file system and manifest."""
     kernel = _files.read(_host_path(plan.kernel.path)) or b""
     try:
-        kernel_bytes = _linux_image.kernel_bytes(kernel)
+        kernel_bytes = image.kernel_bytes(kernel)
     except ValueError as error:
-        raise Refusal(
+        raise UserError(
             f"{plan.kernel.path} cannot be started by Xen: {error}.", "Use the kernel of the distribution."
         ) from error
     root = assemble(plan, run)
@@ -231,8 +232,8 @@ def make(plan: Plan, xen: str, identity: str, run: Runner) -> Tuple[bytes, bytes
             sha256=checksum,
             identity=identity,
             files={KERNEL: _files.sha256(kernel), ROOT_FILE_SYSTEM: checksum},
-            memory_mib=_linux_image.memory_mib(kernel_bytes, len(root)),
-            command_line=_linux_image.COMMAND_LINE,
+            memory_mib=image.memory_mib(kernel_bytes, len(root)),
+            command_line=image.COMMAND_LINE,
             more={"linux": plan.release, "contents": {part.name: part.path for part in plan.all_parts()}},
         ),
     )
@@ -244,10 +245,10 @@ def difference(
     """Show what the image is made of, before and after."""
     manifest = _manifest.parse(list(found.values())[-1])
     path = list(found)[-1]
-    before = "" if manifest is None else _linux_image.listing(manifest.identity, manifest.more.get("contents", {}))
+    before = "" if manifest is None else image.listing(manifest.identity, manifest.more.get("contents", {}))
     after = ""
     if plan is not None and identity is not None:
-        after = _linux_image.listing(identity, {part.name: part.path for part in plan.all_parts()})
+        after = image.listing(identity, {part.name: part.path for part in plan.all_parts()})
     return [{"before_header": path, "after_header": path, "before": before, "after": after}]
 
 
@@ -288,7 +289,7 @@ def absent(directory: str, check_mode: bool) -> Dict[str, Any]:
 def present(directory: str, xen: Xen, run: Runner, check_mode: bool) -> Dict[str, Any]:
     version = xen.version()
     name = f"{version[0]}.{version[1]}"
-    plan = _linux_stubdom.plan(os.uname().release, version, root=ROOT)
+    plan = parts.plan(os.uname().release, version, root=ROOT)
     identity = made_of(plan, name)
     found, manifest = observe(directory)
     reason = why_not(found, manifest, identity)
@@ -311,7 +312,7 @@ def present(directory: str, xen: Xen, run: Runner, check_mode: bool) -> Dict[str
     wrong = why_not(now, installed, identity)
     if wrong is not None:
         _files.apply(_files.reverse(changes))
-        raise Refusal(f"After it was installed: {wrong}", "The files were put back; look for what else writes there.")
+        raise UserError(f"After it was installed: {wrong}", "The files were put back; look for what else writes there.")
     return result(directory, True, [change.path for change in changes if change.needed], reason, diff, installed)
 
 
@@ -322,7 +323,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     if directory is None:
         directory = xen.firmware_directory()
     elif not os.path.isdir(directory):
-        raise Refusal(
+        raise UserError(
             f"There is no firmware directory {directory}.",
             "Name the one in which hvmloader lies, or leave firmware_directory out to have it found.",
         )
@@ -333,18 +334,14 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "firmware_directory": {"type": "path"},
         },
         supports_check_mode=True,
     )
-    try:
-        answer = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

@@ -176,39 +176,37 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
-from ansible_collections.xen.stubdom.plugins.module_utils._images import fetch as _fetch
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job, build_plan, fetch, releases
 from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_job import Job
 
 
-def kernels(params: Dict[str, Any], work: str) -> List[_build.Kernel]:
+def kernels(params: Dict[str, Any], work: str) -> List[build_plan.Kernel]:
     """Look at the directories of the user's own kernels."""
     found = []
     for kernel in params["kernels"]:
         directory = kernel["directory"]
         if not os.path.isdir(directory):
-            raise Refusal(f"There is no directory {directory} with the kernel {kernel['name']}.", "Put it there.")
+            raise UserError(f"There is no directory {directory} with the kernel {kernel['name']}.", "Put it there.")
         makefile = os.path.isfile(os.path.join(directory, "Makefile"))
         sources = tuple(sorted(name for name in os.listdir(directory) if name.endswith(".c")))
         if not makefile and not sources:
-            raise Refusal(f"{directory} has neither a Makefile nor a C file.", "Put the kernel's source there.")
-        digest = _fetch.Store(work, keep=False).tree_digest(directory)
-        found.append(_build.Kernel(kernel["name"], directory, digest, makefile, sources))
-    asked = {name for name in params["images"] if _releases.CUSTOM.match(name)}
+            raise UserError(f"{directory} has neither a Makefile nor a C file.", "Put the kernel's source there.")
+        digest = fetch.Store(work, keep=False).tree_digest(directory)
+        found.append(build_plan.Kernel(kernel["name"], directory, digest, makefile, sources))
+    asked = {name for name in params["images"] if releases.CUSTOM.match(name)}
     given = {kernel.image for kernel in found}
     if asked != given:
-        raise Refusal(
+        raise UserError(
             f"Images and kernels do not match: {', '.join(sorted(asked ^ given))} is in only one of them.",
             "Give a kernel with its directory for each image custom-NAME.",
         )
     return found
 
 
-def given(module: AnsibleModule) -> _build.Input:
+def given(module: AnsibleModule) -> build_plan.Input:
     """Return everything that goes into the images."""
     params = module.params
 
@@ -218,17 +216,17 @@ def given(module: AnsibleModule) -> _build.Input:
         except OSError:
             status, output = 1, ""
         if status != 0:
-            raise Refusal(
+            raise UserError(
                 "gcc is not installed on the builder.", "Install what the role's README lists, then run again."
             )
         return str(output)
 
-    row = _releases.refuse_impossible(params["release"], params["images"])
-    return _build.Input(
+    row = releases.refuse_impossible(params["release"], params["images"])
+    return build_plan.Input(
         row=row,
         images=tuple(dict.fromkeys(params["images"])),
         sources={source["name"]: source["digest"] for source in params["sources"]},
-        compiler=_workshop.compiler(run),
+        compiler=build_job.compiler(run),
         kernels=tuple(kernels(params, params["work_directory"])),
         listed=tuple(
             _sources.listed(source["name"], source["kind"], source["version"], source["digest"])
@@ -238,7 +236,7 @@ def given(module: AnsibleModule) -> _build.Input:
 
 
 def result(
-    work: str, inputs: _build.Input, plan: _build.Plan, built: List[str], status: Optional[Dict[str, Any]]
+    work: str, inputs: build_plan.Input, plan: build_plan.Plan, built: List[str], status: Optional[Dict[str, Any]]
 ) -> Dict[str, Any]:
     """Return what there is now."""
     images = []
@@ -247,9 +245,9 @@ def result(
             {
                 "image": product.image,
                 "file": product.file,
-                "path": os.path.join(_workshop.image_directory(work, product), product.file),
+                "path": os.path.join(build_job.image_directory(work, product), product.file),
                 "identity": product.identity,
-                "manifest": _workshop.finished(work, product) or _build.manifest(inputs, plan, product),
+                "manifest": build_job.finished(work, product) or build_plan.manifest(inputs, plan, product),
             }
         )
     return {
@@ -269,56 +267,57 @@ def result(
 
 
 def judged(status: Dict[str, Any]) -> None:
-    """:raises Refusal: the job did not end well."""
+    """:raises UserError: the job did not end well."""
     if status["state"] in ("failed", "stopped"):
         what, _newline, remedy = str(status["message"]).partition("\n")
-        raise Refusal(what, remedy or "Run again; it goes on where it stopped.")
+        raise UserError(what, remedy or "Run again; it goes on where it stopped.")
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     work: str = params["work_directory"]
     inputs = given(module)
-    plan = _build.plan(inputs, jobs=params["jobs"] or os.cpu_count() or 1)
-    directory = _workshop.job_directory(work, plan)
-    user = _workshop.builder(work, params["user"])
+    plan = build_plan.plan(inputs, jobs=params["jobs"] or os.cpu_count() or 1)
+    directory = build_job.job_directory(work, plan)
+    user = build_job.builder(work, params["user"])
     step: str = params["step"]
 
     if step == "stop":
-        _workshop.as_user(user, lambda: _workshop.stop(directory))
+        build_job.as_user(user, lambda: build_job.stop(directory))
         return result(work, inputs, plan, [], None)
     if step == "watch":
-        status = _workshop.as_user(user, lambda: _workshop.watch(directory, seen=params["seen"]))
+        status = build_job.as_user(user, lambda: build_job.watch(directory, seen=params["seen"]))
     else:
-        missing = [product.image for product in plan.products if _workshop.finished(work, product) is None]
+        missing = [product.image for product in plan.products if build_job.finished(work, product) is None]
         if module.check_mode or not missing:
             return result(work, inputs, plan, missing, None)
-        _workshop.prepare(work, user)
-        wanted = _build.only(inputs, missing)
+        build_job.prepare(work, user)
+        wanted = build_plan.only(inputs, missing)
         job = Job(
             work,
             wanted,
-            _build.plan(wanted, jobs=params["jobs"] or os.cpu_count() or 1),
+            build_plan.plan(wanted, jobs=params["jobs"] or os.cpu_count() or 1),
             found(params),
             params["timeout"],
         )
-        _workshop.start(job, user)
+        build_job.start(job, user)
         status = {"state": "running", "stage": "start", "stages": [], "seconds": {}, "log": job.log}
         while step == "all" and status["state"] == "running":
             seen = ["running", status["stage"]]
-            status = _workshop.as_user(user, functools.partial(_workshop.watch, directory, seen=seen))
+            status = build_job.as_user(user, functools.partial(build_job.watch, directory, seen=seen))
     judged(status)
     if status["state"] == "running":
         return {**result(work, inputs, plan, [], status), "status": status}
     return result(work, inputs, plan, status["images"], status)
 
 
-def found(params: Dict[str, Any]) -> List[_fetch.Found]:
-    return _workshop.found_from(params["sources"])
+def found(params: Dict[str, Any]) -> List[fetch.Found]:
+    return build_job.found_from(params["sources"])
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "release": {"type": "str", "required": True},
             "images": {"type": "list", "elements": "str", "required": True},
@@ -341,11 +340,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        outcome = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**outcome)
 
 
 if __name__ == "__main__":

@@ -107,74 +107,75 @@ files:
 from typing import Any, Callable, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
-from ansible_collections.xen.stubdom.plugins.module_utils._images import installed as _installed
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, helpers, installed, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
-def place_of(params: Dict[str, Any], firmware_directory: Callable[[], str]) -> _installed.Place:
+def place_of(params: Dict[str, Any], firmware_directory: Callable[[], str]) -> installed.Place:
     """Return where an image is installed.
 
-    :raises Refusal: there is no such image, or no such place.
+    :raises UserError: there is no such image, or no such place.
     """
     name = params["image"]
-    _releases.refuse_unknown(name)
-    image = _build.image_of(name)
-    directory = params["companions_directory"] if name in _releases.COMPANIONS else None
+    releases.refuse_unknown(name)
+    image = build_plan.image_of(name)
+    directory = params["companions_directory"] if name in releases.COMPANIONS else None
     if directory is None:
         directory = params["firmware_directory"] or firmware_directory()
-        if name in _releases.COMPANIONS:
-            directory = _companions.directory(directory)
-    return _installed.Place(directory, image.installed, image.mode)
+        if name in releases.COMPANIONS:
+            directory = helpers.directory(directory)
+    return installed.Place(directory, image.installed, image.mode)
 
 
-def plan(params: Dict[str, Any], place: _installed.Place, now: _installed.Contents, check: bool) -> List[_files.Change]:
+def plan(params: Dict[str, Any], place: installed.Place, now: installed.Contents, check: bool) -> List[files.Change]:
     """Return what has to change."""
     if params["state"] == "absent":
-        return _installed.remove(place, now)
+        return installed.remove(place, now)
     if params["state"] == "rollback":
-        return _installed.roll_back(place, now)
-    if _installed.identity(place, now) == params["manifest"].get("identity"):
+        return installed.roll_back(place, now)
+    if installed.identity(place, now) == params["manifest"].get("identity"):
         return []
-    image = _files.read(params["src"]) if params["src"] is not None else None
+    image = files.read(params["src"]) if params["src"] is not None else None
     if image is None:
         if check:
-            return [_files.Change(place.manifest, now[place.manifest], _manifest.render(params["manifest"]))]
-        raise Refusal(f"There is no image {params['src']} to install as {place.path}.", "Build it and carry it there.")
-    return _installed.install(place, now, image, params["manifest"])
+            return [files.Change(place.manifest, now[place.manifest], manifest.render(params["manifest"]))]
+        raise UserError(
+            f"There is no image {params['src']} to install as {place.path}.", "Build it and carry it there."
+        )
+    return installed.install(place, now, image, params["manifest"])
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     place = place_of(params, lambda: Xen(runner(module)).firmware_directory())
-    now = {path: _files.read(path) for path in place.all}
+    now = {path: files.read(path) for path in place.all}
     changes = plan(params, place, now, module.check_mode)
     if changes and not module.check_mode:
-        _files.apply(changes)
-        if params["image"] in _releases.COMPANIONS:
-            _files.remove_if_empty(place.directory)
-        now = {path: _files.read(path) for path in place.all}
+        files.apply(changes)
+        if params["image"] in releases.COMPANIONS:
+            files.remove_if_empty(place.directory)
+        now = {path: files.read(path) for path in place.all}
     result: Dict[str, Any] = {
         "changed": bool(changes),
         "path": place.path,
-        "identity": _installed.identity(place, now),
+        "identity": installed.identity(place, now),
         "files": [change.path for change in changes],
-        "diff": _files.difference(changes),
+        "diff": files.difference(changes),
     }
     if params["state"] == "present":
         result["lacks"] = result["identity"] != params["manifest"].get("identity")
-        for alias in _installed.foreign_aliases(place, now):
+        for alias in installed.foreign_aliases(place, now):
             module.warn(f"{alias} was put there by somebody else and stays as it is.")
     return result
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "image": {"type": "str", "required": True},
@@ -186,11 +187,6 @@ def main() -> None:
         required_if=[("state", "present", ("manifest",))],
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -160,11 +160,8 @@ import os
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
-from ansible_collections.xen.stubdom.plugins.module_utils._images import fetch as _fetch
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
-from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job, fetch, releases, sources
 
 _TREE: Dict[str, Any] = {
     "type": "dict",
@@ -179,7 +176,7 @@ _TREE: Dict[str, Any] = {
 }
 
 
-def shown(found: _fetch.Found) -> Dict[str, Any]:
+def shown(found: fetch.Found) -> Dict[str, Any]:
     need = found.need
     return {
         "name": need.name,
@@ -189,18 +186,18 @@ def shown(found: _fetch.Found) -> Dict[str, Any]:
         "upstream": need.upstream,
         "path": found.path,
         "digest": found.digest,
-        "version": _sources.version(need, found.digest),
+        "version": sources.version(need, found.digest),
     }
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    row = _releases.refuse_impossible(params["release"], params["images"])
-    needs = _sources.plan(
+    row = releases.refuse_impossible(params["release"], params["images"])
+    needs = sources.plan(
         params["release"],
         row,
         params["images"],
-        _sources.Wishes(
+        sources.Wishes(
             trees={
                 "xen": params["xen"] or {},
                 "mini-os": params["mini_os"] or {},
@@ -213,12 +210,12 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         ),
     )
     work: str = params["work_directory"]
-    user = _workshop.builder(work, params["user"])
+    user = build_job.builder(work, params["user"])
     if not module.check_mode:
-        _workshop.prepare(work, user)
+        build_job.prepare(work, user)
 
     def look_and_bring() -> Dict[str, Any]:
-        store = _fetch.Store(work, timeout=params["timeout"], keep=not module.check_mode)
+        store = fetch.Store(work, timeout=params["timeout"], keep=not module.check_mode)
         found, wanted = store.look(needs)
         if params["step"] == "bring":
             wanted = [need for need in wanted if need.name == params["only"]]
@@ -231,7 +228,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
             "from": {need.name: need.origin for need in wanted},
         }
 
-    result = _workshop.as_user(user, look_and_bring) if os.path.isdir(work) else look_and_bring()
+    result = build_job.as_user(user, look_and_bring) if os.path.isdir(work) else look_and_bring()
     origins = result.pop("from")
     return {
         "changed": bool(origins),
@@ -246,7 +243,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "release": {"type": "str", "required": True},
             "images": {"type": "list", "elements": "str", "required": True},
@@ -266,11 +264,6 @@ def main() -> None:
         required_if=[("step", "bring", ("only",))],
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -175,10 +175,11 @@ guests:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe as _observe
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
 def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:
@@ -201,7 +202,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     running = xen.is_dom0()
     if module.params["require"]:
         xen.require_dom0()
-    directory = _observe.firmware_directory(xen, module.params["firmware_directory"])
+    directory = observe.firmware_directory(xen, module.params["firmware_directory"])
     version = xen.toolstack_version()
     domains = xen.domains() if running else []
     return {
@@ -209,17 +210,18 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "running": running,
         "hypervisor": hypervisor(xen, running),
         "toolstack": {"version": None if version is None else "{}.{}".format(*version)},
-        "boot_line": _boot_change.report(run_command, xen),
-        "memory": _observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
+        "boot_line": change.report(run_command, xen),
+        "memory": observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
-        "images": _observe.images(xen, directory),
-        "companions": _observe.companions(xen, directory, module.params["companions_directory"]),
-        "guests": _observe.guests(xen, domains),
+        "images": observe.images(xen, directory),
+        "companions": observe.companions(xen, directory, module.params["companions_directory"]),
+        "guests": observe.guests(xen, domains),
     }
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "require": {"type": "bool", "default": False},
             "firmware_directory": {"type": "path"},
@@ -228,11 +230,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -85,9 +85,10 @@ backup_files:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
@@ -96,20 +97,20 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     wanted = {key: value if present else None for key, value in module.params["settings"].items()}
     missing = [key for key, value in wanted.items() if present and value is None]
     if missing:
-        raise Refusal(f"The setting {missing[0]} has no value.", "Give it one, or set state to absent.")
+        raise UserError(f"The setting {missing[0]} has no value.", "Give it one, or set state to absent.")
 
-    before = _files.read(path)
-    after = _xl_cfg.put(path, before, wanted)
-    changes = [_files.Change(path, before, after)]
+    before = files.read(path)
+    after = xl_cfg.put(path, before, wanted)
+    changes = [files.Change(path, before, after)]
     backups: Dict[str, str] = {}
     if not module.check_mode:
-        backups = _files.apply(changes, backup=module.params["backup"])
-        after = _files.read(path)
+        backups = files.apply(changes, backup=module.params["backup"])
+        after = files.read(path)
     result: Dict[str, Any] = {
         "changed": before != after,
         "path": path,
-        "settings": _xl_cfg.texts(path, after),
-        "diff": _files.difference(changes),
+        "settings": xl_cfg.texts(path, after),
+        "diff": files.difference(changes),
     }
     if module.params["backup"]:
         result["backup_files"] = backups
@@ -117,7 +118,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    run_module(
+        run,
         argument_spec={
             "settings": {"type": "dict", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -126,11 +128,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = run(module)
-    except Refusal as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(**result)
 
 
 if __name__ == "__main__":

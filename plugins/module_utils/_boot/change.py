@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner, Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 Words = Sequence[str]
 
@@ -42,7 +43,7 @@ class Wish:
     same: Callable[[Words, Words], bool] = spelled_alike
 
     def found_in(self, line: Optional[str]) -> List[str]:
-        return [] if line is None else _boot_line.setting(line, self.option)
+        return [] if line is None else command_line.setting(line, self.option)
 
     def fulfilled(self, found: Words) -> bool:
         """Whether one word, in whatever spelling, says what is asked for."""
@@ -74,7 +75,7 @@ def running_line(xen: Xen, root: str) -> Optional[str]:
 def loader(name: str, run: Runner, xen: Xen, root: str) -> Loader:
     """Return the loader that was asked for, or the one that starts the hypervisor of these files.
 
-    :raises Refusal: it cannot be found.
+    :raises UserError: it cannot be found.
     """
     return find(name, run, root=root, foreign=root != "/", running=running_line(xen, root))
 
@@ -86,12 +87,12 @@ def change(
 
     :param root: the tree that the files are in; in another one than / nothing is run.
     :param regenerate: whether the loader's configuration is generated.
-    :raises Refusal: it cannot be done; the files are as they were.
+    :raises UserError: it cannot be done; the files are as they were.
     """
     home = root == "/"
     generate = regenerate and home
     if wish.word is not None and generate and not loader.hypervisor_installed():
-        raise Refusal(
+        raise UserError(
             "No hypervisor is installed on this host.",
             "Install it (on Debian xen-system-amd64), or set regenerate to false to prepare the files only.",
         )
@@ -110,12 +111,12 @@ def change(
     backups: Dict[str, str] = {}
     unchecked = [] if home else loader.unchecked(sources)
     if changed and not check_mode:
-        backups = _files.apply(changes, backup=backup)
+        backups = files.apply(changes, backup=backup)
         try:
             sources = loader.read()
             configured = wish.found_in(loader.configured(sources))
             if (home or not unchecked) and not wish.fulfilled(configured):
-                raise Refusal(
+                raise UserError(
                     "The files of the boot loader do not give what was written to them.", "They were put back."
                 )
             if generate and (stale or not wish.fulfilled(wish.found_in(loader.effective()))):
@@ -136,7 +137,7 @@ def change(
         "loader": loader.name,
         "root": root,
         "unchecked": unchecked,
-        "diff": _files.difference(changes),
+        "diff": files.difference(changes),
         **({"backup_files": backups} if backup else {}),
         **reboot(wish, effective, None if running is None else wish.found_in(running), home=home),
     }
@@ -175,12 +176,12 @@ def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
         loader = find("auto", run, root=root, foreign=root != "/", running=found["running"])
         found["loader"] = loader.name
         line = loader.effective()
-        found["effective"] = None if line is None else " ".join(_boot_line.configured_words(line))
-        found["configured"] = " ".join(_boot_line.configured_words(loader.configured(loader.read())))
-    except Refusal as refusal:
-        reason = refusal.what
+        found["effective"] = None if line is None else " ".join(command_line.configured_words(line))
+        found["configured"] = " ".join(command_line.configured_words(loader.configured(loader.read())))
+    except UserError as error:
+        reason = error.what
     effective = found["effective"]
-    running = None if found["running"] is None else " ".join(_boot_line.configured_words(found["running"]))
+    running = None if found["running"] is None else " ".join(command_line.configured_words(found["running"]))
     known = effective is not None and running is not None
     if not known:
         reason = reason or "Either Xen is not running here, or the loader has no entry for it."
@@ -198,20 +199,20 @@ def _make_effective(loader: Loader, wish: Wish) -> None:
     if line is None:
         if wish.word is None:
             return
-        raise Refusal(
+        raise UserError(
             "The generated loader configuration has no entry for Xen.",
             "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
         )
     if not wish.fulfilled(wish.found_in(line)):
-        raise Refusal(
+        raise UserError(
             f"The loader passes {line!r} to the hypervisor, which is not {wish.word or f'without {wish.option}'}.",
             "Look for what else decides about the line: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
             "in its own file, for systemd-boot the options of the entry.",
         )
 
 
-def _put_back(loader: Loader, changes: Sequence[_files.Change], line: Optional[str], *, generate: bool) -> None:
+def _put_back(loader: Loader, changes: Sequence[files.Change], line: Optional[str], *, generate: bool) -> None:
     """Leave the host as it was; *line* is what the next boot was going to pass."""
-    _files.apply(_files.reverse(changes))
+    files.apply(files.reverse(changes))
     if changes and generate and loader.effective() != line:
         loader.regenerate()

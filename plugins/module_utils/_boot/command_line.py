@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 END = "--"
 
@@ -45,17 +45,17 @@ def names(word: str, option: str) -> bool:
 def word(option: str, value: Optional[str]) -> str:
     """Return the word that gives *option* this value, or names it alone.
 
-    :raises Refusal: a boot loader would take it for something else.
+    :raises UserError: a boot loader would take it for something else.
     """
     if not _OPTION.match(option):
-        raise Refusal(
+        raise UserError(
             f"{option!r} is not the name of an option of the hypervisor.",
             "Give the name alone, for example dom0_max_vcpus, without = and a value.",
         )
     if value is None:
         return option
     if not _VALUE.match(value):
-        raise Refusal(
+        raise UserError(
             f"The value {value!r} of {option} cannot be written for every boot loader.",
             "Use letters, digits and the characters . , : + % / @ = [ ] _ - without spaces or quotes.",
         )

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 OPTION = "dom0_mem"
 
@@ -119,27 +119,27 @@ class Host:
 def parse_amount(text: str, *, what: str = "size") -> Amount:
     """Read one amount.
 
-    :raises Refusal: Xen would not understand it.
+    :raises UserError: Xen would not understand it.
     """
     match = _AMOUNT.match(text)
     if match is None or "\n" in text:
-        raise Refusal(f"The {what} {text!r} is not an amount of memory.", _FORMS)
+        raise UserError(f"The {what} {text!r} is not an amount of memory.", _FORMS)
     percent = int(match["only"] or match["percent"] or 0)
     if percent >= 100:
-        raise Refusal(f"The {what} {text!r} asks for {percent} percent.", "Stay below 100 percent.")
+        raise UserError(f"The {what} {text!r} asks for {percent} percent.", "Stay below 100 percent.")
     if match["size"] is None:
         return Amount(0, percent, bool(match["minus"]))
     unit = match["unit"].lower()
     number = _number(match["size"], text, what)
     if number << _UNITS[unit] >= 1 << 64:
-        raise Refusal(f"The {what} {text!r} does not fit into 64 bits.", _FORMS)
+        raise UserError(f"The {what} {text!r} does not fit into 64 bits.", _FORMS)
     return Amount(number << _UNITS[unit], percent, bool(match["minus"]), bool(unit))
 
 
 def parse(value: str, *, arm: bool = False) -> Dom0Mem:
     """Read the value of a dom0_mem option; of items of the same kind the last one counts, as in Xen.
 
-    :raises Refusal: Xen would not understand it.
+    :raises UserError: Xen would not understand it.
     """
     found: Dict[str, Amount] = {}
     for item in value.split(","):
@@ -147,10 +147,12 @@ def parse(value: str, *, arm: bool = False) -> Dom0Mem:
         kind, colon, rest = item.partition(":")
         name = kind if colon and kind in ("min", "max") else "size"
         if arm and (name != "size" or "," in value):
-            raise Refusal(f"dom0_mem={value} is not understood on Arm.", "Give one size there, without min: and max:.")
+            raise UserError(
+                f"dom0_mem={value} is not understood on Arm.", "Give one size there, without min: and max:."
+            )
         amount = parse_amount(rest if name != "size" else item, what=name)
         if arm and amount.relative:
-            raise Refusal(f"dom0_mem={value} is not understood on Arm.", "Give a plain size there, for example 1G.")
+            raise UserError(f"dom0_mem={value} is not understood on Arm.", "Give a plain size there, for example 1G.")
         found[name] = amount
     return Dom0Mem(found.get("size"), found.get("min"), found.get("max"))
 
@@ -160,7 +162,7 @@ def merge(values: Sequence[str]) -> Optional[Dom0Mem]:
 
     Xen keeps size, min and max apart, so that of several options the last value of each of them counts.
 
-    :raises Refusal: one of them is not understood.
+    :raises UserError: one of them is not understood.
     """
     if not values:
         return None
@@ -171,7 +173,7 @@ def same(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether two lists of values mean the same to Xen; what is not understood is compared letter by letter."""
     try:
         return merge(one) == merge(other)
-    except Refusal:
+    except UserError:
         return list(one) == list(other)
 
 
@@ -183,19 +185,19 @@ def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
 def from_parameters(size: Optional[str], minimum: Optional[str], maximum: Optional[str], *, arm: bool) -> Dom0Mem:
     """Read the typed parameters. Without a maximum it is the size: a dom0 of fixed memory.
 
-    :raises Refusal: one of them is no amount, or has no unit.
+    :raises UserError: one of them is no amount, or has no unit.
     """
     amounts: Dict[str, Optional[Amount]] = {}
     for name, text in (("size", size), ("min", minimum), ("max", maximum)):
         amounts[name] = None if text is None else parse_amount(text, what=name)
         amount = amounts[name]
         if amount is not None and not amount.suffixed:
-            raise Refusal(
+            raise UserError(
                 f"The {name} {text!r} has no unit, and Xen would read it as {amount.size // _KIB} KiB.", _FORMS
             )
     if arm:
         if amounts["min"] is not None or amounts["max"] is not None:
-            raise Refusal("Xen on Arm knows neither min nor max for dom0.", "Give the size alone.")
+            raise UserError("Xen on Arm knows neither min nor max for dom0.", "Give the size alone.")
         return parse(str(amounts["size"]), arm=True)
     return Dom0Mem(amounts["size"], amounts["min"], amounts["max"] or amounts["size"])
 
@@ -204,11 +206,11 @@ def check(wanted: Dom0Mem, host: Host) -> List[str]:
     """Judge a value by the host it is for.
 
     :return: warnings, one sentence each.
-    :raises Refusal: Xen would not do what it says.
+    :raises UserError: Xen would not do what it says.
     """
     for name, amount in wanted.amounts:
         if amount.percent and host.version is not None and host.version < PERCENT_SINCE:
-            raise Refusal(
+            raise UserError(
                 f"The {name} {amount} is a percentage, which Xen {host.version[0]}.{host.version[1]} does not know.",
                 f"Give a size; percentages came with Xen {PERCENT_SINCE[0]}.{PERCENT_SINCE[1]}.",
             )
@@ -216,12 +218,12 @@ def check(wanted: Dom0Mem, host: Host) -> List[str]:
         if resolved is None:
             continue
         if host.total is not None and not 0 < resolved <= host.total:
-            raise Refusal(
+            raise UserError(
                 f"The {name} {amount} comes to {_mib(resolved)}, but the host has {_mib(host.total)} of memory.",
                 "Ask for less than the host has.",
             )
         if resolved <= 0:
-            raise Refusal(f"The {name} {amount} leaves dom0 no memory.", _FORMS)
+            raise UserError(f"The {name} {amount} leaves dom0 no memory.", _FORMS)
     _check_order("min", wanted.minimum, "max", wanted.maximum, host, "Xen would ignore the min")
     _check_order("size", wanted.size, "max", wanted.maximum, host, "Xen would start dom0 with the max")
     _check_order("min", wanted.minimum, "size", wanted.size, host, "Xen would start dom0 with the min")
@@ -229,10 +231,10 @@ def check(wanted: Dom0Mem, host: Host) -> List[str]:
 
 
 def refuse_too_small(wanted: Dom0Mem, host: Host) -> None:
-    """:raises Refusal: dom0 would have less than libxl ever leaves it."""
+    """:raises UserError: dom0 would have less than libxl ever leaves it."""
     for name, amount in wanted.amounts:
         if name != "min" and _too_small(amount, host):
-            raise Refusal(
+            raise UserError(
                 f"The {name} {amount} is less than dom0 can be expected to live in ({_mib(SMALLEST_BYTES)}).",
                 "Ask for more; libxl itself never takes dom0 below that (LIBXL_MIN_DOM0_MEM).",
             )
@@ -284,7 +286,7 @@ def _check_order(
         return
     low_bytes, high_bytes = low.resolve(host.total), high.resolve(host.total)
     if low_bytes is not None and high_bytes is not None and low_bytes > high_bytes:
-        raise Refusal(
+        raise UserError(
             f"The {low_name} {low} is above the {high_name} {high}.",
             f"{outcome}; raise {high_name} or lower {low_name}.",
         )
@@ -297,7 +299,7 @@ def _number(digits: str, text: str, what: str) -> int:
             return int(digits, 16)
         return int(digits, 8 if digits.startswith("0") else 10) if len(digits) < 40 else 1 << 64
     except ValueError as error:
-        raise Refusal(f"The {what} {text!r} starts with 0 but is no octal number.", _FORMS) from error
+        raise UserError(f"The {what} {text!r} starts with 0 but is no octal number.", _FORMS) from error
 
 
 def _render_size(size: int) -> str:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 # grub-core/script/yylex.l @ grub 2.06: what ends a plain word.
 _SPECIAL = "{}|&$;<> \t\n'\"\\"
@@ -69,7 +69,7 @@ class Menu:
 def words(text: str) -> Iterator[Word]:
     """Split a menu into words the way GRUB's own reader does.
 
-    :raises Refusal: a quote is never closed.
+    :raises UserError: a quote is never closed.
     """
     at = 0
     first = True
@@ -134,7 +134,7 @@ def _closing(text: str, opened: int, mark: str) -> int:
             return at
         at += 1
     line = text.count("\n", 0, opened) + 1
-    raise Refusal(
+    raise UserError(
         f"The menu that GRUB reads is not understood: in line {line} a {text[opened]} is never closed.",
         "Generate it anew with `update-grub` (or grub-mkconfig), then run again.",
     )
@@ -143,7 +143,7 @@ def _closing(text: str, opened: int, mark: str) -> int:
 def parse(text: str) -> Menu:
     """Read a generated menu.
 
-    :raises Refusal: quotes or braces do not match.
+    :raises UserError: quotes or braces do not match.
     """
     top: List[Entry] = []
     commands: List[Tuple[str, ...]] = []
@@ -205,9 +205,9 @@ def _entry(text: str, command: List[Word], body: int) -> Optional[Entry]:
     return Entry(title or "", identity, command[0].text == "submenu", tuple(arguments), (body, body))
 
 
-def _unbalanced(text: str, position: int) -> Refusal:
+def _unbalanced(text: str, position: int) -> UserError:
     line = text.count("\n", 0, position) + 1
-    return Refusal(
+    return UserError(
         f"The menu that GRUB reads is not understood: in line {line} the braces do not match.",
         "Generate it anew with `update-grub` (or grub-mkconfig), then run again.",
     )
@@ -217,14 +217,14 @@ def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
     """Return the entry that is started when nobody chooses another one.
 
     :param environment: GRUB's environment block, for `GRUB_DEFAULT=saved`.
-    :raises Refusal: it is chosen in a way that grub-mkconfig does not write, or is not there.
+    :raises UserError: it is chosen in a way that grub-mkconfig does not write, or is not there.
     """
     chosen = [
         word.partition("=")[2] for command in menu.commands if command[0] == "set" for word in command[1:2]
         if word.startswith("default=")
     ]  # fmt: skip
     if len(chosen) != 2 or chosen[0] != "${next_entry}":
-        raise Refusal(
+        raise UserError(
             "The menu that GRUB reads does not choose its default entry in the way of grub-mkconfig.",
             "Look in /etc/grub.d for what sets `default`, and use GRUB_DEFAULT in /etc/default/grub instead.",
         )
@@ -235,7 +235,7 @@ def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
     for part in re.split(r"(?<!>)>(?!>)", name):
         found = _choose(entries, part.replace(">>", ">"))
         if found is None:
-            raise Refusal(
+            raise UserError(
                 f"GRUB's default entry {name!r} is not in its menu.",
                 "Set GRUB_DEFAULT in /etc/default/grub to an entry that is there and run update-grub.",
             )

@@ -12,10 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Callable, List, Mapping, Optional
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem as _dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import Wish, Words, spelled_alike
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -27,7 +26,7 @@ class Judge:
     :param processors: of the host; None where it is not known.
     """
 
-    memory: _dom0_mem.Host
+    memory: dom0_mem.Host
     processors: Optional[int] = None
 
 
@@ -40,18 +39,18 @@ _TRUTHS = ("", "yes", "on", "true", "enable", "1", "no", "off", "false", "disabl
 
 def _check_memory(value: Optional[str], judge: Judge) -> List[str]:
     if value is None:
-        raise Refusal("The option dom0_mem has no value.", "Give it one, for example 2G,max:2G, or use state absent.")
-    return _dom0_mem.check(_dom0_mem.parse(value, arm=judge.memory.arm), judge.memory)
+        raise UserError("The option dom0_mem has no value.", "Give it one, for example 2G,max:2G, or use state absent.")
+    return dom0_mem.check(dom0_mem.parse(value, arm=judge.memory.arm), judge.memory)
 
 
 def _check_vcpus(value: Optional[str], judge: Judge) -> List[str]:
     match = _VCPUS.match(value or "")
     if match is None or (judge.memory.arm and match["low"] != value):
         forms = "a number" if judge.memory.arm else "N, N-, -M or N-M with whole numbers"
-        raise Refusal(f"The value {value!r} of dom0_max_vcpus is not understood by Xen.", f"Write it as {forms}.")
+        raise UserError(f"The value {value!r} of dom0_max_vcpus is not understood by Xen.", f"Write it as {forms}.")
     low, high = int(match["low"] or 1), int(match["only"] or match["high"] or 0)
     if high and low > high:
-        raise Refusal(
+        raise UserError(
             f"The least of dom0_max_vcpus={value} is above the most, and Xen would take the most for both.",
             "Write the lower number first.",
         )
@@ -67,7 +66,7 @@ def _check_vcpus(value: Optional[str], judge: Judge) -> List[str]:
 
 def _check_truth(value: Optional[str], judge: Judge) -> List[str]:
     if value is not None and value not in _TRUTHS:
-        raise Refusal(
+        raise UserError(
             f"The value {value!r} of dom0_vcpus_pin is not understood by Xen.",
             "Leave it out, or write yes, on, true, enable, 1, no, off, false, disable or 0.",
         )
@@ -75,21 +74,21 @@ def _check_truth(value: Optional[str], judge: Judge) -> List[str]:
 
 
 KNOWN: Mapping[str, Check] = {
-    _dom0_mem.OPTION: _check_memory,
+    dom0_mem.OPTION: _check_memory,
     "dom0_max_vcpus": _check_vcpus,
     "dom0_vcpus_pin": _check_truth,
 }
-SAME: Mapping[str, Callable[[Words, Words], bool]] = {_dom0_mem.OPTION: _dom0_mem.same_words}
+SAME: Mapping[str, Callable[[Words, Words], bool]] = {dom0_mem.OPTION: dom0_mem.same_words}
 
 
 def judge(xen: Xen, root: str, machine: str) -> Judge:
     """Return what the hypervisor says about the host, as far as one is running; nothing for another tree."""
     if root != "/":
-        return Judge(_dom0_mem.Host())
+        return Judge(dom0_mem.Host())
     arm = machine.startswith(("arm", "aarch"))
     if not xen.is_dom0():
-        return Judge(_dom0_mem.Host(arm=arm))
-    memory = _dom0_mem.Host(total=xen.total_memory_mib() * _dom0_mem.MIB, version=xen.version(), arm=arm)
+        return Judge(dom0_mem.Host(arm=arm))
+    memory = dom0_mem.Host(total=xen.total_memory_mib() * dom0_mem.MIB, version=xen.version(), arm=arm)
     processors = xen.info().get("nr_cpus", "")
     return Judge(memory, int(processors) if processors.isdigit() else None)
 
@@ -97,10 +96,10 @@ def judge(xen: Xen, root: str, machine: str) -> Judge:
 def wish(name: str, value: Optional[str], present: bool, judge: Judge, warnings: List[str]) -> Wish:
     """Return what is asked for.
 
-    :raises Refusal: Xen would not understand it.
+    :raises UserError: Xen would not understand it.
     """
-    word = _boot_line.word(name, value if present else None)
-    key = _boot_line.key(name)
+    word = command_line.word(name, value if present else None)
+    key = command_line.key(name)
     same = SAME.get(key, spelled_alike)
     if not present:
         return Wish(name, None, same)

@@ -13,9 +13,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_menu import Entry, Menu
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 ENTRY = "xen-stubdom-trial"
 # A word of dom0's kernel, which tells that the trial runs, and a variable of GRUB, which tells that it was started.
@@ -137,20 +137,20 @@ def story(found: str, record: Optional[Record], environment: Mapping[str, str]) 
 def wanted_words(options: Mapping[str, Any]) -> Dict[str, Optional[str]]:
     """Return the word for each option; true stands for a name alone, None for no word.
 
-    :raises Refusal: there is none, or a boot loader would take one for something else.
+    :raises UserError: there is none, or a boot loader would take one for something else.
     """
     if not options:
-        raise Refusal("There is nothing to try: options is empty.", "Name at least one option of the hypervisor.")
+        raise UserError("There is nothing to try: options is empty.", "Name at least one option of the hypervisor.")
     return {
-        name: None if value is None else _boot_line.word(name, None if value is True else str(value))
+        name: None if value is None else command_line.word(name, None if value is True else str(value))
         for name, value in options.items()
     }
 
 
 def check_timeout(seconds: int) -> None:
-    """:raises Refusal: no host would be up and confirmed in that time."""
+    """:raises UserError: no host would be up and confirmed in that time."""
     if seconds < SHORTEST_TIMEOUT:
-        raise Refusal(
+        raise UserError(
             f"A trial of {seconds} seconds would end before anybody could confirm it.",
             f"Give it {SHORTEST_TIMEOUT} seconds at least; a host takes that long from its init to an answer.",
         )
@@ -161,7 +161,7 @@ def hypervisor_words(body: str) -> Optional[str]:
     lines = _hypervisor_commands(body)
     if not lines:
         return None
-    return " ".join(_boot_line.configured_words(lines[0]["words"]))
+    return " ".join(command_line.configured_words(lines[0]["words"]))
 
 
 def _hypervisor_commands(body: str) -> List[re.Match[str]]:
@@ -175,7 +175,7 @@ def _hypervisor_commands(body: str) -> List[re.Match[str]]:
 def put_words(line: str, words: Mapping[str, Optional[str]]) -> str:
     """Return *line* with the words put in."""
     for option, word in words.items():
-        line = _boot_line.changed(line, _boot_line.edits(line, option, word))
+        line = command_line.changed(line, command_line.edits(line, option, word))
     return line
 
 
@@ -183,9 +183,9 @@ def tried_line(line: str, words: Mapping[str, Optional[str]]) -> str:
     """Return *line* with the words put in, and with what makes the hypervisor restart when it dies."""
     line = put_words(line, words)
     for option in ("noreboot", "reboot", "watchdog"):
-        if any(_keeps_dead(word) for word in _boot_line.setting(line, option)):
-            line = _boot_line.remove(line, option)
-    return line if _boot_line.setting(line, "watchdog") else _boot_line.put(line, "watchdog", None)
+        if any(_keeps_dead(word) for word in command_line.setting(line, option)):
+            line = command_line.remove(line, option)
+    return line if command_line.setting(line, "watchdog") else command_line.put(line, "watchdog", None)
 
 
 def _keeps_dead(word: str) -> bool:
@@ -199,7 +199,7 @@ def _keeps_dead(word: str) -> bool:
 def entry_text(menu: Menu, entry: Entry, words: Mapping[str, Optional[str]], token: str) -> str:
     """Return the trial entry: the default one with other words, guarded so that it starts once at most.
 
-    :raises Refusal: the default entry does not start a hypervisor, or is not understood.
+    :raises UserError: the default entry does not start a hypervisor, or is not understood.
     """
     body = menu.body(entry)
     tried = _tried_body(body, words, token)
@@ -221,7 +221,7 @@ def entry_text(menu: Menu, entry: Entry, words: Mapping[str, Optional[str]], tok
 def _tried_body(body: str, words: Mapping[str, Optional[str]], token: str) -> str:
     commands = _hypervisor_commands(body)
     if not commands:
-        raise Refusal(
+        raise UserError(
             "GRUB's default entry does not start a hypervisor, so the next boot would not try anything.",
             "Make the entry for Xen the default one (GRUB_DEFAULT in /etc/default/grub) and run update-grub.",
         )
@@ -231,7 +231,7 @@ def _tried_body(body: str, words: Mapping[str, Optional[str]], token: str) -> st
         hypervisor = next(iter(_hypervisor_commands(line)), None)
         module = _MODULE_COMMAND.match(line)
         if (hypervisor or module) and line.endswith("\\"):
-            raise Refusal(
+            raise UserError(
                 "GRUB's default entry is not understood: a line of it goes on in the next one.",
                 "Generate the menu with grub-mkconfig, or set the value without a trial.",
             )
@@ -239,15 +239,15 @@ def _tried_body(body: str, words: Mapping[str, Optional[str]], token: str) -> st
             line = hypervisor["before"] + tried_line(hypervisor["words"], words)
             kernel_next = True
         elif module and kernel_next:
-            kernel = _boot_line.put(module["words"], "panic", str(PANIC_SECONDS))
-            line = module["before"] + _boot_line.put(kernel, MARK, token)
+            kernel = command_line.put(module["words"], "panic", str(PANIC_SECONDS))
+            line = module["before"] + command_line.put(kernel, MARK, token)
             kernel_next = False
         lines.append(line)
         if hypervisor or module:
             indent = line[: len(line) - len(line.lstrip())]
             lines.append(indent + _OR_RESTART)
     if kernel_next:
-        raise Refusal(
+        raise UserError(
             "GRUB's default entry is not understood: it starts a hypervisor without a kernel for dom0.",
             "Generate the menu with grub-mkconfig, or set the value without a trial.",
         )
@@ -276,7 +276,7 @@ def put_block(content: Optional[bytes], entry: str) -> bytes:
 def take_block(content: Optional[bytes], path: str) -> Optional[bytes]:
     """Take the trial entry away and give back what was there before it, None for no file.
 
-    :raises Refusal: only a part of it is left.
+    :raises UserError: only a part of it is left.
     """
     if content is None:
         return None
@@ -284,7 +284,7 @@ def take_block(content: Optional[bytes], path: str) -> Optional[bytes]:
     match = _BLOCK.search(text)
     if match is None:
         if _BEGIN in text or _END in text:
-            raise Refusal(
+            raise UserError(
                 f"{path} holds a part of a trial entry only.",
                 "Delete that entry and the comments with BEGIN and END around it, then run again.",
             )

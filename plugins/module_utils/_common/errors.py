@@ -2,22 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: how it says no.
+# Private to the xen.stubdom collection: an error that the user of a module can do something about.
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import Any, Mapping
 
-class Refusal(Exception):
-    """Something that was asked for cannot be done, and nothing was changed.
+
+class UserError(Exception):
+    """Something that was asked for cannot be done.
 
     :param what: what is wrong, with the offending value; one sentence.
-    :param remedy: what the operator can do about it; one sentence.
+    :param remedy: what the operator can do about it, with the name of the parameter; one sentence.
+    :param details: return values of the module that are known all the same.
     """
 
-    def __init__(self, what: str, remedy: str) -> None:
+    def __init__(self, what: str, remedy: str, details: Mapping[str, Any] = MappingProxyType({})) -> None:
         super().__init__(what, remedy)
         self.what = what
         self.remedy = remedy
+        self.details = details
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}"

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 # Larger or undecodable contents are shown in a diff by size and checksum only.
 _SHOWN_IN_DIFF = 1 << 20
@@ -51,7 +51,7 @@ class Change:
 def read(path: str) -> Optional[bytes]:
     """Return a file's content, None if there is no such file.
 
-    :raises Refusal: the path exists and cannot be read as a file.
+    :raises UserError: the path exists and cannot be read as a file.
     """
     try:
         with open(path, "rb") as stream:
@@ -59,7 +59,7 @@ def read(path: str) -> Optional[bytes]:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Refusal(
+        raise UserError(
             f"Cannot read {path}: {error.strerror}.", "Make it a regular file that the remote user may read."
         ) from error
 
@@ -70,7 +70,7 @@ def lock(name: str = "xen.stubdom", *, timeout: float = 60.0) -> Iterator[None]:
 
     :param name: which lock.
     :param timeout: seconds to wait for another run to release it.
-    :raises Refusal: another process held it all that time.
+    :raises UserError: another process held it all that time.
     """
     usable = (path for path in LOCK_DIRECTORIES if os.path.isdir(path) and os.access(path, os.W_OK))
     directory = next(usable, LOCK_DIRECTORIES[-1])
@@ -87,7 +87,7 @@ def lock(name: str = "xen.stubdom", *, timeout: float = 60.0) -> Iterator[None]:
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
                 if time.monotonic() > deadline:
-                    raise Refusal(
+                    raise UserError(
                         f"Another run has held {directory}/{name}.lock for {timeout:.0f} seconds.",
                         "Wait for it to end, or find it with `fuser`, then run again.",
                     ) from error
@@ -120,7 +120,7 @@ def apply(changes: Sequence[Change], *, backup: bool = False) -> Dict[str, str]:
 
     :param backup: keep a copy of each file that is replaced or removed.
     :return: path of the copy by path of the file, empty without *backup*.
-    :raises Refusal: a file is not as it was when it was read, or cannot be written.
+    :raises UserError: a file is not as it was when it was read, or cannot be written.
     """
     wanted = [change for change in changes if change.needed]
     backups: Dict[str, str] = {}
@@ -136,7 +136,7 @@ def apply(changes: Sequence[Change], *, backup: bool = False) -> Dict[str, str]:
                 _replace(target, temporary, undo, leftovers)
         except OSError as error:
             undo.close()
-            raise Refusal(
+            raise UserError(
                 f"Cannot write {error.filename or wanted[0].path}: {error.strerror}.",
                 "Everything was left as it was; make room or correct the permissions, then run again.",
             ) from error
@@ -149,10 +149,10 @@ def apply(changes: Sequence[Change], *, backup: bool = False) -> Dict[str, str]:
 def link(path: str, target: Optional[str]) -> None:
     """Make *path* a symbolic link to *target*, or remove the link (None).
 
-    :raises Refusal: it cannot be done, or there is something there that is no link.
+    :raises UserError: it cannot be done, or there is something there that is no link.
     """
     if os.path.lexists(path) and not os.path.islink(path):
-        raise Refusal(f"{path} is no symbolic link.", "Move it away, then run again.")
+        raise UserError(f"{path} is no symbolic link.", "Move it away, then run again.")
     temporary = f"{path}.{os.getpid()}.new"
     try:
         if target is None:
@@ -162,7 +162,7 @@ def link(path: str, target: Optional[str]) -> None:
         os.symlink(target, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise Refusal(
+        raise UserError(
             f"Cannot make the link {path}: {error.strerror}.", "Correct the permissions of its directory."
         ) from error
     finally:
@@ -174,7 +174,7 @@ def scratch(needed: int) -> Iterator[str]:
     """Make a directory for files of a moment; it is gone afterwards, whatever happens.
 
     :param needed: bytes that are going to be written there.
-    :raises Refusal: there is no room, before or while it is written to.
+    :raises UserError: there is no room, before or while it is written to.
     """
     directory = SCRATCH_DIRECTORY
     require_room(directory, needed)
@@ -184,15 +184,15 @@ def scratch(needed: int) -> Iterator[str]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise Refusal(f"{directory} became full.", "Make room there, then run again; nothing was changed.") from error
+        raise UserError(f"{directory} became full.", "Make room there, then run again; nothing was changed.") from error
 
 
 def require_room(directory: str, needed: int) -> None:
-    """:raises Refusal: the file system of *directory* has less than *needed* bytes left."""
+    """:raises UserError: the file system of *directory* has less than *needed* bytes left."""
     status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
     if free < needed:
-        raise Refusal(
+        raise UserError(
             f"{directory} has {free >> 20} MiB free, and {(needed >> 20) + 1} MiB are needed.",
             "Make room there, then run again; nothing was changed.",
         )
@@ -238,7 +238,7 @@ def _stage(change: Change, leftovers: contextlib.ExitStack) -> Tuple[str, Option
     """
     target = os.path.realpath(change.path)
     if read(target) != change.before:
-        raise Refusal(
+        raise UserError(
             f"{change.path} was changed by somebody else while this was running.",
             "Nothing was written; run again to work on its new content.",
         )

@@ -11,21 +11,21 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     SINCE,
     STUB_MEMORY,
     Host,
-    Need,
     Plan,
-    Version,
     programs,
     refuse_given,
     refuse_new,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 # GRUB 2 for Xen by kind of guest, as distributions install it, with the package for the message.
 GRUB2: Mapping[str, Sequence[str]] = {
@@ -56,7 +56,7 @@ LINUX_DISKS = 26
 
 def _grub2(guest: Mapping[str, Any], _host: Host, planned: Plan) -> None:
     paths = (guest["kernel"],) if guest.get("kernel") else tuple(GRUB2[guest["type"]])
-    planned.needs.append(Need(paths, f"GRUB 2 for guests of type {guest['type']}", _GRUB2_REMEDY, key="kernel"))
+    planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", _GRUB2_REMEDY, key="kernel"))
     planned.keys["kernel"] = paths[0]
     refuse_given(guest, ("menu", "menu_file"), "GRUB 2 looks for its grub.cfg on the guest's disks")
 
@@ -64,17 +64,17 @@ def _grub2(guest: Mapping[str, Any], _host: Host, planned: Plan) -> None:
 def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     image, file, capability = PV_GRUB[guest["arch"]]
     if host.capabilities and capability not in host.capabilities:
-        raise Refusal(
+        raise UserError(
             f"This hypervisor runs no PV guests with a kernel for {guest['arch']} (it lacks {capability}).",
             "Boot a 64-bit kernel (arch x86_64), or a hypervisor built with CONFIG_PV32.",
         )
     kernel = guest.get("kernel") or f"{_firmware(host)}/{file}"
     remedy = f"Build it with the role xen.stubdom.stubdom_build (image {image}), or use the flavour grub2."
-    planned.needs.append(Need((kernel,), "PV-GRUB", remedy))
+    planned.needs.append(Requirement((kernel,), "PV-GRUB", remedy))
     planned.keys["kernel"] = kernel
     menu, menu_file = guest.get("menu"), guest.get("menu_file")
     if menu and menu_file:
-        raise Refusal(
+        raise UserError(
             f"The guest {guest['name']} has both menu and menu_file, and PV-GRUB would ignore the file.",
             "Give menu (a path that PV-GRUB reads) or menu_file (a file in dom0), not both.",
         )
@@ -83,10 +83,10 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         planned.keys["extra"] = menu
     elif menu_file:
         remedy = "Make it, or correct menu_file."
-        planned.needs.append(Need((menu_file,), "the menu of PV-GRUB", remedy, to_start=False))
+        planned.needs.append(Requirement((menu_file,), "the menu of PV-GRUB", remedy, to_start=False))
         planned.keys["ramdisk"] = menu_file
     elif not guest.get("nics"):
-        raise Refusal(
+        raise UserError(
             f"The guest {guest['name']} has no menu: PV-GRUB would ask DHCP for its path, and there is no network.",
             "Give menu, menu_file, or a network interface whose DHCP server sends option 150.",
         )
@@ -95,27 +95,29 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
 def _check_menu(menu: str, guest: Mapping[str, Any]) -> None:
     match = re.match(r"\((?:nd|hd(?P<disk>\d+)(?P<partition>,\d+)?)\)/\S+\Z", menu)
     if match is None:
-        raise Refusal(
+        raise UserError(
             f"{menu!r} is no path that PV-GRUB can read.",
             "Write it in one word, as (hd0,0)/boot/grub/menu.lst, (hd0)/boot/grub/menu.lst or (nd)/menu.lst.",
         )
     if len(menu) >= MENU_LENGTH:
-        raise Refusal(
+        raise UserError(
             f"The path of the menu has {len(menu)} characters, and PV-GRUB has room for {MENU_LENGTH - 1}.",
             "Put the menu where its path is shorter.",
         )
     if match["disk"] is None:
         if not guest.get("nics"):
-            raise Refusal(f"The menu {menu} comes over the network, and the guest has none.", "Give it a nic.")
+            raise UserError(f"The menu {menu} comes over the network, and the guest has none.", "Give it a nic.")
         return
-    names = _disks.grub_names([disk["vdev"] for disk in guest.get("disks") or ()])
+    names = disks.grub_names([disk["vdev"] for disk in guest.get("disks") or ()])
     wanted = f"(hd{match['disk']})"
     vdev = next((vdev for vdev, name in names.items() if name == wanted), None)
     if vdev is None:
         known = ", ".join(f"{vdev} is {name}" for vdev, name in names.items()) or "there are none"
-        raise Refusal(f"The menu {menu} is on {wanted}, which is none of the guest's disks: {known}.", "Correct menu.")
-    if match["partition"] and _disks.device(vdev).partition:
-        raise Refusal(
+        raise UserError(
+            f"The menu {menu} is on {wanted}, which is none of the guest's disks: {known}.", "Correct menu."
+        )
+    if match["partition"] and disks.device(vdev).partition:
+        raise UserError(
             f"The menu {menu} names a partition of {wanted}, but {vdev} is a partition and is {wanted} itself.",
             f"Write {menu.replace(match['partition'], '', 1)}.",
         )
@@ -129,12 +131,12 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         ("disks", LINUX_DISKS, guest.get("disks") or ()),
     ):
         if len(given) > most:
-            raise Refusal(
+            raise UserError(
                 f"The guest {guest['name']} has {len(given)}, and a Linux stub domain serves {most} {what}.",
                 "Take some away.",
             )
     if guest.get("vnc"):
-        raise Refusal(
+        raise UserError(
             f"The guest {guest['name']} asks for VNC, which a Linux stub domain does not have.",
             "Leave it out and use the serial port, or run the device model in dom0.",
         )
@@ -142,7 +144,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     needed = host.stub_memory_mib
     given_mib = guest.get("stubdomain_memory")
     if given_mib is not None and needed is not None and given_mib < needed:
-        raise Refusal(
+        raise UserError(
             f"The stub domain is given {given_mib} MiB, and its image needs {needed} MiB.",
             "Raise stubdomain_memory, or leave it out.",
         )
@@ -154,7 +156,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         if path:
             keys["stubdomain_ramdisk" if part == "rootfs" else "stubdomain_kernel"] = path
         planned.needs.append(
-            Need(
+            Requirement(
                 (path or f"{_firmware(host)}/qemu-stubdom-linux-{part}",),
                 f"the image of the Linux stub domain ({part})",
                 "Make it with the role xen.stubdom.stubdom_build (image linux).",
@@ -165,7 +167,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     if words:
         keys["stubdomain_cmdline"] = words
     planned.needs.append(
-        Need(
+        Requirement(
             programs("vchan-socket-proxy", host.version),
             "vchan-socket-proxy, through which libxl talks to a Linux stub domain",
             "Install the toolstack that has it (Debian: the package xen-utils of the running release).",
@@ -185,23 +187,23 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         if guest.get(key):
             keys[key] = guest[key]
     kernel = guest.get("stubdomain_kernel") or f"{_firmware(host)}/ioemu-stubdom.gz"
-    remedy = f"{_companions.REMEDY}, or use the flavour linux."
-    planned.needs.append(Need((kernel,), "the image of the Mini-OS stub domain", remedy))
+    remedy = f"{helpers.REMEDY}, or use the flavour linux."
+    planned.needs.append(Requirement((kernel,), "the image of the Mini-OS stub domain", remedy))
     named = {"hvmloader": guest.get("firmware_override"), "qemu-dm": guest.get("device_model_override")}
     firmware = "" if all(named.values()) else _firmware(host)
-    for need in _companions.needs(firmware, host.version, named=named).values():
+    for need in helpers.needs(firmware, host.version, named=named).values():
         planned.needs.append(need)
         keys[str(need.key)] = need.paths[0]
     refuse_new(keys, host)
 
 
-def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, _xl_cfg.Value]) -> None:
+def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, xl_cfg.Value]) -> None:
     # Always explicit: without it libxl takes Mini-OS up to 4.20, and from 4.21 on it loses its way (libxl_dm.c).
     keys["device_model_version"] = device_model
     keys["device_model_stubdomain_override"] = 1
     serial = guest.get("serial") or "pty"
     if serial != "pty":
-        raise Refusal(
+        raise UserError(
             f"The serial port is {serial!r}, which the stub domain would have to open in itself.",
             'Use "pty": that one dom0 serves.',
         )
@@ -212,7 +214,7 @@ def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, _xl_
 
 def _firmware(host: Host) -> str:
     if host.firmware_directory is None:
-        raise Refusal(
+        raise UserError(
             "The firmware directory cannot be found, and the guest's image lies in it.",
             "Install the toolstack's firmware, or name the directory with firmware_directory.",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 
 class Device(NamedTuple):
@@ -30,18 +30,18 @@ _FORMS = "Name it as the guest is to see it, for example xvda, xvdb, hda or sda1
 def device(vdev: str) -> Device:
     """Return the device number that libxl gives a virtual disk.
 
-    :raises Refusal: it is no name that libxl knows.
+    :raises UserError: it is no name that libxl knows.
     """
     match = _VDEV.match(vdev)
     if match is None:
-        raise Refusal(f"{vdev!r} is no name of a virtual disk.", _FORMS)
+        raise UserError(f"{vdev!r} is no name of a virtual disk.", _FORMS)
     kind = match["kind"] or "xvd"
     if match["kind"]:
         disk, partition = _letters(match["letters"]), int(match["part"] or 0)
     else:
         disk, partition = int(match["disk"]), int(match["of"])
     if disk > _LIMITS[kind][0] or partition > _LIMITS[kind][1]:
-        raise Refusal(f"There is no virtual disk {vdev!r}: {kind} does not go that far.", _FORMS)
+        raise UserError(f"There is no virtual disk {vdev!r}: {kind} does not go that far.", _FORMS)
     if kind == "hd":
         return Device(((3 if disk < 2 else 22) << 8) | ((disk & 1) << 6) | partition, partition)
     if kind == "sd":
@@ -60,7 +60,9 @@ def named(disks: Sequence[Mapping[str, Any]], *, hvm: bool) -> List[Dict[str, An
     names = iter([vdev for vdev in free if device(vdev).number not in taken])
     found = [{**disk, "vdev": disk.get("vdev") or next(names, None)} for disk in disks]
     if any(disk["vdev"] is None for disk in found):
-        raise Refusal(f"There are more disks than names for them ({len(found)}).", "Give each disk a vdev of its own.")
+        raise UserError(
+            f"There are more disks than names for them ({len(found)}).", "Give each disk a vdev of its own."
+        )
     return found
 
 
@@ -74,19 +76,19 @@ def grub_names(vdevs: Sequence[str]) -> Dict[str, str]:
 
 
 def check(disks: Sequence[Mapping[str, Any]]) -> None:
-    """:raises Refusal: two disks would be one device, or a name is unknown."""
+    """:raises UserError: two disks would be one device, or a name is unknown."""
     seen: Dict[int, str] = {}
     for disk in disks:
         number = device(disk["vdev"]).number
         if number in seen:
-            raise Refusal(f"Two disks are {disk['vdev']}.", "Give each disk a vdev of its own.")
+            raise UserError(f"Two disks are {disk['vdev']}.", "Give each disk a vdev of its own.")
         seen[number] = disk["vdev"]
 
 
 def render(disk: Mapping[str, Any]) -> str:
     """Write a disk the way xl reads it; the target comes last, as it takes all the rest of the text.
 
-    :raises Refusal: a value would end the field it stands in.
+    :raises UserError: a value would end the field it stands in.
     """
     fields = [f"format={disk['format']}", f"vdev={disk['vdev']}", f"access={disk['access']}"]
     if disk.get("cdrom"):
@@ -108,18 +110,20 @@ def target(text: str) -> Optional[str]:
 def nic(values: Mapping[str, Any]) -> str:
     """Write a network interface the way xl reads it.
 
-    :raises Refusal: a value would end the field it stands in.
+    :raises UserError: a value would end the field it stands in.
     """
     keys = ("type", "mac", "bridge", "model", "ip", "script", "vifname")
     if values.get("mac") and not re.match(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z", values["mac"]):
-        raise Refusal(f"{values['mac']!r} is no MAC address.", "Write it as six bytes, for example 00:16:3e:12:34:56.")
+        raise UserError(
+            f"{values['mac']!r} is no MAC address.", "Write it as six bytes, for example 00:16:3e:12:34:56."
+        )
     fields: List[str] = [f"{key}={_field(key, values[key])}" for key in keys if values.get(key)]
     return ",".join(fields)
 
 
 def _field(key: str, value: str) -> str:
     if "," in value:
-        raise Refusal(f"The {key} {value!r} has a comma in it, which separates fields for xl.", "Use one without.")
+        raise UserError(f"The {key} {value!r} has a comma in it, which separates fields for xl.", "Use one without.")
     return value
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
-
-Version = Tuple[int, int]
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 # First release of xl that knows a key. An older one ignores it without a word.
 SINCE: Mapping[str, Version] = {
@@ -61,36 +61,12 @@ class Host:
     stub_command_line: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class Need:
-    """A file that has to be there.
-
-    :param paths: one of them is enough.
-    :param what: what it is, for the message.
-    :param remedy: what to do without it.
-    :param to_start: whether only a start needs it; else the configuration makes no sense without it.
-    :param executable: whether it has to be a program.
-    :param contains: bytes that have to be in it.
-    :param key: the key of xl.cfg that names the path which was found.
-    :param own: what the first of *paths* needs itself.
-    """
-
-    paths: Tuple[str, ...]
-    what: str
-    remedy: str
-    to_start: bool = True
-    executable: bool = False
-    contains: Optional[bytes] = None
-    key: Optional[str] = None
-    own: Optional[Need] = None
-
-
 @dataclass
 class Plan:
     """A guest in the words of xl.cfg, and what has to be there for it."""
 
-    keys: Dict[str, _xl_cfg.Value] = field(default_factory=dict)
-    needs: List[Need] = field(default_factory=list)
+    keys: Dict[str, xl_cfg.Value] = field(default_factory=dict)
+    needs: List[Requirement] = field(default_factory=list)
     grub_names: Dict[str, str] = field(default_factory=dict)
 
 
@@ -98,23 +74,19 @@ def refuse_new(keys: Mapping[str, Any], host: Host) -> None:
     for key in keys:
         first = SINCE.get(key)
         if first is not None and host.version is not None and host.version < first:
-            raise Refusal(
-                f"xl of Xen {release(host.version)} does not know {key} and would ignore it.",
-                f"It came with Xen {release(first)}; leave it out here.",
+            raise UserError(
+                f"xl of Xen {text(host.version)} does not know {key} and would ignore it.",
+                f"It came with Xen {text(first)}; leave it out here.",
             )
 
 
 def refuse_given(guest: Mapping[str, Any], names: Sequence[str], why: str) -> None:
     for name in names:
         if guest.get(name):
-            raise Refusal(f"{name} means nothing to the flavour {guest['flavour']}: {why}.", f"Leave {name} out.")
-
-
-def release(version: Version) -> str:
-    return "{}.{}".format(*version)
+            raise UserError(f"{name} means nothing to the flavour {guest['flavour']}: {why}.", f"Leave {name} out.")
 
 
 def programs(name: str, version: Optional[Version]) -> Tuple[str, ...]:
     """Return where a program of the toolstack's own may lie."""
-    shown = "*" if version is None else release(version)
+    shown = "*" if version is None else text(version)
     return tuple(f"{directory.format(version=shown)}/{name}" for directory in PROGRAM_DIRECTORIES)

@@ -11,14 +11,14 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model as _guest_model
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, releases
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 XL_CONF = "/etc/xen/xl.conf"
@@ -34,7 +34,7 @@ def firmware_directory(xen: Xen, named: Optional[str]) -> Optional[str]:
         return named if os.path.isdir(xen.path(named)) else None
     try:
         return xen.firmware_directory()
-    except Refusal:
+    except UserError:
         return None
 
 
@@ -45,7 +45,7 @@ def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(xen.path(directory)) if entry.is_file()}
     manifests = {}
     for name in sizes:
-        content = _files.read(xen.path(os.path.join(directory, name))) if name.endswith(".json") else None
+        content = files.read(xen.path(os.path.join(directory, name))) if name.endswith(".json") else None
         manifest = _manifest.read(content)
         if manifest is not None:
             manifests[name] = manifest
@@ -55,19 +55,19 @@ def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
 def companions(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dict[str, Any]]:
     """What is there of that which dom0 needs beside the image of ioemu."""
     if directory is None and ours is None:
-        return [{"name": name, "path": None, "manifest": None} for name in _releases.COMPANIONS]
+        return [{"name": name, "path": None, "manifest": None} for name in releases.COMPANIONS]
     version = xen.version() if xen.is_dom0() else xen.toolstack_version()
     found = []
-    for name, need in _companions.needs(directory or str(ours), version, ours=ours).items():
-        path = next((path for path in need.paths if meets(xen, need, path)), None)
-        content = None if path is None else _files.read(xen.path(f"{path}.json"))
+    for name, need in helpers.needs(directory or str(ours), version, ours=ours).items():
+        path = next((path for path in need.paths if satisfied(need, path, xen.path)), None)
+        content = None if path is None else files.read(xen.path(f"{path}.json"))
         found.append({"name": name, "path": path, "manifest": _manifest.read(content)})
     return found
 
 
 def memory(xen: Xen, domains: Sequence[Domain], *, xl_conf: str = XL_CONF) -> Dict[str, Any]:
     """The host's memory; all null where Xen does not run and there are no domains."""
-    setting = _host.autoballoon(_files.read(xen.path(xl_conf)))
+    setting = _host.autoballoon(files.read(xen.path(xl_conf)))
     if not domains:
         nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
         return {**nothing, "dom0_fixed": False, "autoballoon": setting}
@@ -86,13 +86,13 @@ def guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:
     return _host.guests(domains, xen.ls("/")) if domains else []
 
 
-def guest_host(xen: Xen, named: Optional[str]) -> _guest_model.Host:
+def guest_host(xen: Xen, named: Optional[str]) -> model.Host:
     """What a guest's parameters are judged by."""
     directory = firmware_directory(xen, named)
     recorded = (image["manifest"] or {} for image in images(xen, directory))
     linux = next((record for record in recorded if record.get("kind") == "linux"), {})
     running = xen.is_dom0()
-    return _guest_model.Host(
+    return model.Host(
         version=xen.version() if running else xen.toolstack_version(),
         firmware_directory=directory,
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
@@ -101,37 +101,13 @@ def guest_host(xen: Xen, named: Optional[str]) -> _guest_model.Host:
     )
 
 
-def meets(xen: Xen, need: _guest_model.Need, path: str) -> bool:
-    """Whether a path is as it has to be."""
-    found = xen.path(path)
-    if not os.path.exists(found) or not os.access(found, os.X_OK if need.executable else os.R_OK):
-        return False
-    return need.contains is None or need.contains in (_files.read(found) or b"")
-
-
-def meet(xen: Xen, need: _guest_model.Need) -> str:
-    """Return the first path that is as it has to be.
-
-    :raises Refusal: none is.
-    """
-    path = next((path for path in need.paths if meets(xen, need, path)), None)
-    if path is None:
-        others = [path for path in need.paths if os.path.exists(xen.path(path))]
-        if need.contains is not None and others:
-            raise Refusal(f"{others[0]} is not {need.what}.", need.remedy)
-        raise Refusal(f"There is no {' and no '.join(need.paths)}: {need.what}.", need.remedy)
-    if need.own is not None and path == need.paths[0]:
-        meet(xen, need.own)
-    return path
-
-
 def name_taken(directory: str, name: str, own: str) -> Optional[str]:
     """Return another configuration of that directory that has this guest's name, None for none."""
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             if not entry.is_file() or entry.name.endswith("~") or os.path.realpath(entry.path) == os.path.realpath(own):
                 continue
-            if entry.stat().st_size <= _LONGEST and guest_name(_files.read(entry.path) or b"") == name:
+            if entry.stat().st_size <= _LONGEST and guest_name(files.read(entry.path) or b"") == name:
                 return entry.path
     return None
 
@@ -139,8 +115,8 @@ def name_taken(directory: str, name: str, own: str) -> Optional[str]:
 def guest_name(content: bytes) -> Optional[str]:
     """The name that a configuration gives, as far as it is one; xm's were programs."""
     try:
-        name = _xl_cfg.read("", content).get("name")
-    except Refusal:
+        name = xl_cfg.read("", content).get("name")
+    except UserError:
         match = _NAME.search(content)
         name = match["name"].decode("latin-1") if match else None
     return name if isinstance(name, str) else None

@@ -10,20 +10,20 @@ import re
 import uuid
 from typing import Any, Dict, Mapping, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.device_models import FLAVOURS
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     SINCE,
     STUB_MEMORY,
     VIDEO_MEMORY,
     Host,
-    Need,
     Plan,
     refuse_new,
-    release,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 # A guest keeps its identity on whatever host it is defined, so that a running domain can be told from a namesake.
 IDENTITIES = uuid.UUID("5b0cf0f4-6b0b-5d3e-9d0f-3b6d2a1a7c11")
@@ -77,9 +77,9 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     """Turn a guest's parameters into keys of xl.cfg.
 
     :param guest: the parameters of the module guest_config.
-    :raises Refusal: it cannot work on this host, or not at all.
+    :raises UserError: it cannot work on this host, or not at all.
     """
-    guest = {**guest, "disks": _disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
+    guest = {**guest, "disks": disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
     _check(guest, host)
     planned = Plan()
     _identity(guest, host, planned.keys)
@@ -88,21 +88,21 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
         if guest.get(key) is not None:
             planned.keys[key] = guest[key]
     if guest["disks"]:
-        planned.keys["disk"] = [_disks.render(disk) for disk in guest["disks"]]
+        planned.keys["disk"] = [disks.render(disk) for disk in guest["disks"]]
     if guest.get("nics"):
-        planned.keys["vif"] = [_disks.nic(nic) for nic in guest["nics"]]
+        planned.keys["vif"] = [disks.nic(nic) for nic in guest["nics"]]
     for disk in guest["disks"]:
         remedy = "Make it, or correct the target of the disk."
-        planned.needs.append(Need((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
+        planned.needs.append(Requirement((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
     for key in ("on_poweroff", "on_reboot", "on_crash"):
         if guest.get(key):
             planned.keys[key] = guest[key]
     planned.keys.update(_options(guest, host))
-    planned.grub_names = _disks.grub_names([disk["vdev"] for disk in guest["disks"]])
+    planned.grub_names = disks.grub_names([disk["vdev"] for disk in guest["disks"]])
     return planned
 
 
-def memory_mib(keys: Mapping[str, _xl_cfg.Value]) -> int:
+def memory_mib(keys: Mapping[str, xl_cfg.Value]) -> int:
     """Return what the host has to have free for a guest and its stub domain, in MiB.
 
     libxl__domain_need_memory_calculate (libxl_mem.c) and libxl__get_required_paging_memory (libxl_utils.c).
@@ -119,41 +119,41 @@ def memory_mib(keys: Mapping[str, _xl_cfg.Value]) -> int:
     return _even(total)
 
 
-def hardware(keys: Mapping[str, _xl_cfg.Value]) -> bool:
+def hardware(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest runs in hardware virtualisation (PVH or HVM)."""
     return keys.get("type") in ("pvh", "hvm") or keys.get("builder") == "hvm"
 
 
-def hvm(keys: Mapping[str, _xl_cfg.Value]) -> bool:
+def hvm(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest is an HVM guest."""
     return keys.get("type") == "hvm" or keys.get("builder") == "hvm"
 
 
-def stubbed(keys: Mapping[str, _xl_cfg.Value]) -> bool:
+def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest's device model is to run in a stub domain."""
     return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
 
 
 def refuse_start(
-    keys: Mapping[str, _xl_cfg.Value], memory: Mapping[str, Any], guests: Sequence[Mapping[str, Any]]
+    keys: Mapping[str, xl_cfg.Value], memory: Mapping[str, Any], guests: Sequence[Mapping[str, Any]]
 ) -> None:
     """Judge whether a guest can be started.
 
     :param memory: as xen_info returns it.
     :param guests: as xen_info returns them.
-    :raises Refusal: it cannot, or not safely.
+    :raises UserError: it cannot, or not safely.
     """
     name = str(keys.get("name"))
     domain = find(guests, name)
     if domain is not None:
         if domain["uuid"] != keys.get("uuid") and keys.get("uuid") is not None:
-            raise Refusal(
+            raise UserError(
                 f"The name {name} is taken: domain {domain['domid']} has it and comes from elsewhere.",
                 "Give the guest another name, or end that domain first.",
             )
         return
     if stubbed(keys) and not memory["dom0_fixed"]:
-        raise Refusal(
+        raise UserError(
             f"The memory of dom0 is not fixed, and the guest {name} needs a stub domain: dom0 would be taken memory "
             "away while the two start.",
             "Fix it first with the role xen.stubdom.dom0_memory (dom0_mem=SIZE,max:SIZE and autoballoon off).",
@@ -162,7 +162,7 @@ def refuse_start(
     # Where dom0's memory is not fixed, xl takes what is missing from dom0, as long as that keeps LIBXL_MIN_DOM0_MEM.
     lent = memory["autoballoon"] != "off" and not memory["dom0_fixed"]
     if needed > memory["free_mib"] + (max(memory["dom0_mib"] - 128, 0) if lent else 0):
-        raise Refusal(
+        raise UserError(
             f"The guest {name} needs {needed} MiB of memory, and the host has {memory['free_mib']} MiB free.",
             "Give the guest less memory, end another one, or give dom0 less with the role xen.stubdom.dom0_memory.",
         )
@@ -176,32 +176,32 @@ def find(guests: Sequence[Mapping[str, Any]], name: str) -> Optional[Mapping[str
 def _check(guest: Mapping[str, Any], host: Host) -> None:
     name = guest["name"]
     if not NAME.match(name) or name.isdigit() or name == "Domain-0":
-        raise Refusal(
+        raise UserError(
             f"{name!r} is no name for a guest.",
             "Use letters, digits and . _ + -, starting with a letter or digit and not all digits: xl takes those for a "
             "domain's number.",
         )
     flavour = FLAVOURS[guest["flavour"]]
     if guest["type"] not in flavour.types:
-        raise Refusal(
+        raise UserError(
             f"The flavour {guest['flavour']} is not for guests of type {guest['type']}.",
             f"It is for {' and '.join(flavour.types)}; correct type or flavour.",
         )
     if host.version is not None and not flavour.first <= host.version <= flavour.last:
-        raise Refusal(f"Xen {release(host.version)} has no flavour {guest['flavour']}.", flavour.instead)
+        raise UserError(f"Xen {text(host.version)} has no flavour {guest['flavour']}.", flavour.instead)
     if guest["type"] == "pvh" and host.version is not None and host.version < SINCE["type"]:
-        raise Refusal(f"Xen {release(host.version)} has no PVH guests.", "Use the type pv.")
+        raise UserError(f"Xen {text(host.version)} has no PVH guests.", "Use the type pv.")
     if guest["memory"] < 1 or (guest.get("vcpus") or 1) < 1:
-        raise Refusal(f"The guest {name} has no memory or no processor.", "Give it at least one MiB and one vCPU.")
+        raise UserError(f"The guest {name} has no memory or no processor.", "Give it at least one MiB and one vCPU.")
     if guest.get("maxmem") is not None and guest["maxmem"] < guest["memory"]:
-        raise Refusal(
+        raise UserError(
             f"The guest {name} starts with {guest['memory']} MiB, which is above its maxmem of {guest['maxmem']}.",
             "Raise maxmem or lower memory.",
         )
-    _disks.check(guest["disks"])
+    disks.check(guest["disks"])
 
 
-def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, _xl_cfg.Value]) -> None:
+def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, xl_cfg.Value]) -> None:
     keys["name"] = guest["name"]
     keys["uuid"] = guest.get("uuid") or identity(guest["name"])
     if host.version is None or host.version >= SINCE["type"]:
@@ -210,11 +210,11 @@ def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, _xl_cfg.Valu
         keys["builder"] = "hvm"
 
 
-def _options(guest: Mapping[str, Any], host: Host) -> Dict[str, _xl_cfg.Value]:
-    options: Dict[str, _xl_cfg.Value] = dict(guest.get("options") or {})
+def _options(guest: Mapping[str, Any], host: Host) -> Dict[str, xl_cfg.Value]:
+    options: Dict[str, xl_cfg.Value] = dict(guest.get("options") or {})
     for key in options:
         if key in MANAGED:
-            raise Refusal(
+            raise UserError(
                 f"The option {key} would say again what the guest's other parameters say.",
                 "Use the parameter for it, and leave the option out.",
             )
@@ -222,7 +222,7 @@ def _options(guest: Mapping[str, Any], host: Host) -> Dict[str, _xl_cfg.Value]:
     return options
 
 
-def _int(keys: Mapping[str, _xl_cfg.Value], key: str, default: int) -> int:
+def _int(keys: Mapping[str, xl_cfg.Value], key: str, default: int) -> int:
     value = keys.get(key)
     return int(value) if isinstance(value, (int, str)) and str(value).isdigit() else default
 

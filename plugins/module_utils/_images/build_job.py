@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: carries out the plans of _build.py in a work directory, as a job apart from the
-# module that started it, which others can watch and stop.
+# Private to the xen.stubdom collection: carries out the plans of build_plan.py in a work directory, as a job apart from
+# the module that started it, which others can watch and stop.
 #
 # The work directory:
-#   sources/ git/ packages/   what _fetch.py brought
+#   sources/ git/ packages/   what fetch.py brought
 #   trees/TREE/               Xen's tree with everything in place; state.json says how far it got
 #   images/IDENTITY/          a finished image and its manifest; it is there whole or not at all
 #   jobs/TREE/                status.json, heartbeat and log of the job
@@ -30,9 +30,8 @@ import traceback
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
-from ansible_collections.xen.stubdom.plugins.module_utils._images import fetch as _fetch
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, fetch
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_plan import Input, Plan, Product, Step
 from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import Found
 from ansible_collections.xen.stubdom.plugins.module_utils._images.remedies import Edit
@@ -61,12 +60,12 @@ def builder(directory: str, user: Optional[str]) -> str:
     It is whoever runs the module, unless that is root: then the one that is asked for, or who owns the directory, or
     nobody.
 
-    :raises Refusal: there is no such account, or it is root.
+    :raises UserError: there is no such account, or it is root.
     """
     if os.geteuid() != 0:
         mine = pwd.getpwuid(os.geteuid()).pw_name
         if user not in (None, mine):
-            raise Refusal(f"{mine} cannot build as {user}.", "Become root, or leave the user away.")
+            raise UserError(f"{mine} cannot build as {user}.", "Become root, or leave the user away.")
         return mine
     if user is None and os.path.isdir(directory) and os.stat(directory).st_uid != 0:
         with contextlib.suppress(KeyError):
@@ -75,9 +74,9 @@ def builder(directory: str, user: Optional[str]) -> str:
     try:
         account = pwd.getpwnam(user)
     except KeyError as error:
-        raise Refusal(f"There is no account {user!r} on the builder.", "Create it, or name another one.") from error
+        raise UserError(f"There is no account {user!r} on the builder.", "Create it, or name another one.") from error
     if account.pw_uid == 0:
-        raise Refusal("Xen's Makefiles are not run as root.", "Name an unprivileged account.")
+        raise UserError("Xen's Makefiles are not run as root.", "Name an unprivileged account.")
     return user
 
 
@@ -86,7 +85,7 @@ def prepare(directory: str, user: str) -> None:
     if os.path.isdir(directory):
         if os.geteuid() == 0 and os.stat(directory).st_uid != pwd.getpwnam(user).pw_uid:
             owner = os.stat(directory).st_uid
-            raise Refusal(
+            raise UserError(
                 f"{directory} belongs to the account with number {owner}, not to {user}.",
                 "Choose another work directory, or remove this one.",
             )
@@ -110,7 +109,7 @@ def become(user: str) -> None:
 def as_user(user: str, work: Callable[[], Result]) -> Result:
     """Run *work* in a child that is *user*, and return its result, which JSON can carry.
 
-    :raises Refusal: what it refused.
+    :raises UserError: what it refused.
     """
     if os.geteuid() != 0:
         return work()
@@ -122,17 +121,17 @@ def as_user(user: str, work: Callable[[], Result]) -> Result:
             try:
                 become(user)
                 json.dump({"result": work()}, stream)
-            except Refusal as refusal:
-                json.dump({"refusal": [refusal.what, refusal.remedy]}, stream)
+            except UserError as error:
+                json.dump({"error": [error.what, error.remedy]}, stream)
             except BaseException:
-                json.dump({"refusal": [traceback.format_exc(), "This is a bug of the collection."]}, stream)
+                json.dump({"error": [traceback.format_exc(), "This is a bug of the collection."]}, stream)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as stream:
         answer = json.loads(stream.read() or "{}")
     os.waitpid(child, 0)
-    if "refusal" in answer:
-        raise Refusal(*answer["refusal"])
+    if "error" in answer:
+        raise UserError(answer["error"][0], answer["error"][1])
     return answer["result"]  # type: ignore[no-any-return]
 
 
@@ -203,7 +202,7 @@ class Job:
             stage="sources",
             number=1,
             seconds={},
-            estimate=_build.estimate(self._ahead(), self._times()),
+            estimate=build_plan.estimate(self._ahead(), self._times()),
         )
         try:
             with self._alone():
@@ -211,8 +210,8 @@ class Job:
                 for number, step in enumerate(self._needed(), start=2):
                     self._stage(number, step)
             self._tell(state="done", images=[product.image for product in self.plan.products])
-        except Refusal as refusal:
-            self._tell(state="failed", message=str(refusal))
+        except UserError as error:
+            self._tell(state="failed", message=str(error))
         except Stopped as stopped:
             self._tell(state="stopped", message=str(stopped))
         except BaseException:
@@ -243,10 +242,10 @@ class Job:
         """:raises Stopped: nobody watches any more, somebody said stop, or the time is up."""
         if os.path.exists(os.path.join(self.directory, "stop")):
             raise Stopped("The build was stopped.")
-        if self.watched and _fetch.age(os.path.join(self.directory, "heartbeat")) > SILENCE:
+        if self.watched and fetch.age(os.path.join(self.directory, "heartbeat")) > SILENCE:
             raise Stopped(f"Nobody watched the build for {SILENCE:.0f} seconds, so it was stopped.")
         if time.monotonic() > self.deadline:
-            raise Refusal(
+            raise UserError(
                 f"The build was not done after {self.timeout:.0f} seconds, in stage {self.status.get('stage')!r}.",
                 f"Give it more time, or more jobs; it goes on where it stopped. Log: {self.log}",
             )
@@ -270,9 +269,9 @@ class Job:
         began = time.monotonic()
         os.makedirs(os.path.dirname(self.tree), exist_ok=True)
         if not os.path.isfile(os.path.join(self.tree, ".xen-stubdom.json")):
-            _fetch.unpack(self.sources["xen"], self.tree)
+            fetch.unpack(self.sources["xen"], self.tree)
             if not os.path.isfile(os.path.join(self.tree, "stubdom", "Makefile")):
-                raise Refusal(
+                raise UserError(
                     f"{self.sources['xen'].path} is no source of Xen: it has no stubdom/Makefile.",
                     "Give the top of Xen's source tree.",
                 )
@@ -302,7 +301,7 @@ class Job:
         if name in places:
             target = os.path.join(self.tree, places[name])
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            _fetch.unpack(found, target)
+            fetch.unpack(found, target)
         else:
             target = os.path.join(self.tree, "stubdom", name)
             shutil.copyfile(found.path, f"{target}.new")
@@ -341,7 +340,8 @@ class Job:
             with open(self.log, encoding="utf-8", errors="replace") as stream:
                 stream.seek(at)
                 text = stream.read()
-            raise Refusal(*_build.sentence(_build.explain(step.stage, text), self.log).split("\n", 1))
+            what, _newline, remedy = build_plan.sentence(build_plan.explain(step.stage, text), self.log).partition("\n")
+            raise UserError(what, remedy)
         product = next((one for one in self.plan.products if step.stage == f"image {one.image}"), None)
         if product is not None:
             self._keep(product)
@@ -379,7 +379,7 @@ class Job:
         """Take a finished image out of the tree, with its manifest, all or nothing."""
         path = os.path.join(self.tree, product.path)
         if not os.path.isfile(path) or os.path.getsize(path) == 0:
-            raise Refusal(
+            raise UserError(
                 f"Stage 'image {product.image}' ended well and made no {product.path}.",
                 f"Look into the log {self.log}.",
             )
@@ -388,8 +388,8 @@ class Job:
         shutil.rmtree(temporary, ignore_errors=True)
         os.makedirs(temporary)
         shutil.copyfile(path, os.path.join(temporary, product.file))
-        digest = _fetch.file_digest(path)
-        manifest = _build.manifest(self.given, self.plan, product, sha256=digest, built=_manifest.now())
+        digest = fetch.file_digest(path)
+        manifest = build_plan.manifest(self.given, self.plan, product, sha256=digest, built=_manifest.now())
         write_json(os.path.join(temporary, "manifest.json"), manifest)
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)
@@ -453,7 +453,7 @@ def touch(directory: str) -> None:
 def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = PATIENCE) -> Dict[str, Any]:
     """Return the job's status as soon as it is another than *seen* (state, stage), or after *patience* seconds.
 
-    :raises Refusal: the job is gone without a word.
+    :raises UserError: the job is gone without a word.
     """
     touch(directory)
     until = time.monotonic() + patience
@@ -465,7 +465,9 @@ def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = PATIENC
             if [status["state"], status["stage"]] != list(seen):
                 return status
             if status["state"] == "running" and not alive(status["pid"]):
-                raise Refusal("The build ended without a word.", f"Look into its log {status['log']}, then run again.")
+                raise UserError(
+                    "The build ended without a word.", f"Look into its log {status['log']}, then run again."
+                )
         if time.monotonic() > until:
             return status or {"state": "running", "stage": "start", "stages": [], "seconds": {}, "log": None}
         time.sleep(_GLANCE)

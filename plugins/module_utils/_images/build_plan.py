@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, releases
 from ansible_collections.xen.stubdom.plugins.module_utils._images import remedies as _remedies
 from ansible_collections.xen.stubdom.plugins.module_utils._images.releases import Image, Release
 
@@ -131,7 +130,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
         }
     )
     products = tuple(_product(given, name, tree) for name in given.images)
-    flags = _releases.configure_flags(row, given.images)
+    flags = releases.configure_flags(row, given.images)
     files = {kernel_makefile(kernel): _makefile(row, kernel) for kernel in given.kernels}
     files.update(_kernel_files(given.kernels))
     files.update(_companion_files(row, given.images))
@@ -164,7 +163,7 @@ def only(given: Input, images: Sequence[str]) -> Input:
 def _shared(row: Release) -> Tuple[str, ...]:
     """Names of the sources that every image of a release is made from."""
     qemu = ("qemu-xen-traditional",) if row.version < (4, 4) else ()
-    return ("xen", "mini-os", *qemu, *(_releases.TARBALLS[key].file for key in _releases.COMMON))
+    return ("xen", "mini-os", *qemu, *(releases.TARBALLS[key].file for key in releases.COMMON))
 
 
 def _environment(remedies: Sequence[_remedies.Remedy]) -> Dict[str, str]:
@@ -185,12 +184,12 @@ def _product(given: Input, name: str, tree: str) -> Product:
     image = image_of(name)
     if name == "qemu-dm":
         # It is all ours.
-        identity = _digest({"image": name, "text": _companions.qemu_dm()})
+        identity = _digest({"image": name, "text": helpers.qemu_dm()})
         return Product(name, name, image.product, image.installed, identity, ())
-    own = [tarball.file for tarball in _releases.tarballs(given.row, [name])]
+    own = [tarball.file for tarball in releases.tarballs(given.row, [name])]
     if name == "ioemu":
         own.append("qemu-xen-traditional")
-    wanted = ("xen",) if name in _releases.COMPANIONS else ("xen", "mini-os", *_shared(given.row), *own)
+    wanted = ("xen",) if name in releases.COMPANIONS else ("xen", "mini-os", *_shared(given.row), *own)
     sources = tuple(source for source in given.sources if source in wanted)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     remedies = _remedies.choose(given.row.version, given.compiler[0], [name])
@@ -215,9 +214,9 @@ def _product(given: Input, name: str, tree: str) -> Product:
 
 def image_of(name: str) -> Image:
     """Return the row of an image, or of the user's own kernel."""
-    custom = _releases.CUSTOM.match(name)
+    custom = releases.CUSTOM.match(name)
     if custom is None:
-        return _releases.IMAGES.get(name) or _releases.COMPANIONS[name]
+        return releases.IMAGES.get(name) or releases.COMPANIONS[name]
     return Image(f"{name}-stubdom", name, f"{custom['name']}-stubdom.gz")
 
 
@@ -226,14 +225,14 @@ def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
     # tools/include makes the headers that stubdom/ links to; only in 4.6 to 4.8 stubdom/Makefile asks for them itself.
     steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
-    kernels = [name for name in given.images if name not in _releases.COMPANIONS]
+    kernels = [name for name in given.images if name not in releases.COMPANIONS]
     arches = dict.fromkeys(image_of(name).arch for name in kernels)
     for arch in arches:
         steps += _foundation(row, kernels, arch, jobs)
     for name in kernels:
         steps.append(_image_step(name, given, jobs))
     for name in given.images:
-        if name in _releases.COMPANIONS:
+        if name in releases.COMPANIONS:
             steps += _companion_steps(name, row, jobs, environment)
     return steps
 
@@ -290,7 +289,7 @@ _LAST_WITH_ROM = (4, 11)
 def _companion_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
     files = {}
     if "qemu-dm" in images:
-        files[_releases.COMPANIONS["qemu-dm"].product] = _companions.qemu_dm()
+        files[releases.COMPANIONS["qemu-dm"].product] = helpers.qemu_dm()
     if "hvmloader" in images and row.version <= _LAST_WITH_ROM:
         files[f"{_FIRMWARE}/etherboot/ipxe/src/bin/{_NO_ROM}.rom"] = "There is no network boot ROM.\n"
     return files

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: brings the sources that _sources.py plans into the work directory, and proves
+# Private to the xen.stubdom collection: brings the sources that sources.py plans into the work directory, and proves
 # them before anything is unpacked.
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ import urllib.request
 from dataclasses import dataclass
 from typing import IO, Dict, Iterator, List, Optional, Sequence, Tuple, cast
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._images import sources
 from ansible_collections.xen.stubdom.plugins.module_utils._images.sources import Need
 
 _CHUNK = 1 << 20
@@ -59,13 +60,13 @@ class Store:
     def look(self, needs: Sequence[Need]) -> Tuple[List[Found], List[Need]]:
         """Return what is at hand and what has to be brought, without a connection.
 
-        :raises Refusal: a local file is missing, empty or not what it should be.
+        :raises UserError: a local file is missing, empty or not what it should be.
         """
         found: List[Found] = []
         wanted: List[Need] = []
         absent = [need.name for need in needs if need.kind in ("file", "tarball") and self._absent(need)]
         if absent:
-            raise _sources.missing(needs, absent)
+            raise sources.missing(needs, absent)
         for need in needs:
             at_hand = self._at_hand(need)
             if at_hand is None:
@@ -78,7 +79,7 @@ class Store:
     def bring(self, need: Need) -> Found:
         """Bring one source here and prove it.
 
-        :raises Refusal: it cannot be had, or it is not what it should be.
+        :raises UserError: it cannot be had, or it is not what it should be.
         """
         if need.kind == "git":
             self._bring_git(need)
@@ -88,7 +89,7 @@ class Store:
             self._download(need)
         found = self._at_hand(need)
         if found is None:
-            raise Refusal(f"{need.name} did not come from {need.origin}.", "Look whether it can be read there.")
+            raise UserError(f"{need.name} did not come from {need.origin}.", "Look whether it can be read there.")
         self._remember()
         return found
 
@@ -104,7 +105,7 @@ class Store:
     def _at_hand(self, need: Need) -> Optional[Found]:
         if need.kind == "directory":
             if not os.path.isdir(need.origin):
-                raise Refusal(
+                raise UserError(
                     f"There is no directory {need.origin} with {need.name}.", "Put it there, or give another."
                 )
             return Found(need, need.origin, self.tree_digest(need.origin))
@@ -122,7 +123,7 @@ class Store:
                 if self._keep:
                     os.unlink(path)
                 return None
-            raise _sources.wrong(need, digest)
+            raise sources.wrong(need, digest)
         return Found(need, path, digest)
 
     def _path(self, need: Need) -> str:
@@ -178,19 +179,19 @@ class Store:
         except (urllib.error.URLError, socket.timeout, OSError, ValueError) as error:
             _unlink(partial)
             reason = getattr(error, "reason", None) or error
-            raise Refusal(
+            raise UserError(
                 f"Cannot download {need.name} from {need.origin}: {reason}.",
                 f"Look whether it can be reached from the builder, or put the file into a directory and give that as "
                 f"sources_directory; upstream's is {need.upstream or need.origin}.",
             ) from error
         if size == 0 or (expected is not None and size != int(expected)):
             _unlink(partial)
-            raise Refusal(
+            raise UserError(
                 f"{need.name} from {need.origin} came short: {size} of {expected or 'some'} bytes.", "Run again."
             )
         if need.checksum is not None and total.hexdigest() != need.checksum:
             _unlink(partial)
-            raise _sources.wrong(need, total.hexdigest())
+            raise sources.wrong(need, total.hexdigest())
         os.replace(partial, path)
 
     # --- git --------------------------------------------------------------------------------------------------------
@@ -208,10 +209,10 @@ class Store:
                 commit = self._resolve(path, need.checksum)
             if commit is None:
                 if not os.path.isdir(path):
-                    raise Refusal(f"There is no git repository {path} with {need.name}.", "Put it there.")
-                raise Refusal(f"{path} has no revision {need.revision!r}.", "Fetch it there, or name another one.")
+                    raise UserError(f"There is no git repository {path} with {need.name}.", "Put it there.")
+                raise UserError(f"{path} has no revision {need.revision!r}.", "Fetch it there, or name another one.")
             if need.checksum is not None and commit != need.checksum:
-                raise _sources.wrong(need, commit)
+                raise sources.wrong(need, commit)
             return Found(need, path, commit)
         path = self._repository(need)
         # A commit is looked for as such, and a tag or branch under the name it was fetched for; neither is asked for
@@ -244,7 +245,7 @@ class Store:
         for attempt in attempts:
             status, output = self._git(path, "fetch", "--progress", *attempt, patience=self._patience(need))
             if status == _SILENT:
-                raise Refusal(
+                raise UserError(
                     f"{need.origin}, which has {need.name}, said nothing for {self.timeout:.0f} seconds.",
                     _UNREACHED,
                 )
@@ -252,14 +253,14 @@ class Store:
             if status == 0 and commit is not None:
                 break
         else:
-            raise Refusal(
-                f"Cannot fetch {revision} of {need.name} from {need.origin}: {_last_line(output) or 'no message'}.",
+            raise UserError(
+                f"Cannot fetch {revision} of {need.name} from {need.origin}: {last_line(output)}.",
                 _UNREACHED,
             )
         arrived = self._resolve(path, target) or commit
         if need.checksum is not None and arrived != need.checksum and self._resolve(path, need.checksum) is None:
             self._git(path, "update-ref", "-d", target)
-            raise _sources.wrong(need, arrived)
+            raise sources.wrong(need, arrived)
         self._git(path, "update-ref", target, need.checksum or arrived)
 
     def _patience(self, need: Need) -> Optional[float]:
@@ -288,7 +289,7 @@ class Store:
                 },
             )
         except FileNotFoundError as error:
-            raise Refusal("git is not installed on the builder.", "Install it, or give directories.") from error
+            raise UserError("git is not installed on the builder.", "Install it, or give directories.") from error
         return _listen(process, patience)
 
     # --- the distribution's source package --------------------------------------------------------------------------
@@ -309,7 +310,7 @@ class Store:
     def _bring_package(self, need: Need) -> None:
         """Have apt download and verify the package's source, with the machine's own repositories."""
         if shutil.which("apt-get") is None:
-            raise Refusal(
+            raise UserError(
                 "A source package can be had with apt only, and this builder has none.",
                 "Use a builder with Debian or Ubuntu, or give a tarball, a git repository or a directory.",
             )
@@ -375,7 +376,7 @@ class Store:
         for version in versions:
             if version.split(":")[-1].startswith(f"{need.revision}."):
                 return version
-        raise Refusal(
+        raise UserError(
             f"The machine's repositories have no source package {need.origin} of {need.revision}, only "
             f"{', '.join(versions) or 'none'}.",
             "Ask for that release, or give a tarball, a git repository or a directory.",
@@ -392,8 +393,8 @@ class Store:
             check=False,
         )
         if done.returncode != 0:
-            raise Refusal(
-                f"`apt-get {' '.join(arguments)}` failed: {_last_line(done.stdout)}.",
+            raise UserError(
+                f"`apt-get {' '.join(arguments)}` failed: {last_line(done.stdout)}.",
                 "Look at the machine's package sources, or give a tarball, a git repository or a directory.",
             )
 
@@ -401,7 +402,7 @@ class Store:
 def unpack(found: Found, target: str) -> None:
     """Put a source's tree at *target*, all of it or nothing.
 
-    :raises Refusal: it cannot be unpacked.
+    :raises UserError: it cannot be unpacked.
     """
     temporary = f"{target}.unpacking"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -417,7 +418,9 @@ def unpack(found: Found, target: str) -> None:
         )
         _tar(["-x", "-C", temporary], found, stdin=archive.stdout)
         if archive.wait() != 0:
-            raise Refusal(f"git cannot give {found.digest} of {found.path}.", "Remove the repository, then run again.")
+            raise UserError(
+                f"git cannot give {found.digest} of {found.path}.", "Remove the repository, then run again."
+            )
     else:
         _tar(["-x", "-f", found.path, "--strip-components=1", "-C", temporary], found, stdin=None)
     if os.path.isdir(target):
@@ -434,8 +437,8 @@ def _tar(arguments: Sequence[str], found: Found, *, stdin: object) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise Refusal(
-            f"{found.path} cannot be unpacked: {_last_line(done.stderr)}.",
+        raise UserError(
+            f"{found.path} cannot be unpacked: {last_line(done.stderr)}.",
             f"Get {found.need.name} anew from {found.need.upstream or 'its author'}.",
         )
 
@@ -492,11 +495,6 @@ def _local(origin: str) -> str:
 def _git_dir(path: str) -> str:
     inner = os.path.join(path, ".git")
     return inner if os.path.isdir(inner) else path
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else ""
 
 
 def _load(path: str) -> Dict[str, List[object]]:

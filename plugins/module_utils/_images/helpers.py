@@ -10,9 +10,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Dict, Mapping, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model as _guest_model
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Need, Version
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
 
 # Below the firmware directory, so that another release has its own; no file of the distribution's is in the way there.
 DIRECTORY = "companions"
@@ -36,7 +37,7 @@ def needs(
     *,
     ours: Optional[str] = None,
     named: Mapping[str, Optional[str]] = MappingProxyType({}),
-) -> Dict[str, Need]:
+) -> Dict[str, Requirement]:
     """Return what has to be there for a guest, by companion.
 
     :param ours: our directory, where it is not the default one.
@@ -45,15 +46,15 @@ def needs(
     ours = ours or directory(firmware_directory)
     loader, program = named.get("hvmloader"), named.get("qemu-dm")
     return {
-        "hvmloader": Need(
+        "hvmloader": Requirement(
             (loader,) if loader else (f"{ours}/hvmloader", f"{firmware_directory}/hvmloader"),
             "hvmloader with ROMBIOS",
             f"{REMEDY}, or name one with firmware_override; Debian's has none.",
             contains=MARK,
             key="firmware_override",
         ),
-        "qemu-dm": Need(
-            (program,) if program else (f"{ours}/qemu-dm", *_guest_model.programs("qemu-dm", version)),
+        "qemu-dm": Requirement(
+            (program,) if program else (f"{ours}/qemu-dm", *model.programs("qemu-dm", version)),
             "the program in dom0 that serves the stub domain's consoles (qemu-dm)",
             f"{REMEDY}, or name one with device_model_override; Debian ships none.",
             executable=True,
@@ -63,17 +64,17 @@ def needs(
     }
 
 
-def _qemu(version: Optional[Version]) -> Need:
-    return Need(
-        _qemus("*" if version is None else _guest_model.release(version)),
+def _qemu(version: Optional[Version]) -> Requirement:
+    return Requirement(
+        _qemus(text(version)),
         "QEMU for Xen, which our qemu-dm runs",
-        f"Install it (Debian: the package {_linux_stubdom.QEMU.package}).",
+        f"Install it (Debian: the package {parts.QEMU.package}).",
         executable=True,
     )
 
 
 def _qemus(version: str) -> Tuple[str, ...]:
-    return tuple(path.format(version=version) for path in _linux_stubdom.QEMU.candidates)
+    return tuple(path.format(version=version) for path in parts.QEMU.candidates)
 
 
 # libxl starts the program for a stub domain with the arguments of qemu-xen-traditional, whatever the program is
@@ -108,4 +109,4 @@ exit 127
 
 def qemu_dm() -> str:
     """Return the program that serves a stub domain's consoles."""
-    return _QEMU_DM.replace("{qemus}", " ".join(_qemus("*"))).replace("{package}", _linux_stubdom.QEMU.package)
+    return _QEMU_DM.replace("{qemus}", " ".join(_qemus("*"))).replace("{package}", parts.QEMU.package)

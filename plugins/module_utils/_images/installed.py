@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, sha256
 
 PREVIOUS = ".previous"
@@ -83,7 +83,7 @@ def identity(place: Place, now: Contents) -> Optional[str]:
 def install(place: Place, now: Contents, image: bytes, manifest: Mapping[str, Any]) -> List[Change]:
     """Put the image, its record and its aliases there; what was there becomes the previous one."""
     if sha256(image) != manifest.get("sha256"):
-        raise Refusal(
+        raise UserError(
             f"The image for {place.path} has sha256 {sha256(image)}, its manifest says {manifest.get('sha256')}.",
             "Carry it anew from the builder.",
         )
@@ -102,11 +102,11 @@ def install(place: Place, now: Contents, image: bytes, manifest: Mapping[str, An
 def roll_back(place: Place, now: Contents) -> List[Change]:
     """Put the previous image in the place of this one.
 
-    :raises Refusal: there is none.
+    :raises UserError: there is none.
     """
     old = now[place.previous]
     if old is None:
-        raise Refusal(f"There is no previous image of {place.path}.", "Install the one that you want.")
+        raise UserError(f"There is no previous image of {place.path}.", "Install the one that you want.")
     after: Dict[str, Optional[bytes]] = {
         place.path: old,
         place.manifest: now[place.previous_manifest],

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 Version = Tuple[int, int]
 
@@ -392,18 +392,18 @@ _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?\Z")
 def numbers(release: str) -> Tuple[Version, Optional[int]]:
     """Split "4.17" or "4.17.5".
 
-    :raises Refusal: it is something else.
+    :raises UserError: it is something else.
     """
     match = _VERSION.match(release)
     if match is None:
-        raise Refusal(f"{release!r} is no release of Xen.", "Give it as in 4.17 or 4.17.5.")
+        raise UserError(f"{release!r} is no release of Xen.", "Give it as in 4.17 or 4.17.5.")
     return (int(match[1]), int(match[2])), None if match[3] is None else int(match[3])
 
 
 def find(release: str) -> Release:
     """Return the row of a release, whatever its point release.
 
-    :raises Refusal: there is no row for it.
+    :raises UserError: there is no row for it.
     """
     version, _point = numbers(release)
     for row in RELEASES:
@@ -411,11 +411,11 @@ def find(release: str) -> Release:
             return row
     first, last = RELEASES[0], RELEASES[-1]
     if version > last.version:
-        raise Refusal(
+        raise UserError(
             f"Xen {release} is newer than what this collection knows how to build ({first.name} to {last.name}).",
             f"Build from {last.name}; PV-GRUB from there runs on newer hypervisors.",
         )
-    raise Refusal(
+    raise UserError(
         f"Xen {release} is older than what this collection knows how to build ({first.name} to {last.name}).",
         f"Build from {first.name} or newer.",
     )
@@ -424,7 +424,7 @@ def find(release: str) -> Release:
 def refuse_impossible(release: str, images: Sequence[str]) -> Release:
     """Return the row of *release*, which can build all *images*.
 
-    :raises Refusal: it cannot; the message says what to use instead.
+    :raises UserError: it cannot; the message says what to use instead.
     """
     row = find(release)
     for name in images:
@@ -433,19 +433,19 @@ def refuse_impossible(release: str, images: Sequence[str]) -> Release:
         refuse_unknown(name)
         image = "ioemu" if name in COMPANIONS else name
         if image not in row.images:
-            raise Refusal(f"Xen {release} cannot build the image {name}: {_why(image)}.", INSTEAD[image])
+            raise UserError(f"Xen {release} cannot build the image {name}: {_why(image)}.", INSTEAD[image])
     # mini-os began hiding symbols that are not exported (33411a11), GRUB's among them; 4.19.1 names a newer mini-os.
     if numbers(release) == ((4, 19), 0) and any(name.startswith("pv-grub") for name in images):
-        raise Refusal(
+        raise UserError(
             "PV-GRUB of Xen 4.19.0 does not link: its Mini-OS hides symbols it needs.", "Use 4.19.1 or newer."
         )
     return row
 
 
 def refuse_unknown(name: str) -> None:
-    """:raises Refusal: no release makes an image of this name."""
+    """:raises UserError: no release makes an image of this name."""
     if name not in IMAGES and name not in COMPANIONS and not CUSTOM.match(name):
-        raise Refusal(
+        raise UserError(
             f"There is no image {name!r} that is built from Xen source.",
             f"Choose from {', '.join((*IMAGES, *COMPANIONS))}, or custom-NAME for a kernel of your own.",
         )

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
 from ansible_collections.xen.stubdom.plugins.module_utils._images.releases import Release
 
 XEN_TARBALL = "https://downloads.xenproject.org/release/xen/{point}/xen-{point}.tar.gz"
@@ -69,18 +69,18 @@ class Wishes:
 def plan(release: str, row: Release, images: Sequence[str], wishes: Wishes) -> Tuple[Need, ...]:
     """Return everything that has to be there before the build begins.
 
-    :raises Refusal: a wish is not understood, or something would be downloaded that nothing can prove.
+    :raises UserError: a wish is not understood, or something would be downloaded that nothing can prove.
     """
     checksums = dict(wishes.checksums or {})
     for file, checksum in checksums.items():
         if not re.match(r"[0-9a-f]{64}\Z", checksum):
-            raise Refusal(f"The checksum {checksum!r} of {file} is no SHA-256.", "Give 64 hexadecimal digits.")
+            raise UserError(f"The checksum {checksum!r} of {file} is no SHA-256.", "Give 64 hexadecimal digits.")
     needs = [_tree(row, "xen", _xen_default(release, row, wishes), wishes)]
     if row.mini_os is not None:
         needs.append(_tree(row, "mini-os", _git_default("mini-os", row.mini_os), wishes))
-    if row.qemu is not None and _releases.needs_qemu(row, images):
+    if row.qemu is not None and releases.needs_qemu(row, images):
         needs.append(_tree(row, "qemu-xen-traditional", _git_default("qemu-xen-traditional", row.qemu), wishes))
-    for tarball in _releases.tarballs(row, images):
+    for tarball in releases.tarballs(row, images):
         needs.append(_file(tarball, checksums.get(tarball.file, tarball.sha256), wishes))
     for need in needs:
         _refuse_unproven(need, wishes)
@@ -88,16 +88,16 @@ def plan(release: str, row: Release, images: Sequence[str], wishes: Wishes) -> T
 
 
 def _xen_default(release: str, row: Release, wishes: Wishes) -> Need:
-    _version, point = _releases.numbers(release)
+    _version, point = releases.numbers(release)
     if point is None or release == row.point:
         return Need(
-            "xen", "git", _releases.REPOSITORIES["xen"], row.xen.revision, row.xen.commit, _releases.REPOSITORIES["xen"]
+            "xen", "git", releases.REPOSITORIES["xen"], row.xen.revision, row.xen.commit, releases.REPOSITORIES["xen"]
         )
-    return Need("xen", "git", _releases.REPOSITORIES["xen"], f"RELEASE-{release}", None, _releases.REPOSITORIES["xen"])
+    return Need("xen", "git", releases.REPOSITORIES["xen"], f"RELEASE-{release}", None, releases.REPOSITORIES["xen"])
 
 
-def _git_default(name: str, pin: _releases.Pin) -> Need:
-    url = _releases.REPOSITORIES[name]
+def _git_default(name: str, pin: releases.Pin) -> Need:
+    url = releases.REPOSITORIES[name]
     return Need(name, "git", url, pin.revision, pin.commit, url)
 
 
@@ -105,10 +105,10 @@ def _tree(row: Release, name: str, default: Need, wishes: Wishes) -> Need:
     wish = {key: value for key, value in (wishes.trees.get(name) or {}).items() if value is not None}
     kinds = [kind for kind in KINDS if kind in wish]
     if len(kinds) > 1:
-        raise Refusal(f"The source of {name} is given as {' and as '.join(kinds)}.", "Keep one of them.")
+        raise UserError(f"The source of {name} is given as {' and as '.join(kinds)}.", "Keep one of them.")
     if not kinds:
         if wishes.directory is not None:
-            raise Refusal(
+            raise UserError(
                 f"Nothing says where {name} is, and sources_directory rules out a download.",
                 f"Give a tarball, a directory or a local git repository; upstream's is {default.upstream}"
                 + (f", revision {default.checksum or default.revision}." if default.revision else "."),
@@ -123,9 +123,11 @@ def _tree(row: Release, name: str, default: Need, wishes: Wishes) -> Need:
             checksum = default.checksum
         return _git(name, origin, asked, checksum, default)
     if kind == "package" and name != "xen":
-        raise Refusal(f"{name} cannot come from a source package.", "Give a tarball, a git repository or a directory.")
+        raise UserError(
+            f"{name} cannot come from a source package.", "Give a tarball, a git repository or a directory."
+        )
     if kind == "directory" and not os.path.isabs(origin):
-        raise Refusal(f"The directory {origin!r} of {name} is no absolute path.", "Give it from the root on.")
+        raise UserError(f"The directory {origin!r} of {name} is no absolute path.", "Give it from the root on.")
     if kind == "tarball" and checksum is None:
         checksum = (wishes.checksums or {}).get(origin.rsplit("/", 1)[-1])
     # Of a source package the version is chosen by the release it has to be.
@@ -140,7 +142,7 @@ def _git(name: str, origin: str, revision: str, checksum: Optional[str], default
     return Need(name, "git", origin, revision, checksum, default.upstream)
 
 
-def _file(tarball: _releases.Tarball, checksum: Optional[str], wishes: Wishes) -> Need:
+def _file(tarball: releases.Tarball, checksum: Optional[str], wishes: Wishes) -> Need:
     upstream = f"{tarball.upstream}/{tarball.file}"
     if wishes.directory is not None:
         origin = os.path.join(wishes.directory, tarball.file)
@@ -155,7 +157,7 @@ def _refuse_unproven(need: Need, wishes: Wishes) -> None:
     if need.checksum is not None or wishes.allow_unverified or not need.remote:
         return
     what = "commit" if need.kind == "git" else "SHA-256"
-    raise Refusal(
+    raise UserError(
         f"Nothing proves {need.name} from {need.origin}: no {what} of it is known.",
         f"Give its {what}"
         + (" as checksum of that source" if need.kind != "file" else f" in checksums, under {need.name}")
@@ -163,22 +165,22 @@ def _refuse_unproven(need: Need, wishes: Wishes) -> None:
     )
 
 
-def missing(needs: Sequence[Need], absent: Sequence[str]) -> Refusal:
+def missing(needs: Sequence[Need], absent: Sequence[str]) -> UserError:
     """Say of every file that is not there what it is and where it can be had."""
     lines = []
     for need in needs:
         if need.name in absent:
             lines.append(f"{need.origin} (sha256 {need.checksum or 'not known'}; upstream {need.upstream})")
-    return Refusal(
+    return UserError(
         "Files are missing: " + "; ".join(lines) + ".",
         "Fetch them on a machine that can, put them there under these names, and run again.",
     )
 
 
-def wrong(need: Need, found: str) -> Refusal:
+def wrong(need: Need, found: str) -> UserError:
     """Say that a file or commit is not what it should be."""
     what = "commit" if need.kind == "git" else "sha256"
-    return Refusal(
+    return UserError(
         f"{need.name} from {need.origin} has {what} {found}, not {need.checksum}.",
         f"Get it from {need.upstream or 'its author'}, or correct the checksum if yours is meant.",
     )

@@ -14,7 +14,7 @@ import select
 import time
 from typing import Callable, Optional
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 # How often somebody looks whether the guest is still there, in seconds. Its end is mostly seen by its terminal's.
 LOOK = 5.0
@@ -28,14 +28,14 @@ _SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_()][0-9A-B]?)|\r|
 class Console:
     """The reading end of a guest's terminal.
 
-    :raises Refusal: it cannot be opened.
+    :raises UserError: it cannot be opened.
     """
 
     def __init__(self, tty: str) -> None:
         try:
             self._descriptor = _open(tty)
         except OSError as error:
-            raise Refusal(
+            raise UserError(
                 f"The guest's terminal {tty} cannot be opened: {error.strerror}.", "Look whether xenconsoled runs."
             ) from error
         self._heard = b""

@@ -10,10 +10,10 @@ import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem as _dom0_mem
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
 
 # What one letter of `xl list` says (docs/man/xl.1.pod.in @ stable-4.20); a domain that waits for a processor has none.
@@ -33,7 +33,7 @@ _AUTOBALLOON = {"on": "on", "off": "off", "auto": "auto", 1: "on", 0: "off", "1"
 # xenstored's service look for.
 IMAGES: Mapping[str, Sequence[str]] = {
     "linux": ("qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs"),
-    **{name: (image.installed,) for name, image in _releases.IMAGES.items()},
+    **{name: (image.installed,) for name, image in releases.IMAGES.items()},
     "xenstore": ("xenstore-stubdom.gz",),
     "xenstorepvh": ("xenstorepvh-stubdom.gz",),
     "vtpm": ("vtpm-stubdom.gz",),
@@ -106,17 +106,17 @@ def memory(
     autoballoon: str,
 ) -> Dict[str, Any]:
     """Describe the host's memory and say whether dom0's part of it is fixed."""
-    values = _boot_line.values(command_line, _dom0_mem.OPTION)
+    values = _boot_line.values(command_line, dom0_mem.OPTION)
     try:
-        limits = _dom0_mem.merge(values) or _dom0_mem.Dom0Mem()
-    except Refusal:
-        limits = _dom0_mem.Dom0Mem()
-    maximum = None if limits.maximum is None else limits.maximum.resolve(total_mib * _dom0_mem.MIB)
+        limits = dom0_mem.merge(values) or dom0_mem.Dom0Mem()
+    except UserError:
+        limits = dom0_mem.Dom0Mem()
+    maximum = None if limits.maximum is None else limits.maximum.resolve(total_mib * dom0_mem.MIB)
     return {
         "total_mib": total_mib,
         "free_mib": free_mib,
         "dom0_mib": next((domain.memory_mib for domain in domains if domain.domid == 0), None),
-        "dom0_max_mib": None if maximum is None else maximum // _dom0_mem.MIB,
+        "dom0_max_mib": None if maximum is None else maximum // dom0_mem.MIB,
         "dom0_fixed": limits.fixed and not balloons(autoballoon, command_line, version),
         "autoballoon": autoballoon,
     }
@@ -125,8 +125,8 @@ def memory(
 def autoballoon(content: Optional[bytes]) -> str:
     """Return what xl.conf says, which is auto by default and where xl could not read it."""
     try:
-        value = _xl_cfg.read("xl.conf", content).get("autoballoon", "auto")
-    except Refusal:
+        value = xl_cfg.read("xl.conf", content).get("autoballoon", "auto")
+    except UserError:
         return "auto"
     return _AUTOBALLOON.get(value, "auto") if isinstance(value, (str, int)) else "auto"
 

@@ -10,27 +10,11 @@ import glob
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-
-if TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
-
-# Arguments → exit status, standard output, standard error. A program that is not there raises FileNotFoundError.
-Runner = Callable[[List[str]], Tuple[int, str, str]]
-
-
-def runner(module: AnsibleModule) -> Runner:
-    """Return the runner of a module: no shell, no expansion of variables, messages in English."""
-
-    def run(arguments: List[str]) -> Tuple[int, str, str]:
-        return module.run_command(  # type: ignore[no-any-return]
-            arguments, handle_exceptions=False, expand_user_and_vars=False, environ_update={"LC_ALL": "C"}
-        )
-
-    return run
-
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 
 CAPABILITIES = "/proc/xen/capabilities"
 HYPERVISOR_TYPE = "/sys/hypervisor/type"
@@ -91,15 +75,15 @@ class Xen:
         return (self._file(HYPERVISOR_TYPE) or "").strip() == "xen" and not self.is_dom0()
 
     def require_dom0(self) -> None:
-        """:raises Refusal: this machine does not run Xen with us in control."""
+        """:raises UserError: this machine does not run Xen with us in control."""
         if self.is_dom0():
             return
         if self.is_guest():
-            raise Refusal(
+            raise UserError(
                 "This machine is a guest of Xen, not its control domain (dom0).",
                 "Run this against the Xen host itself.",
             )
-        raise Refusal(
+        raise UserError(
             f"This machine does not run under Xen: {CAPABILITIES} does not say control_d.",
             "Install the hypervisor (on Debian the package xen-system-amd64), reboot into it, then run again.",
         )
@@ -107,13 +91,13 @@ class Xen:
     def info(self) -> Dict[str, str]:
         """Return `xl info` as a dictionary, read once.
 
-        :raises Refusal: xl is missing or does not get an answer.
+        :raises UserError: xl is missing or does not get an answer.
         """
         if self._info is None:
             status, output, errors = self.xl("info")
             if status != 0:
-                raise Refusal(
-                    f"`xl info` failed: {_last_line(errors) or 'no message'}.",
+                raise UserError(
+                    f"`xl info` failed: {last_line(errors)}.",
                     "Start the toolstack's services (xenstored, xenconsoled; on Debian: systemctl start xen).",
                 )
             self._info = parse_info(output)
@@ -139,11 +123,11 @@ class Xen:
     def domains(self) -> List[Domain]:
         """Every domain, dom0 and stub domains among them.
 
-        :raises Refusal: xl cannot list them.
+        :raises UserError: xl cannot list them.
         """
         status, output, errors = self.xl("list")
         if status != 0:
-            raise Refusal(f"`xl list` failed: {_last_line(errors) or 'no message'}.", "Look at `xl dmesg`.")
+            raise UserError(f"`xl list` failed: {last_line(errors)}.", "Look at `xl dmesg`.")
         return parse_list(output)
 
     def domid(self, name: str) -> Optional[int]:
@@ -163,23 +147,21 @@ class Xen:
     def write(self, path: str, value: str) -> None:
         """Give a xenstore node a value.
 
-        :raises Refusal: xenstore does not take it.
+        :raises UserError: xenstore does not take it.
         """
         status, _output, errors = self._xenstore("write", path, value)
         if status != 0:
-            raise Refusal(
-                f"xenstore does not take {path}: {_last_line(errors) or 'no message'}.", "Look whether xenstored runs."
-            )
+            raise UserError(f"xenstore does not take {path}: {last_line(errors)}.", "Look whether xenstored runs.")
 
     def xl(self, *arguments: str) -> Tuple[int, str, str]:
         """Run xl.
 
-        :raises Refusal: there is no xl on this host.
+        :raises UserError: there is no xl on this host.
         """
         try:
             return self._run(["xl", *arguments])
         except FileNotFoundError as error:
-            raise Refusal(
+            raise UserError(
                 "There is no xl on this host.", "Install the toolstack (on Debian the package xen-utils-common)."
             ) from error
 
@@ -198,15 +180,15 @@ class Xen:
     def firmware_directory(self) -> str:
         """Where libxl looks for images.
 
-        :raises Refusal: no known directory holds hvmloader.
+        :raises UserError: no known directory holds hvmloader.
         """
         release = self.version() if self.is_dom0() else self.toolstack_version()
-        version = "{}.{}".format(*release) if release else "*"
+        version = text(release)
         candidates = [pattern.format(version=version) for pattern in FIRMWARE_DIRECTORIES]
         for candidate in candidates:
             if os.path.isfile(self.path(os.path.join(candidate, "hvmloader"))):
                 return candidate
-        raise Refusal(
+        raise UserError(
             f"The firmware directory cannot be found: none of {', '.join(candidates)} holds hvmloader.",
             "Install the toolstack's firmware, or name the directory with the parameter firmware_directory.",
         )
@@ -215,7 +197,7 @@ class Xen:
         try:
             return self._run([f"xenstore-{command}", *arguments])
         except FileNotFoundError as error:
-            raise Refusal(
+            raise UserError(
                 f"There is no xenstore-{command} on this host.",
                 "Install xenstore's programs (on Debian the package xenstore-utils).",
             ) from error
@@ -269,7 +251,3 @@ def parse_xenstore_ls(output: str) -> Dict[str, str]:
     """Read the lines of `xenstore-ls -f`: full path, then the value in quotes."""
     nodes = (_NODE.match(line) for line in output.splitlines())
     return {node["path"]: node["value"] for node in nodes if node}
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1].strip().rstrip(".") if text.strip() else ""

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 # What an assignment can hold. The elements of a list are strings, numbers or lists.
 Value = Union[str, int, List[Any]]
@@ -57,7 +57,7 @@ class Setting:
 def settings(path: str, content: bytes) -> List[Setting]:
     """Return the assignments of a file in order.
 
-    :raises Refusal: xl would not understand the file.
+    :raises UserError: xl would not understand the file.
     """
     text = content.decode(_ENCODING)
     found: List[Setting] = []
@@ -66,7 +66,7 @@ def settings(path: str, content: bytes) -> List[Setting]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            raise _refusal(path, text, at)
+            raise _syntax_error(path, text, at)
         at = match.end()
         kind = match.lastgroup
         if kind in ("space", "comment") or (kind == "end" and depth and match.group() == "\n"):
@@ -83,7 +83,7 @@ def settings(path: str, content: bytes) -> List[Setting]:
 def read(path: str, content: Optional[bytes]) -> Dict[str, Value]:
     """Return what each key is set to in the end. A number in quotes stays a string; xl takes either.
 
-    :raises Refusal: xl would not understand the file.
+    :raises UserError: xl would not understand the file.
     """
     found: Dict[str, Value] = {}
     for setting in settings(path, content or b""):
@@ -93,7 +93,7 @@ def read(path: str, content: Optional[bytes]) -> Dict[str, Value]:
         elif isinstance(old, list) and isinstance(setting.value, list):
             found[setting.key] = old + setting.value
         elif isinstance(old, list) or isinstance(setting.value, list):
-            raise _refusal(path, (content or b"").decode(_ENCODING), setting.start)
+            raise _syntax_error(path, (content or b"").decode(_ENCODING), setting.start)
         else:
             found[setting.key] = f"{old}{setting.value}"
     return found
@@ -107,7 +107,7 @@ def texts(path: str, content: Optional[bytes]) -> Dict[str, str]:
 def emit(wanted: Mapping[str, Value], *, header: Sequence[str] = ()) -> bytes:
     """Write a whole file: the header as comments, then one key after the other.
 
-    :raises Refusal: xl has no way of writing a key or a value.
+    :raises UserError: xl has no way of writing a key or a value.
     """
     lines = [f"# {line}" for line in header]
     for key, value in wanted.items():
@@ -121,7 +121,7 @@ def put(path: str, content: Optional[bytes], wanted: Mapping[str, Optional[Value
 
     A key stays in its line; a new one follows the commented-out example that the file has for it, or the last line.
 
-    :raises Refusal: the file or a value is not understood.
+    :raises UserError: the file or a value is not understood.
     """
     current = content or b""
     for key, value in wanted.items():
@@ -133,21 +133,21 @@ def put(path: str, content: Optional[bytes], wanted: Mapping[str, Optional[Value
 def render(value: Value) -> str:
     """Write a value the way xl reads it.
 
-    :raises Refusal: xl has no way of writing it.
+    :raises UserError: xl has no way of writing it.
     """
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, int):
         if value < 0:
-            raise Refusal(f"{value} is negative, which xl cannot read.", "Give a number from 0 up, or a string.")
+            raise UserError(f"{value} is negative, which xl cannot read.", "Give a number from 0 up, or a string.")
         return str(value)
     if isinstance(value, str):
         if not value.isprintable() or not value.isascii():
-            raise Refusal(f"{value!r} has characters that a setting of xl cannot hold.", "Use printable ASCII.")
+            raise UserError(f"{value!r} has characters that a setting of xl cannot hold.", "Use printable ASCII.")
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, (list, tuple)):
         return "[ " + ", ".join(render(item) for item in value) + " ]"
-    raise Refusal(f"{value!r} is no value of a setting of xl.", "Give a string, a number or a list of them.")
+    raise UserError(f"{value!r} is no value of a setting of xl.", "Give a string, a number or a list of them.")
 
 
 def _spread(value: Value) -> str:
@@ -159,7 +159,7 @@ def _spread(value: Value) -> str:
 
 def _check_key(key: str) -> None:
     if not KEY.match(key):
-        raise Refusal(
+        raise UserError(
             f"{key!r} is no name of a setting of xl.",
             "Use small letters, digits, dots and underscores, a letter first.",
         )
@@ -208,10 +208,10 @@ def _setting(path: str, text: str, tokens: Sequence[re.Match[str]]) -> List[Sett
     if not tokens:
         return []
     if len(tokens) < 3 or tokens[0].lastgroup != "name" or tokens[1].group() not in ("=", "+="):
-        raise _refusal(path, text, tokens[0].start())
+        raise _syntax_error(path, text, tokens[0].start())
     value, past = _value(path, text, tokens, 2)
     if past != len(tokens):
-        raise _refusal(path, text, tokens[past].start())
+        raise _syntax_error(path, text, tokens[past].start())
     start, end = tokens[2].start(), tokens[-1].end()
     adds = tokens[1].group() == "+="
     return [Setting(tokens[0].group(), tokens[0].start(), start, end, text[start:end], value, adds)]
@@ -225,7 +225,7 @@ def _value(path: str, text: str, tokens: Sequence[re.Match[str]], at: int) -> Tu
     if token.lastgroup == "number":
         return _number(token.group()), at + 1
     if token.group() != "[":
-        raise _refusal(path, text, token.start())
+        raise _syntax_error(path, text, token.start())
     items: List[Any] = []
     at += 1
     while at < len(tokens):
@@ -237,14 +237,14 @@ def _value(path: str, text: str, tokens: Sequence[re.Match[str]], at: int) -> Tu
             at += 1
         elif at < len(tokens) and tokens[at].group() != "]":
             break
-    raise _refusal(path, text, tokens[min(at, len(tokens) - 1)].start())
+    raise _syntax_error(path, text, tokens[min(at, len(tokens) - 1)].start())
 
 
 def _unquote(path: str, text: str, token: re.Match[str]) -> str:
     parts = re.split(r"\\(.)", token.group()[1:-1])
     unknown = [escape for escape in parts[1::2] if escape not in _ESCAPES]
     if unknown:
-        raise _refusal(path, text, token.start())
+        raise _syntax_error(path, text, token.start())
     parts[1::2] = [_ESCAPES[escape] for escape in parts[1::2]]
     return "".join(parts)
 
@@ -258,8 +258,8 @@ def _number(digits: str) -> Value:
         return digits
 
 
-def _refusal(path: str, text: str, position: int) -> Refusal:
+def _syntax_error(path: str, text: str, position: int) -> UserError:
     line = text.count("\n", 0, position) + 1
-    return Refusal(
+    return UserError(
         f"{path} line {line}: this is no setting that xl understands.", "Nothing was changed; correct that line first."
     )

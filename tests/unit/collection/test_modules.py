@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.xen.stubdom.plugins.module_utils._common import module as _common_module
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MODULES = sorted(path.stem for path in REPOSITORY.glob("plugins/modules/*.py") if path.stem != "__init__")
@@ -36,7 +37,7 @@ def specification(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[s
     def refuse(**given: Any) -> None:
         raise Specification(**given)
 
-    monkeypatch.setattr(module, "AnsibleModule", refuse)
+    monkeypatch.setattr(_common_module, "AnsibleModule", refuse)
     with pytest.raises(Specification) as caught:
         module.main()
     return caught.value.given

@@ -22,9 +22,8 @@ from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._images import remedies as _remedies
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build, stubdom_source
 
@@ -149,13 +148,13 @@ def as86(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def first_of_all(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have builds look for programs in *directory* first."""
-    environment = _build._environment
+    environment = build_plan._environment
 
     def before_all_others(remedies: Any) -> Dict[str, str]:
         made = environment(remedies)
         return {**made, "PATH": f"{directory}:{made['PATH']}"}
 
-    monkeypatch.setattr(_build, "_environment", before_all_others)
+    monkeypatch.setattr(build_plan, "_environment", before_all_others)
 
 
 def spoken(result: Dict[str, Any]) -> Dict[str, bytes]:
@@ -200,7 +199,7 @@ def test_from_the_servers_to_images_once(builder: Builder) -> None:
 def test_what_dom0_needs_beside_ioemu(builder: Builder, as86: None) -> None:
     loader, program = (Path(image["path"]).read_bytes() for image in builder.build("hvmloader", "qemu-dm")["images"])
     assert b"ROMBIOS" in loader and b"a rombios" in loader and b"a vgabios" in loader
-    assert program == _companions.qemu_dm().encode()
+    assert program == helpers.qemu_dm().encode()
     # ioemu afterwards finds the same tree, and they find theirs done.
     result = builder.build("ioemu", "hvmloader", "qemu-dm")
     assert result["built"] == ["ioemu"]
@@ -212,9 +211,9 @@ def test_a_rom_bios_without_its_assembler_says_what_to_install(builder: Builder,
     programs.mkdir()
     for name in ("sh", "sed", "grep", "tr", "mkdir", "rm", "gcc", "python3"):
         (programs / name).symlink_to(str(shutil.which(name)))
-    environment = _build._environment
-    monkeypatch.setattr(_build, "_environment", lambda remedies: {**environment(remedies), "PATH": str(programs)})
-    with pytest.raises(Refusal, match="Stage 'configure' failed: .*Unable to find as86") as refused:
+    environment = build_plan._environment
+    monkeypatch.setattr(build_plan, "_environment", lambda remedies: {**environment(remedies), "PATH": str(programs)})
+    with pytest.raises(UserError, match="Stage 'configure' failed: .*Unable to find as86") as refused:
         builder.build("hvmloader")
     assert "bin86" in refused.value.remedy
 
@@ -230,7 +229,7 @@ def test_a_new_compiler_needs_what_helps_against_it(
     builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_remedies, "REMEDIES", ())
-    with pytest.raises(Refusal, match="Stage 'newlib' failed: .*return type defaults to .int.") as refused:
+    with pytest.raises(UserError, match="Stage 'newlib' failed: .*return type defaults to .int.") as refused:
         builder.build("pv-grub")
     assert "makedoc.c" in str(refused.value) and "Log: " in str(refused.value)
 
@@ -247,7 +246,7 @@ def test_ocaml_is_helped_by_several_jobs_too(builder: Builder) -> None:
 
 def test_ocaml_fails_without_help(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_remedies, "REMEDIES", ())
-    with pytest.raises(Refusal, match="Stage 'image caml' failed: .*Hunk #1 FAILED at"):
+    with pytest.raises(UserError, match="Stage 'image caml' failed: .*Hunk #1 FAILED at"):
         builder.build("caml")
 
 
@@ -284,8 +283,8 @@ def test_what_a_failed_attempt_left_in_the_tree_does_not_stay(builder: Builder) 
     )
     gcc.chmod(0o755)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_build, "_make", with_compiler(gcc))
-        with pytest.raises(Refusal, match=r"Stage 'image ioemu' failed: vnc.c:1:1: error: broken"):
+        patched.setattr(build_plan, "_make", with_compiler(gcc))
+        with pytest.raises(UserError, match=r"Stage 'image ioemu' failed: vnc.c:1:1: error: broken"):
             builder.build("ioemu")
     tree = next((builder.work / "trees").iterdir())
     kept = tree / "stubdom" / "ioemu" / "config-host.mak"
@@ -299,7 +298,7 @@ def test_what_a_failed_attempt_left_in_the_tree_does_not_stay(builder: Builder) 
 
 def with_compiler(gcc: Path) -> Any:
     """Have QEMU, and nothing else, be compiled by *gcc*."""
-    make = _build._make
+    make = build_plan._make
 
     def changed(arch: str, jobs: int, *goals: str) -> Tuple[str, ...]:
         return (*make(arch, jobs, *goals), *([f"CC={gcc}"] if goals == ("ioemu-stubdom",) else []))
@@ -310,10 +309,10 @@ def with_compiler(gcc: Path) -> Any:
 def test_flags_of_a_first_attempt_do_not_stay(builder: Builder, gcc_14: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # newlib and GRUB are let through, QEMU is not: its configuration keeps the flags that were not enough.
     name = "ansible_collections.xen.stubdom.plugins.module_utils._images.build_plan._environment"
-    helped = _build._environment
+    helped = build_plan._environment
     some = "-Wno-error=incompatible-pointer-types -Wno-error=implicit-int"
     monkeypatch.setattr(name, lambda remedies: {**helped(remedies), "CFLAGS": some})
-    with pytest.raises(Refusal, match="Stage 'image ioemu' failed: .*networking_set_addr"):
+    with pytest.raises(UserError, match="Stage 'image ioemu' failed: .*networking_set_addr"):
         builder.build("ioemu")
     tree = next((builder.work / "trees").iterdir())
     assert some in (tree / "stubdom" / "ioemu" / "config-host.mak").read_text()

@@ -12,9 +12,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 
 
 class Loader(Protocol):
@@ -45,7 +45,7 @@ class Loader(Protocol):
     def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
         """Return what to change so that this word alone sets *option*, or none does (None).
 
-        :raises Refusal: a file is not understood, or would not give what was asked for.
+        :raises UserError: a file is not understood, or would not give what was asked for.
         """
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
@@ -73,7 +73,7 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
     :param root: where the files are found.
     :param foreign: whether that is another tree than this host's, such as an image's; nothing of it is run then.
     :param running: the line that the hypervisor was started with, None where it is not known.
-    :raises Refusal: the host has none that is known here, or two that could be meant.
+    :raises UserError: the host has none that is known here, or two that could be meant.
     """
     rows = [loader for key, loader in LOADERS.items() if name in (key, "auto")]
     candidates: Sequence[Loader] = [loader(run, root=root, foreign=foreign) for loader in rows]
@@ -85,14 +85,14 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
             known = {loader.first_word for loader in booting} - {None}
             booting = [loader for loader in booting if loader.first_word == (first if first in known else None)]
         if len(booting) > 1:
-            raise Refusal(
+            raise UserError(
                 f"More than one boot loader has an entry for a hypervisor: {', '.join(one.name for one in booting)}.",
                 "Say with the parameter loader which one starts this host.",
             )
         present = booting or present
     if present:
         return present[0]
-    raise Refusal(
+    raise UserError(
         f"No boot loader was found {f'in {root}' if foreign else 'on this host'} "
         f"(looked for: {', '.join(LOADERS) if name == 'auto' else name}).",
         "Install one, for example GRUB 2 with its file /etc/default/grub (on Debian grub-pc or grub-efi-amd64).",

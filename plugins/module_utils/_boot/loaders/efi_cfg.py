@@ -12,11 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, MARK, Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 
 # Where EFI system partitions are mounted; below them the files are at most two directories down.
 PARTITIONS = ("/boot/efi", "/efi", "/boot", "/esp")
@@ -116,11 +116,11 @@ def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
     A section without a line for options gets one. Where no section is the default, only the file as a whole does: its
     first such line is what counts, and a new line in some section could come before it.
 
-    :raises Refusal: xen.efi would not read what is written.
+    :raises UserError: xen.efi would not read what is written.
     """
     every = parse(text)
     if word is not None and every and not every[-1].ending:
-        raise Refusal(
+        raise UserError(
             f"{path} line {every[-1].line}: this last line does not end in a newline, so that xen.efi ignores it.",
             "Nothing was changed; end the line, and look at what it then does.",
         )
@@ -130,26 +130,26 @@ def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
     if not any(item.key == "kernel" for item in items):
         chain = next((item for item in items if item.key == "chain"), None)
         where = f"{path} line {chain.line} hands over to another file" if chain else f"{path} starts no kernel"
-        raise Refusal(f"{where}.", "Nothing was changed; name the file that has the line kernel= for dom0.")
+        raise UserError(f"{where}.", "Nothing was changed; name the file that has the line kernel= for dom0.")
     newline = "\r\n" if "\r\n" in text else "\n"
-    edits: Dict[int, _boot_line.Edit] = {}
+    edits: Dict[int, command_line.Edit] = {}
     for section in sections:
         found, kernel = first(items, section, "options"), first(items, section, "kernel")
         if found is not None:
             _change(text, found, option, word, edits, newline)
         elif word is not None and kernel is not None and (section is None or None not in sections):
             edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={word}{newline}")
-    return _boot_line.changed(text, list(edits.values()))
+    return command_line.changed(text, list(edits.values()))
 
 
 def _change(
-    text: str, item: Item, option: str, word: Optional[str], edits: Dict[int, _boot_line.Edit], newline: str
+    text: str, item: Item, option: str, word: Optional[str], edits: Dict[int, command_line.Edit], newline: str
 ) -> None:
-    changes = _boot_line.edits(item.value, option, word)
+    changes = command_line.edits(item.value, option, word)
     if not changes:
         return
     added = f"{MARK}{newline}"
-    alone = text.startswith(item.ending, item.value_end) and not _boot_line.changed(item.value, changes)
+    alone = text.startswith(item.ending, item.value_end) and not command_line.changed(item.value, changes)
     if alone and text[: item.start].endswith(added):
         edits[item.start] = (item.start - len(added), item.value_end + len(item.ending), "")
         return
@@ -199,7 +199,7 @@ class EfiCfg:
 
     def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
         if not sources:
-            raise Refusal(
+            raise UserError(
                 "There is no configuration of xen.efi beside it.", "Write xen.cfg with the line kernel= for dom0 first."
             )
         changes = []
@@ -254,6 +254,6 @@ class EfiCfg:
                     text = (self._tree.read(path) or b"").decode(ENCODING)
                     fields = dict(line.split(None, 1) for line in text.splitlines() if len(line.split(None, 1)) == 2)
                     words = fields.get("options", "").split()
-                    if fields.get("efi", "").strip().rpartition("/")[2].lower() in images and _boot_line.END in words:
-                        added += words[words.index(_boot_line.END) + 1 :]
+                    if fields.get("efi", "").strip().rpartition("/")[2].lower() in images and command_line.END in words:
+                        added += words[words.index(command_line.END) + 1 :]
         return added

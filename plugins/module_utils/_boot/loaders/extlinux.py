@@ -11,12 +11,12 @@ import os
 import re
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables, generate
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 
 MAIN = "/etc/update-extlinux.conf"
 PROGRAM = "update-extlinux"
@@ -88,12 +88,12 @@ class Extlinux:
         output = next((path for path in OUTPUTS if self._tree.is_file(path)), None)
         content = self._tree.read(output) if output else None
         line = None if content is None else hypervisor_line(content.decode(ENCODING))
-        return None if line is None else " ".join(_boot_line.configured_words(line))
+        return None if line is None else " ".join(command_line.configured_words(line))
 
     def regenerate(self) -> None:
-        """:raises Refusal: the tool is missing or fails."""
+        """:raises UserError: the tool is missing or fails."""
         if self._tree.program(PROGRAM) is None:
-            raise Refusal(
+            raise UserError(
                 f"There is no {PROGRAM} on this host.",
                 "Install it (on Alpine the package syslinux), or set regenerate to false.",
             )

@@ -10,12 +10,12 @@ import os
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables, generate
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 
 MAIN = "/etc/default/grub"
 DROP_IN_DIRECTORY = "/etc/default/grub.d"
@@ -73,7 +73,7 @@ def hypervisor_line(grub_cfg: str) -> Optional[str]:
     for line in grub_cfg.splitlines():
         fields = line.split()
         if len(fields) >= 2 and fields[0] in _BOOT_COMMANDS and HYPERVISOR.match(os.path.basename(fields[1])):
-            return " ".join(_boot_line.configured_words(" ".join(fields[2:])))
+            return " ".join(command_line.configured_words(" ".join(fields[2:])))
     return None
 
 
@@ -119,10 +119,10 @@ class Grub2:
         return None if content is None else hypervisor_line(content.decode(ENCODING))
 
     def regenerate(self) -> None:
-        """:raises Refusal: the tool is missing or fails."""
+        """:raises UserError: the tool is missing or fails."""
         layout, output = self._layout(), self._output()
         if layout is None or output is None:
-            raise Refusal(
+            raise UserError(
                 "There is neither update-grub nor grub-mkconfig on this host.",
                 "Install GRUB (on Debian the package grub-pc or grub-efi-amd64), or set regenerate to false.",
             )

@@ -12,11 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, MARK, Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 
 # Debian and others; Red Hat and Gentoo.
 FILES = ("/boot/grub/menu.lst", "/boot/grub/grub.conf")
@@ -136,18 +136,18 @@ def configured_line(text: str) -> str:
 def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
     """Return the file with *word* in every entry that boots a hypervisor, and in Debian's comment.
 
-    :raises Refusal: there is no place for it.
+    :raises UserError: there is no place for it.
     """
     places = hypervisor_words(text)
     between = written_anew(lines(text))
     if not places and between is None:
         if word is None:
             return text
-        raise Refusal(
+        raise UserError(
             f"{path} has no entry that boots a hypervisor.", "Add one with a line kernel /boot/xen.gz, then run again."
         )
     newline = "\r\n" if "\r\n" in text else "\n"
-    changes: List[_boot_line.Edit] = []
+    changes: List[command_line.Edit] = []
     for place in places:
         changes += _place_edits(text, place, option, word, newline)
     entries = [place for place in places if place.entry is not None]
@@ -156,20 +156,22 @@ def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
         begin = next(line for line in lines(text) if line.number == between[0])
         after = text.index("\n", begin.end) + 1
         changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{word}{newline}"))
-    return _boot_line.changed(text, changes)
+    return command_line.changed(text, changes)
 
 
-def _place_edits(text: str, place: Words, option: str, word: Optional[str], newline: str) -> Sequence[_boot_line.Edit]:
+def _place_edits(
+    text: str, place: Words, option: str, word: Optional[str], newline: str
+) -> Sequence[command_line.Edit]:
     # A form feed stands for a continuation, which separates words and is not ours to remove.
     shown = place.text.replace("\f", "\n")
-    edits: Sequence[_boot_line.Edit] = _boot_line.edits(shown, option, word)
-    if place.entry is not None and word is not None and not _boot_line.setting(shown, option):
+    edits: Sequence[command_line.Edit] = command_line.edits(shown, option, word)
+    if place.entry is not None and word is not None and not command_line.setting(shown, option):
         # The image's name is the word before.
-        words = _boot_line.spans(shown)
+        words = command_line.spans(shown)
         at = words[-1][1] if words else 0
         edits = [(at, at, f" {word}")]
     added = f"#{MARK}{newline}"
-    gone = not _boot_line.changed(shown, edits)
+    gone = not command_line.changed(shown, edits)
     if edits and gone and place.entry is None and text[: place.line.start].endswith(added):
         after = text.find("\n", place.line.end) + 1 or len(text)
         return [(place.line.start - len(added), after, "")]
@@ -177,7 +179,7 @@ def _place_edits(text: str, place: Words, option: str, word: Optional[str], newl
 
 
 def _plain(text: str) -> str:
-    return " ".join(_boot_line.words(text.replace("\f", " ")))
+    return " ".join(command_line.words(text.replace("\f", " ")))
 
 
 class GrubLegacy:

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>\+?=)")
 _HERE_DOCUMENT = re.compile(r"<<(?P<dash>-?)[ \t]*(?P<end>(?:[^ \t\n;&|()<>\"'\\]|\"[^\"\n]*\"|'[^'\n]*'|\\.)+)")
@@ -76,19 +76,19 @@ class Assignment:
     def holds(self, option: str) -> List[Tuple[Unit, ...]]:
         """Return the words that set *option*.
 
-        :raises Refusal: where such a word begins or ends depends on an expansion.
+        :raises UserError: where such a word begins or ends depends on an expansion.
         """
         found = []
         for word in self.words():
             text = "".join(unit.text for unit in word)
             if any(unit.opaque for unit in word):
-                plain, key = text.replace("-", "_"), _boot_line.key(option)
+                plain, key = text.replace("-", "_"), command_line.key(option)
                 if f"{key}=" in plain or plain in (key, f"no_{key}"):
-                    raise Refusal(
+                    raise UserError(
                         f"{self.path} line {self.line}: the word {option} in {self.name} depends on an expansion.",
                         f"Write the value of {option} out in that line, or take it away.",
                     )
-            elif _boot_line.names(text, option):
+            elif command_line.names(text, option):
                 found.append(word)
         return found
 
@@ -101,9 +101,9 @@ class _Scanner:
         self.text = text
         self.at = 0
 
-    def refuse(self, position: int, what: str) -> Refusal:
+    def refuse(self, position: int, what: str) -> UserError:
         line = self.text.count("\n", 0, position) + 1
-        return Refusal(
+        return UserError(
             f"{self.path} line {line}: {what}.", "Nothing was changed; correct that line so that the shell can read it."
         )
 
@@ -289,7 +289,7 @@ class _Scanner:
 def scan(path: str, content: bytes, variables: Sequence[str]) -> List[Assignment]:
     """Return the assignments to *variables* in one file, in order.
 
-    :raises Refusal: the file is not understood; only one that names a variable is looked at.
+    :raises UserError: the file is not understood; only one that names a variable is looked at.
     """
     text = content.decode(ENCODING)
     if not any(name in text for name in variables):
@@ -299,5 +299,7 @@ def scan(path: str, content: bytes, variables: Sequence[str]) -> List[Assignment
     try:
         found = _Scanner(path, text).assignments()
     except RecursionError as error:
-        raise Refusal(f"{path} is nested too deeply to be understood.", "Nothing was changed; simplify it.") from error
+        raise UserError(
+            f"{path} is nested too deeply to be understood.", "Nothing was changed; simplify it."
+        ) from error
     return [assignment for assignment in found if assignment.name in variables]

@@ -13,12 +13,12 @@ import tempfile
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import Assignment, scan
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, Tree, last_line
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 
 _DROP_IN_HEAD = b"# Written by the Ansible collection xen.stubdom: words for the hypervisor, in all of its entries.\n"
 
@@ -100,13 +100,13 @@ class Variables:
         :param word: None to remove the option.
         :param drop_ins: whether the loader's tool reads our file.
         :param evaluate: returns the words that files give, None where that is not known.
-        :raises Refusal: a file is not understood, or would not give what was asked for.
+        :raises UserError: a file is not understood, or would not give what was asked for.
         """
         evaluate = evaluate or self.read
         place = None if word is None else self._place(sources, option)
         edited = self._edited(sources, option, word, place, drop_ins=drop_ins)
         seen = evaluate(self.order({**sources, **edited}))
-        if place is not None and seen is not None and _boot_line.setting(seen, option) != [word]:
+        if place is not None and seen is not None and command_line.setting(seen, option) != [word]:
             # Where what stands there is used twice, or not at all, a line of its own is what gives one word.
             edited = self._edited(sources, option, word, None, drop_ins=drop_ins)
             seen = evaluate(self.order({**sources, **edited}))
@@ -117,16 +117,16 @@ class Variables:
     def _prove(
         self, before: Optional[str], seen: str, option: str, word: Optional[str], sources: Mapping[str, bytes]
     ) -> None:
-        """:raises Refusal: what the edited files give is not what was asked for, or other words differ too."""
-        found = _boot_line.setting(seen, option)
+        """:raises UserError: what the edited files give is not what was asked for, or other words differ too."""
+        found = command_line.setting(seen, option)
         if found != ([] if word is None else [word]):
-            raise Refusal(
+            raise UserError(
                 f"The files of the boot loader are programs, and after the edit they give "
                 f"{' '.join(found) or f'no {option}'} where {word or f'no {option}'} is asked for.",
                 f"Look for what sets {' and '.join(self.names)} in {', '.join(sources)}; nothing was changed.",
             )
         if before is not None and _others(before, option) != _others(seen, option):
-            raise Refusal(
+            raise UserError(
                 f"The files of the boot loader are programs, and with the edit they would give "
                 f"{' '.join(_others(seen, option)) or 'nothing'} beside {option} instead of "
                 f"{' '.join(_others(before, option)) or 'nothing'}.",
@@ -151,7 +151,7 @@ class Variables:
     ) -> Dict[str, Optional[bytes]]:
         assignments = self.scan(sources)
         holding = [assignment for assignment in assignments if assignment.holds(option)]
-        edits: Dict[str, List[_boot_line.Edit]] = {}
+        edits: Dict[str, List[command_line.Edit]] = {}
         for assignment in holding:
             wanted = word if assignment == place else None
             edits.setdefault(assignment.path, []).extend(
@@ -176,7 +176,7 @@ class Variables:
     def read(self, sources: Mapping[str, bytes]) -> Optional[str]:
         """Return the words that the files give, None where only a shell can tell.
 
-        :raises Refusal: a file is not understood.
+        :raises UserError: a file is not understood.
         """
         held = known(sources, self.scan(sources), self.names)
         return None if held is None else self._joined([held[name] for name in self.names])
@@ -192,13 +192,13 @@ class Variables:
     def run(self, run: Runner, sources: Mapping[str, bytes]) -> str:
         """Return the words that the files give when a shell runs them, from copies.
 
-        :raises Refusal: the shell cannot run one of them.
+        :raises UserError: the shell cannot run one of them.
         """
         shown = " ".join(f'"${{{name}-}}"' for name in self.names)
         script = _EVALUATE.format(prelude=self.prelude, shown=shown, form=_JOINT.join(["%s"] * len(self.names)))
         status, output, errors = _with_copies(run, ["sh", "-c", script, "sh"], sources)
         if status != 0 or _MARK not in output:
-            raise Refusal(
+            raise UserError(
                 f"The boot loader's tool cannot source its configuration: {last_line(errors)}.",
                 f"Correct that file so that `sh {self.main}` runs without an error, then run again.",
             )
@@ -212,7 +212,7 @@ class Variables:
 
     def _own_line(
         self, content: bytes, assignment: Assignment, option: str, wanted: Optional[str]
-    ) -> List[_boot_line.Edit]:
+    ) -> List[command_line.Edit]:
         """Return how to take away the whole line where it is one of ours and nothing else is in it."""
         if wanted is not None:
             return []
@@ -237,7 +237,7 @@ class Variables:
         if path == self.drop_in and not old:
             old = _DROP_IN_HEAD
         if (len(old) - len(old.rstrip(b"\\"))) % 2:
-            raise Refusal(
+            raise UserError(
                 f"{path} ends with a backslash, which would join a line that follows with the last one.",
                 "Nothing was changed; take the backslash away, or end the line.",
             )
@@ -263,7 +263,7 @@ def _with_copies(run: Runner, command: List[str], sources: Mapping[str, bytes]) 
 def readable(run: Runner, sources: Mapping[str, bytes]) -> None:
     """Have a shell read each file, which runs nothing of it (sh -n).
 
-    :raises Refusal: it is no program for a shell.
+    :raises UserError: it is no program for a shell.
     """
     for path, content in sources.items():
         status, _output, errors = _with_copies(run, ["sh", "-n"], {path: content})
@@ -272,7 +272,7 @@ def readable(run: Runner, sources: Mapping[str, bytes]) -> None:
         first = (errors.splitlines() or [""])[0]
         found = _MESSAGE.search(first)
         where, what = (f"{path} line {found['line']}", found["what"]) if found else (path, first or "no message")
-        raise Refusal(
+        raise UserError(
             f"{where}: a shell cannot read this: {what.rstrip('.')}.",
             "Nothing was changed; correct that line, or the one above it, so that `sh -n` takes the file.",
         )
@@ -291,7 +291,7 @@ class Sourced:
     ) -> List[Change]:
         """Return what to change so that this word alone sets *option*, or none does (None).
 
-        :raises Refusal: a file is not understood, or would not give what was asked for.
+        :raises UserError: a file is not understood, or would not give what was asked for.
         """
         if self.tree.foreign:
             # The scanner names the line at fault, which not every shell does; the shell sees every fault.
@@ -311,10 +311,10 @@ class Sourced:
         return self.variables.guess(sources) if held is None else held
 
 
-def _replacements(assignment: Assignment, option: str, wanted: Optional[str]) -> List[_boot_line.Edit]:
+def _replacements(assignment: Assignment, option: str, wanted: Optional[str]) -> List[command_line.Edit]:
     """Return the change of every character that has to go; quotes between them stay where they are."""
     found = assignment.holds(option)
-    changes: List[_boot_line.Edit] = []
+    changes: List[command_line.Edit] = []
     gone = set()
     for word in found:
         keep = wanted is not None and word is found[-1]
@@ -337,19 +337,19 @@ def _replacements(assignment: Assignment, option: str, wanted: Optional[str]) ->
     return changes
 
 
-def _replace(content: bytes, changes: Sequence[_boot_line.Edit]) -> bytes:
-    return _boot_line.changed(content.decode(ENCODING), changes).encode(ENCODING)
+def _replace(content: bytes, changes: Sequence[command_line.Edit]) -> bytes:
+    return command_line.changed(content.decode(ENCODING), changes).encode(ENCODING)
 
 
 def _others(line: str, option: str) -> List[str]:
-    return [word for word in _boot_line.words(line) if not _boot_line.names(word, option)]
+    return [word for word in command_line.words(line) if not command_line.names(word, option)]
 
 
 def generate(run: Runner, command: List[str]) -> None:
-    """:raises Refusal: the loader's tool fails."""
+    """:raises UserError: the loader's tool fails."""
     status, _output, errors = run(command)
     if status != 0:
-        raise Refusal(
+        raise UserError(
             f"`{' '.join(command)}` failed: {last_line(errors)}.",
             "Run it by hand to see why, then run this again; regenerate=false leaves it out.",
         )

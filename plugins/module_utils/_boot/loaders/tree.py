@@ -11,7 +11,7 @@ import os
 import re
 from typing import Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import read
 
 # File names are bytes to a shell and to a loader; so is everything else in these files.
@@ -39,12 +39,12 @@ class Tree:
     def path(self, path: str) -> str:
         """Return where *path* of the tree is found from here.
 
-        :raises Refusal: a link in another tree leads out of it.
+        :raises UserError: a link in another tree leads out of it.
         """
         found = os.path.join(self.root, path.lstrip("/"))
         real = os.path.realpath(found)
         if self.foreign and os.path.commonpath([real, self.root]) != self.root:
-            raise Refusal(
+            raise UserError(
                 f"{found} is a link that leads out of {self.root}, to {real}.",
                 "Make the link a relative one; a file outside of the tree is never changed.",
             )
@@ -78,9 +78,3 @@ class Tree:
     def has_hypervisor(self) -> bool:
         """Whether /boot holds one that a multiboot loader can start."""
         return any(HYPERVISOR.match(os.path.basename(path)) for path in self.glob("/boot/xen*"))
-
-
-def last_line(text: str) -> str:
-    """Return the last line of a program's messages, without its full stop."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no message"]
-    return lines[-1].rstrip(".")

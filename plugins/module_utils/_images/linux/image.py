@@ -11,7 +11,7 @@ import lzma
 import struct
 from typing import Callable, List, Mapping, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import cpio as _cpio
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import cpio
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.init import INIT
 
 MIB = 1024 * 1024
@@ -60,17 +60,17 @@ def archive(busybox: bytes, modules: Mapping[str, bytes], order: str, compressed
     :param order: the lines of the list that init loads them by.
     :param compressed: the file system that holds everything else.
     """
-    return _cpio.archive(
+    return cpio.archive(
         [
-            *(_cpio.directory(name) for name in _DIRECTORIES),
-            *(_cpio.link(name, target) for name, target in _LINKS),
+            *(cpio.directory(name) for name in _DIRECTORIES),
+            *(cpio.link(name, target) for name, target in _LINKS),
             # The kernel opens it for init before devtmpfs is there.
-            _cpio.character_device("dev/console", 5, 1),
-            _cpio.file("init", INIT.encode(), 0o755),
-            _cpio.file("bin/busybox", busybox, 0o755),
-            _cpio.file("modules/order", order.encode()),
-            *(_cpio.file(name, content) for name, content in modules.items()),
-            _cpio.file(COMPRESSED, compressed),
+            cpio.character_device("dev/console", 5, 1),
+            cpio.file("init", INIT.encode(), 0o755),
+            cpio.file("bin/busybox", busybox, 0o755),
+            cpio.file("modules/order", order.encode()),
+            *(cpio.file(name, content) for name, content in modules.items()),
+            cpio.file(COMPRESSED, compressed),
         ]
     )
 

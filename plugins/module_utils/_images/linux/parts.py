@@ -16,8 +16,8 @@ import os
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf as _elf
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf
 
 IMAGE = "linux"
 # The names that libxl looks for (tools/libs/light/libxl_internal.h @ stable-4.20, LIBXL_LINUX_STUBDOM_*).
@@ -139,14 +139,14 @@ def plan(release: str, version: Tuple[int, int], *, root: str = "/") -> Plan:
     :param release: release of the kernel that is to run in the stub domain.
     :param version: release of Xen.
     :param root: where the host's files are; only tests give another one.
-    :raises Refusal: something is missing.
+    :raises UserError: something is missing.
     """
     host = _Host(root)
     xen = f"{version[0]}.{version[1]}"
     kernel = _kernel(host, release)
     busybox = _find(host, BUSYBOX, xen, mode=0o755)
     if host.program(busybox.path).interpreter is not None:
-        raise Refusal(
+        raise UserError(
             f"{busybox.path} needs libraries, and none are there when the stub domain starts.",
             "Install the static one (on Debian the package busybox-static).",
         )
@@ -183,7 +183,7 @@ def size_and_time(path: str, *, root: str = "/") -> Tuple[int, int]:
 def _kernel(host: _Host, release: str) -> Part:
     path = host.first((f"/boot/vmlinuz-{release}", f"/lib/modules/{release}/vmlinuz"))
     if path is None:
-        raise Refusal(
+        raise UserError(
             f"There is no kernel /boot/vmlinuz-{release}.",
             "Install it again (on Debian linux-image-amd64), or reboot into the kernel that is installed.",
         )
@@ -194,7 +194,7 @@ def _find(host: _Host, wanted: Wanted, xen: str, *, mode: int = 0o644) -> Part:
     candidates = [candidate.format(version=xen, name=os.path.basename(wanted.name)) for candidate in wanted.candidates]
     path = host.first(candidates)
     if path is None:
-        raise Refusal(
+        raise UserError(
             f"{os.path.basename(wanted.name)} is not on this host: there is no {' and no '.join(candidates)}.",
             f"Install the package that has it (on Debian {wanted.package.format(version=xen)}).",
         )
@@ -211,7 +211,7 @@ def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
         if program.interpreter is not None and program.interpreter not in found:
             loader = host.first((program.interpreter,))
             if loader is None:
-                raise Refusal(f"{path} needs {program.interpreter}, which is not on this host.", "Install libc6.")
+                raise UserError(f"{path} needs {program.interpreter}, which is not on this host.", "Install libc6.")
             found[program.interpreter] = Part(program.interpreter.lstrip("/"), loader, 0o755)
         own = [place.replace("$ORIGIN", os.path.dirname(path)) for place in program.search if place]
         for name in program.needed:
@@ -219,7 +219,7 @@ def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
                 continue
             library = host.first([f"{place}/{name}" for place in (*own, *LIBRARY_DIRECTORIES)])
             if library is None:
-                raise Refusal(
+                raise UserError(
                     f"{path} needs the library {name}, which is in none of {', '.join((*own, *LIBRARY_DIRECTORIES))}.",
                     "Install the package that has it, or repair the package of the program.",
                 )
@@ -237,7 +237,7 @@ class _Modules:
         self._directory = f"/lib/modules/{release}"
         depends = host.text(f"{self._directory}/modules.dep")
         if depends is None:
-            raise Refusal(
+            raise UserError(
                 f"There is no {self._directory}/modules.dep.",
                 f"Install the modules of Linux {release} again, or reboot into the kernel that is installed.",
             )
@@ -262,7 +262,7 @@ class _Modules:
             if plain in self._built_in:
                 continue
             if plain not in self._paths:
-                raise Refusal(
+                raise UserError(
                     f"Linux {self._release} has no module {name}, and it is not built in.",
                     "Use a kernel that has it, such as the distribution's own.",
                 )
@@ -302,13 +302,13 @@ class _Host:
         except FileNotFoundError:
             return None
 
-    def program(self, path: str) -> _elf.Program:
+    def program(self, path: str) -> elf.Program:
         try:
             descriptor = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
-                    return _elf.read(content)
+                    return elf.read(content)
             finally:
                 os.close(descriptor)
         except ValueError as error:
-            raise Refusal(f"{path} cannot be read as a program: {error}.", "Install its package again.") from error
+            raise UserError(f"{path} cannot be read as a program: {error}.", "Install its package again.") from error

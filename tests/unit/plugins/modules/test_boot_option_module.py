@@ -13,8 +13,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import toolstack as _xen
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import toolstack
 from ansible_collections.xen.stubdom.plugins.modules import boot_option
 
 
@@ -26,7 +26,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return done.returncode, done.stdout, done.stderr
 
     monkeypatch.setattr(boot_option, "runner", lambda module: read_only)
-    monkeypatch.setattr(boot_option, "Xen", lambda run: _xen.Xen(run, root="/nowhere"))
+    monkeypatch.setattr(boot_option, "Xen", lambda run: toolstack.Xen(run, root="/nowhere"))
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     (tmp_path / "etc/default/grub").write_text('GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN="smt=0 loglvl=all"\n')
     (tmp_path / "etc/default/grub.d/xen.cfg").write_text("if true; then\n  GRUB_DEFAULT=xen\nfi\n")
@@ -91,7 +91,7 @@ def test_absent_after_present_is_what_was(image: Path) -> None:
 )
 def test_what_xen_does_not_understand_changes_nothing(image: Path, params: Dict[str, Any], message: str) -> None:
     before = tree(image)
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         run(image, **params)
     assert tree(image) == before
 
@@ -101,7 +101,7 @@ def test_a_link_that_leads_out_of_the_image_is_refused(image: Path, tmp_path_fac
     outside.write_text("GRUB_TIMEOUT=1\n")
     (image / "etc/default/grub").unlink()
     (image / "etc/default/grub").symlink_to(outside)
-    with pytest.raises(Refusal, match="leads out of"):
+    with pytest.raises(UserError, match="leads out of"):
         run(image, name="ucode", value="scan")
     assert outside.read_text() == "GRUB_TIMEOUT=1\n"
 

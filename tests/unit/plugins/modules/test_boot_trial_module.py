@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import trial as _trial
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.modules import boot_trial
 
 MENU = (
@@ -65,7 +64,7 @@ class Host:
         self.put("/proc/cmdline", kernel_line + "\n")
 
     def variables(self) -> Dict[str, str]:
-        return _grub_cfg.environment((self.text("/boot/grub/grubenv") or "").encode())
+        return grub_menu.environment((self.text("/boot/grub/grubenv") or "").encode())
 
     def set_variables(self, variables: Dict[str, str]) -> None:
         lines = [f"{name}={value}\n" for name, value in variables.items()]
@@ -73,11 +72,11 @@ class Host:
 
     def grub_starts_the_trial(self) -> str:
         """What GRUB does with the entry: it forgets the choice, and writes down that it started it."""
-        token = _trial.load((self.text(_trial.RECORD) or "").encode()).token  # type: ignore[union-attr]
-        assert self.variables()["next_entry"] == _trial.ENTRY
-        assert f"set {_trial.MARK}={token}" in (self.text(ENTRY) or "")
-        self.set_variables({"next_entry": "", _trial.MARK: token})
-        return f"quiet {_trial.MARK}={token}"
+        token = trial.load((self.text(trial.RECORD) or "").encode()).token  # type: ignore[union-attr]
+        assert self.variables()["next_entry"] == trial.ENTRY
+        assert f"set {trial.MARK}={token}" in (self.text(ENTRY) or "")
+        self.set_variables({"next_entry": "", trial.MARK: token})
+        return f"quiet {trial.MARK}={token}"
 
     def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
         tool, words = arguments[0], arguments[1:]
@@ -124,7 +123,7 @@ def test_armed_in_four_steps(host: Host) -> None:
     assert host.tree() == after
     assert [step["changed"] for step in (first, second, third, fourth)] == [True, True, False, False]
     assert [step["outcome"] for step in (first, second, third, fourth)] == ["none", "none", "waiting", "waiting"]
-    assert host.variables() == {"next_entry": _trial.ENTRY}
+    assert host.variables() == {"next_entry": trial.ENTRY}
     assert host.text("/boot/grub/grub.cfg") == MENU
     for step in (first, second, third, fourth):
         assert step["old_line"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
@@ -142,7 +141,7 @@ def test_of_two_loaders_the_one_that_started_the_host_is_meant(host: Host, runni
     if started_by == "grub2":
         assert run(host, options=OPTIONS)["armed"]
         return
-    with pytest.raises(Refusal, match="boots with efi_cfg. .*cannot be told another one for one boot"):
+    with pytest.raises(UserError, match="boots with efi_cfg. .*cannot be told another one for one boot"):
         run(host, options=OPTIONS)
     assert host.tree() == before
 
@@ -186,9 +185,9 @@ def test_a_watchdog_that_does_not_end_is_told(host: Host, monkeypatch: pytest.Mo
     run(host, options=OPTIONS)
     host.boots("boot-2", host.grub_starts_the_trial())
     host.main_pid = 1
-    with pytest.raises(Refusal, match="process 1, does not end, and will restart this host"):
+    with pytest.raises(UserError, match="process 1, does not end, and will restart this host"):
         run(host, state="absent")
-    assert host.text(_trial.RECORD) is not None
+    assert host.text(trial.RECORD) is not None
 
 
 def test_a_trial_that_died_is_told_and_cleared(host: Host) -> None:
@@ -210,7 +209,7 @@ def test_a_new_trial_takes_the_place_of_one_that_died(host: Host) -> None:
     host.boots("boot-3", "quiet")
     result = run(host, options={"dom0_mem": "3G"})
     assert result["outcome"] == "failed"
-    assert host.variables() == {"next_entry": _trial.ENTRY}
+    assert host.variables() == {"next_entry": trial.ENTRY}
     assert (host.text(ENTRY) or "").count("menuentry") == 1
     assert "dom0_mem=3G" in (host.text(ENTRY) or "")
 
@@ -225,7 +224,7 @@ def test_what_the_administrator_put_into_the_menu_stays(host: Host) -> None:
 
 def test_a_trial_that_nobody_could_confirm_is_refused(host: Host) -> None:
     before = host.tree()
-    with pytest.raises(Refusal, match="A trial of 59 seconds would end before"):
+    with pytest.raises(UserError, match="A trial of 59 seconds would end before"):
         run(host, options=OPTIONS, timeout=59)
     assert host.tree() == before
     assert run(host, options=OPTIONS, timeout=60)["changed"]
@@ -236,7 +235,7 @@ def test_without_systemd_less_is_covered(host: Host) -> None:
     (host.root / "run/systemd/system/x").unlink()
     (host.root / "run/systemd/system").rmdir()
     result = run(host, options=OPTIONS)
-    assert host.text(_trial.UNIT) is None
+    assert host.text(trial.UNIT) is None
     assert set(full["covered"]) - set(result["covered"]) == {
         "dom0 is up but cannot be reached",
         "dom0 hangs after its init has started",
@@ -279,6 +278,6 @@ def test_what_cannot_come_back_is_not_armed(
 ) -> None:
     spoil(host)
     before = host.tree()
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         run(host, options=options)
     assert host.tree() == before

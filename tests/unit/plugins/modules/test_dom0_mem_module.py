@@ -13,9 +13,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders as _loaders
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import dom0_mem
 
@@ -50,7 +49,7 @@ class Host:
         return {str(path): path.read_text() for path in self.root.rglob("*") if path.is_file()}
 
     def update_grub(self) -> None:
-        loader = _loaders.find("auto", self.run_command, root=str(self.root))
+        loader = loaders.find("auto", self.run_command, root=str(self.root))
         words = "" if self.grub_ignores_the_files else loader.configured(loader.read())
         self.put("boot/grub/grub.cfg", f"multiboot2 /boot/xen-4.17-amd64.gz placeholder {words} ${{xen_rm_opts}}\n")
 
@@ -79,7 +78,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def play(host_root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
     monkeypatch.setattr(dom0_mem, "Xen", lambda run: Xen(run, root=str(host_root)))
     monkeypatch.setattr(
-        _boot_change, "find", lambda name, run, root, foreign, running: _loaders.find(name, run, root=str(host_root))
+        change, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(host_root))
     )
     return Host(host_root, xen=xen)
 
@@ -163,7 +162,7 @@ def test_a_host_without_xen_is_refused_unless_only_files_are_asked_for(
     host = play(tmp_path, monkeypatch, xen=False)
     (tmp_path / "boot/xen-4.17-amd64.gz").unlink()
     before = host.tree()
-    with pytest.raises(Refusal, match="No hypervisor is installed"):
+    with pytest.raises(UserError, match="No hypervisor is installed"):
         run(host, size="1G")
     assert host.tree() == before
     assert run(host, size="1G", regenerate=False)["configured"] == "1G,max:1G"
@@ -181,7 +180,7 @@ def test_a_host_without_xen_is_refused_unless_only_files_are_asked_for(
 )
 def test_bad_sizes_change_nothing(host: Host, params: Dict[str, Any], message: str) -> None:
     before = host.tree()
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         run(host, **params)
     assert host.tree() == before
 
@@ -189,7 +188,7 @@ def test_bad_sizes_change_nothing(host: Host, params: Dict[str, Any], message: s
 @pytest.mark.parametrize("failure", ["update_grub_fails", "grub_ignores_the_files"])
 def test_a_failure_puts_the_files_back(host: Host, failure: str) -> None:
     setattr(host, failure, True)
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         run(host, size="1G")
     assert not (host.root / DROP_IN).exists()
     assert "dom0_mem" not in (host.root / "boot/grub/grub.cfg").read_text()
@@ -199,7 +198,7 @@ def test_a_failure_puts_the_files_back(host: Host, failure: str) -> None:
 def test_a_file_that_grub_cannot_source(host: Host) -> None:
     host.put("etc/default/grub", 'GRUB_TIMEOUT="5\n')
     before = host.tree()
-    with pytest.raises(Refusal, match="tool cannot source its configuration: .*etc/default/grub"):
+    with pytest.raises(UserError, match="tool cannot source its configuration: .*etc/default/grub"):
         run(host, size="1G")
     assert host.tree() == before
 

@@ -14,8 +14,8 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import guest_config
 
@@ -146,7 +146,7 @@ def test_a_file_that_somebody_else_wrote_is_taken_over_only_if_told(host: Host) 
     host.put("etc/xen/web.cfg", 'name = "web"\n')
     before = host.tree()
     for state in ("present", "absent"):
-        with pytest.raises(Refusal, match="web.cfg was not written by this module: the guest name web is taken"):
+        with pytest.raises(UserError, match="web.cfg was not written by this module: the guest name web is taken"):
             run(host, state=state)
     assert host.tree() == before
     assert run(host, replace=True, backup=True)["backup_files"]
@@ -187,7 +187,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
 ) -> None:
     prepare(host)
     before = host.tree()
-    with pytest.raises(Refusal, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         run(host, **params)
     assert host.tree() == before
     assert len(str(refused.value).splitlines()) == 2
@@ -198,7 +198,7 @@ def test_a_mini_os_stub_domain_needs_an_hvmloader_with_rombios(host: Host) -> No
     host.put("opt/qemu-dm", "")
     (host.root / "opt/qemu-dm").chmod(0o755)
     wanted = linux(flavour="minios", device_model_override="/opt/qemu-dm")
-    with pytest.raises(Refusal, match="hvmloader is not hvmloader with ROMBIOS"):
+    with pytest.raises(UserError, match="hvmloader is not hvmloader with ROMBIOS"):
         run(host, **wanted)
     host.put("opt/hvmloader", "...ROMBIOS...")
     assert run(host, **wanted, firmware_override="/opt/hvmloader")["changed"]
@@ -229,7 +229,7 @@ QEMU = "usr/libexec/xen-qemu-system-i386"
 )
 def test_a_missing_piece_of_ioemu_is_named_with_what_makes_it(host: Host, piece: str, message: str) -> None:
     ioemu(host, piece)
-    with pytest.raises(Refusal, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         run(host, **linux(flavour="minios"))
     assert "qemu-system-xen" in refused.value.remedy if piece == QEMU else "[ioemu]" in refused.value.remedy
     ioemu(host)
@@ -257,10 +257,10 @@ def test_a_host_without_xen_gets_its_files(host: Host) -> None:
 
 def test_a_guest_that_is_there_is_not_forgotten(host: Host) -> None:
     run(host)
-    domain(host, _guests.identity("web"))
+    domain(host, plan.identity("web"))
     result = run(host, check_start=True)
     assert (result["changed"], result["domid"], result["free_mib"]) == (False, 3, 2900)
-    with pytest.raises(Refusal, match=r"web is still there as domain 3 \(blocked\)"):
+    with pytest.raises(UserError, match=r"web is still there as domain 3 \(blocked\)"):
         run(host, state="absent")
     assert (host.root / "etc/xen/web.cfg").exists()
 

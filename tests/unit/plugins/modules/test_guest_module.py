@@ -13,13 +13,13 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import console as _console
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import guest
 
-UUID = _guests.identity("web")
+UUID = plan.identity("web")
 PV = f'name = "web"\nuuid = "{UUID}"\ntype = "pv"\nkernel = "/boot/grub"\nmemory = 256\n' + (
     'disk = [ "format=raw,vdev=xvda,access=rw,target=/srv/web.img" ]\n'
 )
@@ -133,7 +133,7 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(guest, "Xen", lambda run: Xen(run, root=str(tmp_path)))
     monkeypatch.setattr(guest, "TTY_TIMEOUT", 0.1)
-    monkeypatch.setattr(_console, "LOOK", 0.1)
+    monkeypatch.setattr(console, "LOOK", 0.1)
     found = Host(tmp_path)
     found.put("etc/xen/web.cfg", PV)
     yield found
@@ -193,9 +193,7 @@ def test_a_guest_that_has_done_its_work_was_alive(host: Host) -> None:
 
 def test_a_guest_that_dies_without_its_words(host: Host) -> None:
     host.dies, host.words = True, b"GRUB\r\n"
-    with pytest.raises(
-        guest.Failure, match="did not say 'login:' before it ended; its last words were 'GRUB'"
-    ) as failed:
+    with pytest.raises(UserError, match="did not say 'login:' before it ended; its last words were 'GRUB'") as failed:
         run(host, says="login:")
     assert failed.value.details["hypervisor_log"] == ["(XEN) d3v0 Triple fault"]
     assert "Triple fault" in failed.value.what
@@ -203,7 +201,7 @@ def test_a_guest_that_dies_without_its_words(host: Host) -> None:
 
 def test_a_guest_that_stays_silent_is_left_running(host: Host) -> None:
     host.words = b""
-    with pytest.raises(guest.Failure, match="within 1 seconds; its last words were 'none'") as failed:
+    with pytest.raises(UserError, match="within 1 seconds; its last words were 'none'") as failed:
         run(host, says="login:", timeout=1)
     assert failed.value.details["state"] == "blocked"
     assert "left running" in failed.value.remedy
@@ -252,7 +250,7 @@ def stopped(host: Host, letters: str, *, uuid: str = UUID) -> None:
 )  # fmt: skip
 def test_refused_before_anything_starts(host: Host, prepare: Any, params: Dict[str, Any], message: str) -> None:
     prepare(host)
-    with pytest.raises(Refusal, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         run(host, **params)
     assert acts(host) == []
     assert len(str(refused.value).splitlines()) == 2
@@ -271,14 +269,14 @@ def test_a_start_that_goes_wrong_is_taken_back(host: Host, wrong: Dict[str, Any]
     host.put("etc/xen/web.cfg", HVM)
     for name, value in wrong.items():
         setattr(host, name, value)
-    with pytest.raises(guest.Failure, match=message):
+    with pytest.raises(UserError, match=message):
         run(host)
     assert acts(host) == ["create", "destroy"]
 
 
 def test_what_xl_says_is_said_without_its_source(host: Host) -> None:
     host.create_fails = True
-    with pytest.raises(guest.Failure, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):
+    with pytest.raises(UserError, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):
         run(host)
     assert "libxl_dm.c" not in guest.toolstack_error(CREATE_ERRORS)
 
@@ -286,7 +284,7 @@ def test_what_xl_says_is_said_without_its_source(host: Host) -> None:
 def test_a_guest_that_does_not_shut_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     run(host)
     monkeypatch.setattr(host, "xl_shutdown", lambda *_words: (0, "", ""))
-    with pytest.raises(guest.Failure, match="has not ended within 0 seconds of `xl shutdown`"):
+    with pytest.raises(UserError, match="has not ended within 0 seconds of `xl shutdown`"):
         run(host, state="shutdown", timeout=0)
 
 

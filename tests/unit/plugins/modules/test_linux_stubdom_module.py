@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.modules import linux_stubdom
 
 NAMES = ("linux.json", "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs")
@@ -164,7 +164,7 @@ def test_a_second_run_starts_no_program_but_xl(machine: Machine) -> None:
 def test_no_room_in_the_firmware_directory(machine: Machine, monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
     before = machine.host.tree()
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=1, f_frsize=4096))
-    with pytest.raises(Refusal, match="has 0 MiB free, and 1 MiB are needed"):
+    with pytest.raises(UserError, match="has 0 MiB free, and 1 MiB are needed"):
         run(machine, check=check)
     assert machine.host.tree() == before
 
@@ -178,7 +178,7 @@ def test_the_disk_becomes_full_while_it_is_assembled(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     monkeypatch.setattr(_files, "put", full)
-    with pytest.raises(Refusal, match="scratch became full"):
+    with pytest.raises(UserError, match="scratch became full"):
         run(machine)
     assert machine.host.tree() == before
     assert list((tmp_path / "scratch").iterdir()) == []
@@ -187,7 +187,7 @@ def test_the_disk_becomes_full_while_it_is_assembled(
 def test_mksquashfs_fails(machine: Machine) -> None:
     before = machine.host.tree()
     machine.mksquashfs_says = "Write failed because No space left on device\nFATAL ERROR: write failed"
-    with pytest.raises(Refusal, match="mksquashfs failed: FATAL ERROR: write failed"):
+    with pytest.raises(UserError, match="mksquashfs failed: FATAL ERROR: write failed"):
         run(machine)
     assert machine.host.tree() == before
 
@@ -210,7 +210,7 @@ def test_a_failure_half_way_leaves_the_old_image(
         sync(path)
 
     monkeypatch.setattr(_files, "_sync_directory", failing)
-    with pytest.raises(Refusal, match="Input/output error"):
+    with pytest.raises(UserError, match="Input/output error"):
         run(machine)
     assert machine.host.tree() == before
 
@@ -222,7 +222,7 @@ def kernel_tail(machine: Machine) -> bytes:
 
 def test_no_mksquashfs(machine: Machine) -> None:
     machine.programs = set()
-    with pytest.raises(Refusal, match="There is no mksquashfs on this host") as refused:
+    with pytest.raises(UserError, match="There is no mksquashfs on this host") as refused:
         run(machine)
     assert "squashfs-tools" in refused.value.remedy
     assert machine.installed() == []
@@ -234,27 +234,27 @@ def test_a_host_without_dpkg(machine: Machine) -> None:
 
 
 def test_a_firmware_directory_that_is_not_there(machine: Machine) -> None:
-    with pytest.raises(Refusal, match="There is no firmware directory /nowhere"):
+    with pytest.raises(UserError, match="There is no firmware directory /nowhere"):
         run(machine, directory="/nowhere")
 
 
 def test_a_firmware_directory_that_cannot_be_found(machine: Machine) -> None:
     (machine.directory / "hvmloader").unlink()
     machine.params = {"state": "present", "firmware_directory": None}
-    with pytest.raises(Refusal, match="The firmware directory cannot be found"):
+    with pytest.raises(UserError, match="The firmware directory cannot be found"):
         linux_stubdom.run(machine)  # type: ignore[arg-type]
 
 
 def test_a_host_without_xen(machine: Machine) -> None:
     machine.host.put("proc/xen/capabilities", b"")
-    with pytest.raises(Refusal, match="does not run under Xen"):
+    with pytest.raises(UserError, match="does not run under Xen"):
         run(machine)
     assert run(machine, state="absent")["changed"] is False
 
 
 def test_a_kernel_that_xen_cannot_start(machine: Machine) -> None:
     machine.host.put(f"boot/vmlinuz-{machine.host.release}", b"MZ")
-    with pytest.raises(Refusal, match="cannot be started by Xen"):
+    with pytest.raises(UserError, match="cannot be started by Xen"):
         run(machine)
     assert machine.installed() == []
 

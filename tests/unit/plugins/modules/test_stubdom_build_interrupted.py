@@ -25,18 +25,18 @@ import stubdom_tree
 # A watcher that sees the build once a second, for which two seconds are silence.
 WATCHER = """\
 import json, sys, time
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job
 work, user, sources = json.loads(sys.argv[1])
-_workshop.SILENCE = 2.0
-row = _releases.find("4.17")
-given = _build.Input(row, ("c",), {one["name"]: one["digest"] for one in sources}, (12, "gcc 12"))
-job = _workshop.Job(work, given, _build.plan(given, jobs=1), _workshop.found_from(sources), 100)
-_workshop.prepare(work, user)
-_workshop.start(job, user)
+build_job.SILENCE = 2.0
+row = releases.find("4.17")
+given = build_plan.Input(row, ("c",), {one["name"]: one["digest"] for one in sources}, (12, "gcc 12"))
+job = build_job.Job(work, given, build_plan.plan(given, jobs=1), build_job.found_from(sources), 100)
+build_job.prepare(work, user)
+build_job.start(job, user)
 while True:
-    _workshop.as_user(user, lambda: _workshop.watch(job.directory, seen=["running", "newlib"], patience=0.5))
+    build_job.as_user(user, lambda: build_job.watch(job.directory, seen=["running", "newlib"], patience=0.5))
     time.sleep(0.2)
 """
 

@@ -15,8 +15,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import stubdom_tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job as _workshop
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 
 
@@ -131,7 +131,7 @@ def test_jobs_decide_nothing(builder: Builder) -> None:
 def test_a_failure_says_stage_error_and_log(builder: Builder) -> None:
     broken = Path(builder.sources[0]["path"]) / "stubdom" / "broken"
     broken.touch()
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         builder.run("c")
     assert refused.value.what == "Stage 'image c' failed: c/main.c:7:1: error: expected expression"
     assert "no problem that this collection knows" in refused.value.remedy
@@ -158,7 +158,7 @@ def living(group: int) -> List[int]:
         with contextlib.suppress(OSError):
             if path.read_text(errors="replace").rpartition(")")[2].split()[2] == str(group):
                 found.append(int(path.parent.name))
-    return [pid for pid in found if _workshop.alive(pid)]
+    return [pid for pid in found if build_job.alive(pid)]
 
 
 def slow(builder: Builder) -> None:
@@ -175,10 +175,10 @@ def test_stop_ends_it_and_the_next_run_goes_on(builder: Builder) -> None:
     builder.run("c", step="stop")
     assert group is not None and living(group) == []
     until = time.monotonic() + 10
-    while _workshop.alive(status["pid"]) and time.monotonic() < until:
+    while build_job.alive(status["pid"]) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not _workshop.alive(status["pid"])
-    with pytest.raises(Refusal, match="The build was stopped"):
+    assert not build_job.alive(status["pid"])
+    with pytest.raises(UserError, match="The build was stopped"):
         builder.run("c", step="watch")
     (builder.tree / "stubdom" / "slow-cross-newlib").unlink()
     assert builder.run("c")["built"] == ["c"]
@@ -186,28 +186,28 @@ def test_stop_ends_it_and_the_next_run_goes_on(builder: Builder) -> None:
 
 
 def test_it_stops_when_nobody_watches(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_workshop, "SILENCE", 1.0)
+    monkeypatch.setattr(build_job, "SILENCE", 1.0)
     slow(builder)
     status = wait_for(builder, "newlib")
     until = time.monotonic() + 20
-    while _workshop.alive(status["pid"]) and time.monotonic() < until:
+    while build_job.alive(status["pid"]) and time.monotonic() < until:
         time.sleep(0.1)
-    with pytest.raises(Refusal, match="Nobody watched"):
+    with pytest.raises(UserError, match="Nobody watched"):
         builder.run("c", step="watch")
 
 
 def test_it_stops_when_the_time_is_up(builder: Builder) -> None:
     slow(builder)
-    with pytest.raises(Refusal, match="not done after 1 seconds, in stage 'newlib'"):
+    with pytest.raises(UserError, match="not done after 1 seconds, in stage 'newlib'"):
         builder.run("c", timeout=1)
 
 
 def test_root_does_not_build(builder: Builder) -> None:
     if os.geteuid() != 0:
-        with pytest.raises(Refusal, match="cannot build as root"):
+        with pytest.raises(UserError, match="cannot build as root"):
             builder.run("c", user="root")
         return
-    with pytest.raises(Refusal, match="not run as root"):
+    with pytest.raises(UserError, match="not run as root"):
         builder.run("c", user="root")
     builder.run("c")
     owners = {path.lstat().st_uid for path in builder.work.rglob("*")}
@@ -216,14 +216,14 @@ def test_root_does_not_build(builder: Builder) -> None:
 
 def test_no_compiler(builder: Builder) -> None:
     builder.command = lambda *_arguments, **_options: (127, "", "not found")  # type: ignore[method-assign]
-    with pytest.raises(Refusal, match="gcc is not installed"):
+    with pytest.raises(UserError, match="gcc is not installed"):
         builder.run("c")
 
 
 def test_a_kernel_of_ones_own_has_to_be_given(builder: Builder, place: Path) -> None:
-    with pytest.raises(Refusal, match="custom-hello is in only one"):
+    with pytest.raises(UserError, match="custom-hello is in only one"):
         builder.run("custom-hello")
     empty = place / "empty"
     empty.mkdir()
-    with pytest.raises(Refusal, match="neither a Makefile nor a C file"):
+    with pytest.raises(UserError, match="neither a Makefile nor a C file"):
         builder.run("custom-hello", kernels=[{"name": "hello", "directory": str(empty)}])

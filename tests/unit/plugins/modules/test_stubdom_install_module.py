@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_install
 
 FILE = "pv-grub-x86_64.gz"
@@ -71,7 +71,7 @@ def test_the_manifest_names_every_file_with_its_checksum(host: Host) -> None:
 def test_what_is_there_needs_no_file(host: Host) -> None:
     host.run()
     assert not host.run(src=None)["lacks"]
-    with pytest.raises(Refusal, match="There is no image None to install"):
+    with pytest.raises(UserError, match="There is no image None to install"):
         host.run(content="two", src=None)
     assert host.run(content="two", src=None, check=True)["lacks"]
 
@@ -92,7 +92,7 @@ def test_rollback_brings_the_previous_one_back(host: Host) -> None:
     result = host.run("rollback")
     assert result["identity"] == "id-one"
     assert host.files()["pv-grub.gz"] == host.files()[FILE] == "one"
-    with pytest.raises(Refusal, match="There is no previous image"):
+    with pytest.raises(UserError, match="There is no previous image"):
         host.run("rollback")
 
 
@@ -132,6 +132,6 @@ def test_companions_go_where_they_are_told(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_the_manifests_is_refused(host: Host) -> None:
-    with pytest.raises(Refusal, match="its manifest says beef"):
+    with pytest.raises(UserError, match="its manifest says beef"):
         host.run(manifest={"identity": "x", "sha256": "beef"})
     assert host.files() == {}

@@ -19,11 +19,11 @@ from typing import Any, ClassVar, Dict, Iterator, List
 
 import pytest
 import real_play
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
 
-FILES = [tarball.file for tarball in _releases.tarballs(_releases.find("4.17"), ["c"])]
+FILES = [tarball.file for tarball in releases.tarballs(releases.find("4.17"), ["c"])]
 SUMS = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
 
 
@@ -99,7 +99,7 @@ def test_offline_names_every_missing_file(place: Path, sources: Dict[str, Any], 
         (place / name).unlink()
         if how == "empty":
             (place / name).touch()
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         run(place, **sources)
     for name in ("zlib-1.2.3.tar.gz", "lwip-1.3.0.tar.gz"):
         assert str(place / name) in refused.value.what
@@ -110,13 +110,15 @@ def test_offline_names_every_missing_file(place: Path, sources: Dict[str, Any], 
 
 def test_a_wrong_local_file_is_refused_and_kept(place: Path, sources: Dict[str, Any]) -> None:
     (place / "zlib-1.2.3.tar.gz").write_text("something else")
-    with pytest.raises(Refusal, match=r"zlib-1\.2\.3\.tar\.gz from .* has sha256 .*, not " + SUMS["zlib-1.2.3.tar.gz"]):
+    with pytest.raises(
+        UserError, match=r"zlib-1\.2\.3\.tar\.gz from .* has sha256 .*, not " + SUMS["zlib-1.2.3.tar.gz"]
+    ):
         run(place, **sources)
     assert (place / "zlib-1.2.3.tar.gz").read_text() == "something else"
 
 
 def test_offline_without_a_tree(place: Path, sources: Dict[str, Any]) -> None:
-    with pytest.raises(Refusal, match="Nothing says where mini-os is") as refused:
+    with pytest.raises(UserError, match="Nothing says where mini-os is") as refused:
         run(place, **{**sources, "mini_os": None})
     assert "ff13dabd3099687921145a5e3e960ba8337e7488" in refused.value.remedy
 
@@ -213,7 +215,7 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
     ],
 )
 def test_bad_downloads_leave_nothing(place: Path, sources: Dict[str, Any], server: str, kind: str, what: str) -> None:
-    with pytest.raises(Refusal, match=what):
+    with pytest.raises(UserError, match=what):
         run(place, **online(sources, f"{server}/{kind}"))
     assert [path.name for path in (place / "work" / "sources").iterdir() if not path.name.startswith(".")] == []
     assert run(place, **online(sources, f"{server}/good"))["changed"]
@@ -255,7 +257,7 @@ def test_what_other_attempts_left_is_not_a_download(
 
 
 def test_nobody_answers(place: Path, sources: Dict[str, Any]) -> None:
-    with pytest.raises(Refusal, match=r"Cannot download .*refused") as refused:
+    with pytest.raises(UserError, match=r"Cannot download .*refused") as refused:
         run(place, **online(sources, "http://127.0.0.1:9"))
     assert "https://xenbits.xen.org/xen-extfiles/newlib-1.16.0.tar.gz" in refused.value.remedy
 
@@ -291,15 +293,15 @@ def test_a_local_mirror_proves_nothing_and_needs_nothing(
 
 def test_a_revision_that_is_not_there(place: Path, sources: Dict[str, Any], repository: Path) -> None:
     sources["mini_os"] = {"git": str(repository), "revision": "v3"}
-    with pytest.raises(Refusal, match="has no revision 'v3'"):
+    with pytest.raises(UserError, match="has no revision 'v3'"):
         run(place, **sources)
 
 
 def test_a_remote_revision_has_to_be_proven(place: Path, sources: Dict[str, Any]) -> None:
     sources["mini_os"] = {"git": "http://127.0.0.1:9/mini-os.git", "revision": "v1"}
-    with pytest.raises(Refusal, match="Nothing proves mini-os from http://127.0.0.1:9/mini-os.git"):
+    with pytest.raises(UserError, match="Nothing proves mini-os from http://127.0.0.1:9/mini-os.git"):
         run(place, **sources)
-    with pytest.raises(Refusal, match="Cannot fetch v1 of mini-os"):
+    with pytest.raises(UserError, match="Cannot fetch v1 of mini-os"):
         run(place, **{**sources, "allow_unverified": True})
 
 
@@ -358,7 +360,7 @@ def test_a_tag_that_was_moved_is_refused(place: Path, sources: Dict[str, Any], b
     git("-C", str(bare), "tag", "-f", "v1", "v2")
     sources["mini_os"] = {"git": f"{git_server}{bare}", "revision": "v1", "checksum": promised}
     for _attempt in range(2):
-        with pytest.raises(Refusal, match=f"mini-os from .* has commit {other}, not {promised}"):
+        with pytest.raises(UserError, match=f"mini-os from .* has commit {other}, not {promised}"):
             run(place, **sources)
     git("-C", str(bare), "tag", "-f", "v1", promised)
     assert run(place, **sources)["sources"][1]["digest"] == promised
@@ -393,7 +395,7 @@ def test_a_git_server_that_hangs_is_given_up(place: Path, sources: Dict[str, Any
         origin = f"git://127.0.0.1:{listening.server_address[1]}/mini-os.git"
         sources["mini_os"] = {"git": origin, "revision": "v1", "checksum": commit}
         began = time.monotonic()
-        with pytest.raises(Refusal, match="git://.*, which has mini-os, said nothing for 2 seconds"):
+        with pytest.raises(UserError, match="git://.*, which has mini-os, said nothing for 2 seconds"):
             run(place, **sources)
         assert time.monotonic() - began < 10
         listening.shutdown()

@@ -10,9 +10,8 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders as _loaders
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import xen_info
 
@@ -60,9 +59,9 @@ class Host:
 def play(root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
     monkeypatch.setattr(xen_info, "Xen", lambda run: Xen(run, root=str(root)))
     monkeypatch.setattr(
-        _boot_change,
+        change,
         "find",
-        lambda name, run, root, foreign, running, top=root: _loaders.find(name, run, root=str(top)),
+        lambda name, run, root, foreign, running, top=root: loaders.find(name, run, root=str(top)),
     )
     return Host(root, xen=xen)
 
@@ -137,5 +136,5 @@ def test_a_machine_without_xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result["memory"]["dom0_fixed"] is False
     assert (result["guests"], result["images"], result["firmware_directory"]) == ([], [], None)
     host.params["require"] = True
-    with pytest.raises(Refusal, match="does not run under Xen"):
+    with pytest.raises(UserError, match="does not run under Xen"):
         xen_info.run(host)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, Dict
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.modules import xl_conf
 
 TEXT = '# how xl behaves\n#autoballoon="auto"\nvif.default.script="vif-bridge"\n'
@@ -39,8 +39,8 @@ def test_present_and_absent_in_four_steps(tmp_path: Path) -> None:
 def test_a_missing_value_and_a_broken_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "xl.conf"
     path.write_text("autoballoon=off\n")
-    with pytest.raises(Refusal, match="has no value"):
+    with pytest.raises(UserError, match="has no value"):
         run(path, "present", autoballoon=None)
-    with pytest.raises(Refusal, match="xl.conf line 1"):
+    with pytest.raises(UserError, match="xl.conf line 1"):
         run(path, "present", autoballoon="off")
     assert path.read_text() == "autoballoon=off\n"

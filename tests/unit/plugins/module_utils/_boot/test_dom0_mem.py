@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem as _dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import MIB, Host
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,8 +35,8 @@ HOST = Host(total=4096 * MIB, version=(4, 17))
     ],
 )
 def test_canonical_form(value: str, canonical: str) -> None:
-    assert str(_dom0_mem.parse(value)) == canonical
-    assert _dom0_mem.parse(canonical) == _dom0_mem.parse(value)
+    assert str(dom0_mem.parse(value)) == canonical
+    assert dom0_mem.parse(canonical) == dom0_mem.parse(value)
 
 
 @pytest.mark.parametrize(
@@ -63,23 +63,23 @@ def test_canonical_form(value: str, canonical: str) -> None:
     ],
 )
 def test_what_xen_does_not_understand_is_refused(value: str) -> None:
-    with pytest.raises(Refusal):
-        _dom0_mem.parse(value)
+    with pytest.raises(UserError):
+        dom0_mem.parse(value)
 
 
 @pytest.mark.parametrize("value", ["min:1G", "1G,max:1G", "-1G", "5%"])
 def test_arm_knows_a_plain_size_only(value: str) -> None:
-    assert str(_dom0_mem.parse("1G", arm=True)) == "1G"
-    with pytest.raises(Refusal, match="Arm"):
-        _dom0_mem.parse(value, arm=True)
+    assert str(dom0_mem.parse("1G", arm=True)) == "1G"
+    with pytest.raises(UserError, match="Arm"):
+        dom0_mem.parse(value, arm=True)
 
 
 def test_of_several_options_the_last_value_of_each_kind_counts() -> None:
-    assert str(_dom0_mem.merge(["1G,max:1G", "2G"])) == "2G,max:1G"
-    assert _dom0_mem.same(["1G,max:1G"], ["1024M", "max:1024M"])
-    assert not _dom0_mem.same(["1G,max:1G"], ["1G"])
-    assert _dom0_mem.same([], [])
-    assert not _dom0_mem.same([], ["nonsense"])
+    assert str(dom0_mem.merge(["1G,max:1G", "2G"])) == "2G,max:1G"
+    assert dom0_mem.same(["1G,max:1G"], ["1024M", "max:1024M"])
+    assert not dom0_mem.same(["1G,max:1G"], ["1G"])
+    assert dom0_mem.same([], [])
+    assert not dom0_mem.same([], ["nonsense"])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_of_several_options_the_last_value_of_each_kind_counts() -> None:
     ],
 )
 def test_typed_parameters(size: str, minimum: str, maximum: str, expected: str) -> None:
-    assert str(_dom0_mem.from_parameters(size, minimum, maximum, arm=False)) == expected
+    assert str(dom0_mem.from_parameters(size, minimum, maximum, arm=False)) == expected
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_typed_parameters(size: str, minimum: str, maximum: str, expected: str) 
     ],
 )
 def test_typed_parameters_need_a_unit(arguments: tuple, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
-        _dom0_mem.from_parameters(*arguments, arm=False)
+    with pytest.raises(UserError, match=message):
+        dom0_mem.from_parameters(*arguments, arm=False)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_typed_parameters_need_a_unit(arguments: tuple, message: str) -> None:
     ],
 )
 def test_a_value_that_the_host_cannot_give_is_refused(value: str, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
-        _dom0_mem.check(_dom0_mem.parse(value), HOST)
+    with pytest.raises(UserError, match=message):
+        dom0_mem.check(dom0_mem.parse(value), HOST)
 
 
 def test_percentages_need_a_release_that_knows_them() -> None:
-    with pytest.raises(Refusal, match="does not know"):
-        _dom0_mem.check(_dom0_mem.parse("5%"), Host(total=4096 * MIB, version=(4, 11)))
+    with pytest.raises(UserError, match="does not know"):
+        dom0_mem.check(dom0_mem.parse("5%"), Host(total=4096 * MIB, version=(4, 11)))
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,15 @@ def test_percentages_need_a_release_that_knows_them() -> None:
     ],
 )
 def test_surprises_are_named(value: str, warnings: list) -> None:
-    found = _dom0_mem.check(_dom0_mem.parse(value), HOST)
+    found = dom0_mem.check(dom0_mem.parse(value), HOST)
     assert len(found) == len(warnings)
     assert all(part in warning for part, warning in zip(warnings, found))
 
 
 def test_too_small_for_dom0() -> None:
-    _dom0_mem.refuse_too_small(_dom0_mem.parse("128M,max:128M"), HOST)
-    with pytest.raises(Refusal, match="127M is less"):
-        _dom0_mem.refuse_too_small(_dom0_mem.parse("127M"), HOST)
+    dom0_mem.refuse_too_small(dom0_mem.parse("128M,max:128M"), HOST)
+    with pytest.raises(UserError, match="127M is less"):
+        dom0_mem.refuse_too_small(dom0_mem.parse("127M"), HOST)
 
 
 AMOUNTS = st.builds(
@@ -164,14 +164,14 @@ AMOUNTS = st.builds(
 
 @given(AMOUNTS, AMOUNTS, AMOUNTS)
 def test_the_canonical_form_means_the_same(size: str, minimum: str, maximum: str) -> None:
-    value = _dom0_mem.parse(f"{size},max:{maximum},min:{minimum}")
-    assert _dom0_mem.parse(str(value)) == value
-    assert str(_dom0_mem.parse(str(value))) == str(value)
+    value = dom0_mem.parse(f"{size},max:{maximum},min:{minimum}")
+    assert dom0_mem.parse(str(value)) == value
+    assert str(dom0_mem.parse(str(value))) == str(value)
 
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        _dom0_mem.check(_dom0_mem.parse(text), HOST)
-    except Refusal as refusal:
-        assert len(str(refusal).splitlines()) >= 2
+        dom0_mem.check(dom0_mem.parse(text), HOST)
+    except UserError as error:
+        assert len(str(error).splitlines()) >= 2

@@ -7,8 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,12 +18,12 @@ XEN = "Debian GNU/Linux, with Xen hypervisor"
 RECOVERY = "Debian GNU/Linux, with Xen 4.17-amd64 and Linux 6.1 (recovery mode)"
 
 
-def choosing(spec: str) -> _grub_cfg.Menu:
-    return _grub_cfg.parse(DEBIAN_12.replace(f'set default="{XEN}"', f'set default="{spec}"'))
+def choosing(spec: str) -> grub_menu.Menu:
+    return grub_menu.parse(DEBIAN_12.replace(f'set default="{XEN}"', f'set default="{spec}"'))
 
 
 def test_entries_and_submenus() -> None:
-    menu = _grub_cfg.parse(DEBIAN_12)
+    menu = grub_menu.parse(DEBIAN_12)
     assert [(entry.title, entry.identity, entry.submenu) for entry in menu.entries] == [
         ("Debian GNU/Linux", "gnulinux-simple-0001", False),
         (XEN, "xen-gnulinux-simple-0001", False),
@@ -53,7 +53,7 @@ def test_entries_and_submenus() -> None:
     ],
 )
 def test_the_default_entry_is_the_one_that_grub_takes(spec: str, environment: dict[str, str], title: str) -> None:
-    assert _grub_cfg.default_entry(choosing(spec), environment).title == title
+    assert grub_menu.default_entry(choosing(spec), environment).title == title
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_the_default_entry_is_the_one_that_grub_takes(spec: str, environment: di
     [
         (choosing("gone"), "default entry 'gone' is not in its menu"),
         (choosing("7"), "default entry '7' is not in its menu"),
-        (_grub_cfg.parse("set default=0\n"), "does not choose its default entry in the way of grub-mkconfig"),
-        (_grub_cfg.parse(DEBIAN_12 + "set default=0\n"), "does not choose its default entry"),
+        (grub_menu.parse("set default=0\n"), "does not choose its default entry in the way of grub-mkconfig"),
+        (grub_menu.parse(DEBIAN_12 + "set default=0\n"), "does not choose its default entry"),
     ],
 )
-def test_another_choice_is_refused(menu: _grub_cfg.Menu, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
-        _grub_cfg.default_entry(menu, {})
+def test_another_choice_is_refused(menu: grub_menu.Menu, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        grub_menu.default_entry(menu, {})
 
 
 def test_titles_with_quotes_and_brackets() -> None:
-    menu = _grub_cfg.parse(
+    menu = grub_menu.parse(
         """menuentry "a > b" { true; }\nmenuentry 'it'"'"'s {' --id x { }\nmenuentry '--class' { }\n"""
     )
     assert [entry.title for entry in menu.entries] == ["a > b", "it's {", "--class"]
@@ -89,15 +89,15 @@ def test_titles_with_quotes_and_brackets() -> None:
     ],
 )
 def test_what_is_not_understood_is_refused(text: str, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
-        _grub_cfg.parse(text)
+    with pytest.raises(UserError, match=message):
+        grub_menu.parse(text)
 
 
 @given(st.text(alphabet="menuentry '\"{}\\$#;\n>a-", max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        menu = _grub_cfg.parse(text)
-    except Refusal:
+        menu = grub_menu.parse(text)
+    except UserError:
         return
     for entry in menu.entries:
         start, end = entry.body
@@ -106,5 +106,5 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 def test_the_environment_block() -> None:
     block = b"# GRUB Environment Block\nsaved_entry=a\\\\b=c\nnext_entry=\n" + b"#" * 900
-    assert _grub_cfg.environment(block) == {"saved_entry": "a\\b=c", "next_entry": ""}
-    assert _grub_cfg.environment(None) == {}
+    assert grub_menu.environment(block) == {"saved_entry": "a\\b=c", "next_entry": ""}
+    assert grub_menu.environment(None) == {}

@@ -13,35 +13,32 @@ from pathlib import Path
 from typing import Dict, Optional
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu as _grub_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import trial as _trial
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
 
 MENUS = Path(__file__).parent / "fixtures" / "trial"
 TOKEN = "0123456789ab"
 WORDS: Dict[str, Optional[str]] = {"dom0_mem": "dom0_mem=1G,max:1G"}
-RECORD = _trial.Record(
-    TOKEN, WORDS, "loglvl=all", "loglvl=all dom0_mem=1G,max:1G watchdog", "boot-1", "2026-01-31", 300
-)
+RECORD = trial.Record(TOKEN, WORDS, "loglvl=all", "loglvl=all dom0_mem=1G,max:1G watchdog", "boot-1", "2026-01-31", 300)
 SAVED = {"saved_entry": "xen-gnulinux-simple-0002"}
 
 
 def entry(case: str, words: Dict[str, Optional[str]] = WORDS) -> str:
-    menu = _grub_cfg.parse((MENUS / case / "grub.cfg").read_text())
-    return _trial.entry_text(menu, _grub_cfg.default_entry(menu, SAVED), words, TOKEN)
+    menu = grub_menu.parse((MENUS / case / "grub.cfg").read_text())
+    return trial.entry_text(menu, grub_menu.default_entry(menu, SAVED), words, TOKEN)
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in MENUS.iterdir()))
 def test_the_trial_entry_is_the_default_one_with_other_words(case: str) -> None:
-    assert _trial.put_block(None, entry(case)).decode() == (MENUS / case / "custom.cfg").read_text()
+    assert trial.put_block(None, entry(case)).decode() == (MENUS / case / "custom.cfg").read_text()
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in MENUS.iterdir()))
 def test_grub_and_our_own_reader_read_it(case: str, tmp_path: Path) -> None:
-    menu = _grub_cfg.parse((MENUS / case / "grub.cfg").read_text() + (MENUS / case / "custom.cfg").read_text())
-    assert menu.entries[-1].identity == _trial.ENTRY
+    menu = grub_menu.parse((MENUS / case / "grub.cfg").read_text() + (MENUS / case / "custom.cfg").read_text())
+    assert menu.entries[-1].identity == trial.ENTRY
     assert menu.entries[-1].title == "Trial of dom0_mem=1G,max:1G"
     checker = shutil.which("grub-script-check")
     if checker is not None:
@@ -67,7 +64,7 @@ def test_grub_and_our_own_reader_read_it(case: str, tmp_path: Path) -> None:
 def test_every_death_of_the_hypervisor_leads_to_a_restart(
     line: str, words: Dict[str, Optional[str]], wanted: str
 ) -> None:
-    assert _trial.tried_line(line, words) == wanted
+    assert trial.tried_line(line, words) == wanted
 
 
 @pytest.mark.parametrize(
@@ -79,13 +76,13 @@ def test_every_death_of_the_hypervisor_leads_to_a_restart(
     ],
 )
 def test_words_of_options(options: Dict[str, object], words: Dict[str, Optional[str]]) -> None:
-    assert _trial.wanted_words(options) == words
+    assert trial.wanted_words(options) == words
 
 
 @pytest.mark.parametrize("options", [{}, {"a b": "1"}, {"a": "1;reboot"}, {"a": "$b"}, {"a": "b'"}])
 def test_words_that_grub_would_run_are_refused(options: Dict[str, object]) -> None:
-    with pytest.raises(Refusal):
-        _trial.wanted_words(options)
+    with pytest.raises(UserError):
+        trial.wanted_words(options)
 
 
 @pytest.mark.parametrize(
@@ -98,72 +95,72 @@ def test_words_that_grub_would_run_are_refused(options: Dict[str, object]) -> No
     ],
 )
 def test_an_entry_that_cannot_be_tried_is_refused(body: str, message: str) -> None:
-    menu = _grub_cfg.parse(f"menuentry 'a' {{\n{body}}}\n")
-    with pytest.raises(Refusal, match=message):
-        _trial.entry_text(menu, menu.entries[0], WORDS, TOKEN)
+    menu = grub_menu.parse(f"menuentry 'a' {{\n{body}}}\n")
+    with pytest.raises(UserError, match=message):
+        trial.entry_text(menu, menu.entries[0], WORDS, TOKEN)
 
 
 @given(st.one_of(st.none(), st.binary(max_size=80)))
 def test_what_was_in_the_file_comes_back(content: Optional[bytes]) -> None:
-    with_block = _trial.put_block(content, entry("debian-12"))
-    assert _trial.take_block(with_block, "custom.cfg") == content
-    assert _trial.take_block(content, "custom.cfg") == content
+    with_block = trial.put_block(content, entry("debian-12"))
+    assert trial.take_block(with_block, "custom.cfg") == content
+    assert trial.take_block(content, "custom.cfg") == content
 
 
 def test_what_others_add_behind_it_stays() -> None:
-    with_block = _trial.put_block(None, entry("debian-12"))
-    assert _trial.take_block(with_block + b"set a=b\n", "custom.cfg") == b"set a=b\n"
-    assert _trial.take_block(b"a\n" + with_block + b"b\n", "custom.cfg") == b"a\nb\n"
+    with_block = trial.put_block(None, entry("debian-12"))
+    assert trial.take_block(with_block + b"set a=b\n", "custom.cfg") == b"set a=b\n"
+    assert trial.take_block(b"a\n" + with_block + b"b\n", "custom.cfg") == b"a\nb\n"
 
 
 def test_half_a_block_is_refused() -> None:
-    half = _trial.put_block(None, entry("debian-12")).rpartition(b"# END")[0]
-    with pytest.raises(Refusal, match="custom.cfg holds a part of a trial entry only"):
-        _trial.take_block(half, "custom.cfg")
+    half = trial.put_block(None, entry("debian-12")).rpartition(b"# END")[0]
+    with pytest.raises(UserError, match="custom.cfg holds a part of a trial entry only"):
+        trial.take_block(half, "custom.cfg")
 
 
 @pytest.mark.parametrize(
     ("boot", "kernel_line", "environment", "wanted", "told"),
     [
-        ("boot-1", "quiet", {"next_entry": _trial.ENTRY}, _trial.WAITING, "has not been restarted since"),
-        ("boot-2", f"quiet {_trial.MARK}={TOKEN}", {_trial.MARK: TOKEN}, _trial.RUNNING, "came up with dom0_mem=1G"),
-        ("boot-3", "quiet", {_trial.MARK: TOKEN, "next_entry": ""}, _trial.FAILED, "did not come up with dom0_mem=1G"),
-        ("boot-3", f"quiet {_trial.MARK}=other", {_trial.MARK: TOKEN}, _trial.FAILED, "did not come up"),
-        ("boot-2", "quiet", {"next_entry": ""}, _trial.SKIPPED, "another entry was chosen"),
-        ("boot-2", "quiet", {_trial.MARK: "other"}, _trial.SKIPPED, "another entry was chosen"),
-        ("boot-2", "quiet", {"next_entry": _trial.ENTRY}, _trial.SKIPPED, "cannot write its environment block"),
+        ("boot-1", "quiet", {"next_entry": trial.ENTRY}, trial.WAITING, "has not been restarted since"),
+        ("boot-2", f"quiet {trial.MARK}={TOKEN}", {trial.MARK: TOKEN}, trial.RUNNING, "came up with dom0_mem=1G"),
+        ("boot-3", "quiet", {trial.MARK: TOKEN, "next_entry": ""}, trial.FAILED, "did not come up with dom0_mem=1G"),
+        ("boot-3", f"quiet {trial.MARK}=other", {trial.MARK: TOKEN}, trial.FAILED, "did not come up"),
+        ("boot-2", "quiet", {"next_entry": ""}, trial.SKIPPED, "another entry was chosen"),
+        ("boot-2", "quiet", {trial.MARK: "other"}, trial.SKIPPED, "another entry was chosen"),
+        ("boot-2", "quiet", {"next_entry": trial.ENTRY}, trial.SKIPPED, "cannot write its environment block"),
     ],
 )
 def test_what_became_of_a_trial(
     boot: str, kernel_line: str, environment: Dict[str, str], wanted: str, told: str
 ) -> None:
-    found = _trial.outcome(RECORD, boot=boot, kernel_line=kernel_line, environment=environment)
+    found = trial.outcome(RECORD, boot=boot, kernel_line=kernel_line, environment=environment)
     assert found == wanted
-    assert told in _trial.story(found, RECORD, environment)
+    assert told in trial.story(found, RECORD, environment)
 
 
 def test_no_record_is_no_trial() -> None:
-    assert _trial.outcome(None, boot="b", kernel_line=f"{_trial.MARK}={TOKEN}", environment={}) == _trial.NONE
-    assert _trial.story(_trial.NONE, None, {}) == "No trial is under way."
+    assert trial.outcome(None, boot="b", kernel_line=f"{trial.MARK}={TOKEN}", environment={}) == trial.NONE
+    assert trial.story(trial.NONE, None, {}) == "No trial is under way."
 
 
 def test_records_come_back() -> None:
-    assert _trial.load(RECORD.dump()) == RECORD
+    assert trial.load(RECORD.dump()) == RECORD
     for damaged in (None, b"", b"{", b"[]", b"{}", b"\xff"):
-        assert _trial.load(damaged) is None
+        assert trial.load(damaged) is None
     assert replace(RECORD, words={"dom0_mem": None, "smt": "smt=0"}).asked == "no dom0_mem, smt=0"
 
 
 def test_systemd_restarts_the_host_and_the_hypervisor_does_when_systemd_cannot() -> None:
-    unit = _trial.unit_files(TOKEN, 200, "/usr/sbin/xenwatchdogd")[_trial.UNIT].decode().splitlines()
+    unit = trial.unit_files(TOKEN, 200, "/usr/sbin/xenwatchdogd")[trial.UNIT].decode().splitlines()
     for line in (
-        f"ConditionKernelCommandLine={_trial.MARK}={TOKEN}",
+        f"ConditionKernelCommandLine={trial.MARK}={TOKEN}",
         "RuntimeMaxSec=200",
         "FailureAction=reboot",
         "ExecStart=/usr/sbin/xenwatchdogd 320 319",
     ):
         assert line in unit
-    without = _trial.unit_files(TOKEN, 200, None)[_trial.UNIT].decode()
+    without = trial.unit_files(TOKEN, 200, None)[trial.UNIT].decode()
     assert "xenwatchdogd" not in without
     assert "RuntimeMaxSec=200" in without
 
@@ -172,6 +169,6 @@ def test_systemd_restarts_the_host_and_the_hypervisor_does_when_systemd_cannot()
     ("systemd", "watchdog", "count"), [(True, True, 6), (True, False, 5), (False, True, 4), (False, False, 4)]
 )
 def test_what_is_covered_is_said(systemd: bool, watchdog: bool, count: int) -> None:
-    covered, not_covered = _trial.covered(systemd=systemd, watchdog=watchdog)
+    covered, not_covered = trial.covered(systemd=systemd, watchdog=watchdog)
     assert len(covered) == count
     assert len(covered) + len(not_covered) == 8

@@ -11,14 +11,14 @@ import stat
 from pathlib import Path
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 
 
 @pytest.fixture(autouse=True)
 def own_lock_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "LOCK_DIRECTORIES", (str(tmp_path_factory.mktemp("lock")),))
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(tmp_path_factory.mktemp("lock")),))
 
 
 def names(directory: Path) -> list[str]:
@@ -28,7 +28,7 @@ def names(directory: Path) -> list[str]:
 def test_creates_replaces_and_removes(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(b"1")
     (tmp_path / "gone").write_bytes(b"2")
-    _files.apply(
+    files.apply(
         [
             Change(str(tmp_path / "new"), None, b"3", mode=0o600),
             Change(str(tmp_path / "old"), b"1", b"4"),
@@ -46,7 +46,7 @@ def test_an_existing_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path)
     real.write_bytes(b"1")
     real.chmod(0o640)
     (tmp_path / "link").symlink_to(real)
-    _files.apply([Change(str(tmp_path / "link"), b"1", b"2", mode=0o777)])
+    files.apply([Change(str(tmp_path / "link"), b"1", b"2", mode=0o777)])
     assert (tmp_path / "link").is_symlink()
     assert real.read_bytes() == b"2"
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
@@ -55,15 +55,15 @@ def test_an_existing_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path)
 def test_backup_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
-    backups = _files.apply([Change(str(path), b"1", b"2")], backup=True)
+    backups = files.apply([Change(str(path), b"1", b"2")], backup=True)
     assert Path(backups[str(path)]).read_bytes() == b"1"
 
 
 def test_refuses_a_file_that_changed_meanwhile(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     second.write_bytes(b"theirs")
-    with pytest.raises(Refusal, match="changed by somebody else"):
-        _files.apply([Change(str(first), None, b"1"), Change(str(second), b"ours", b"2")])
+    with pytest.raises(UserError, match="changed by somebody else"):
+        files.apply([Change(str(first), None, b"1"), Change(str(second), b"ours", b"2")])
     assert names(tmp_path) == ["second"]
 
 
@@ -75,16 +75,16 @@ def test_a_failure_half_way_puts_everything_back(
         (tmp_path / name).write_bytes(name.encode())
     inodes = [(tmp_path / name).stat().st_ino for name in ("a", "b", "c")]
     calls = iter(range(10))
-    real_sync = _files._sync_directory
+    real_sync = files._sync_directory
 
     def sync(path: str) -> None:
         if next(calls) == failing_call:
             raise OSError(errno.EIO, os.strerror(errno.EIO), path)
         real_sync(path)
 
-    monkeypatch.setattr(_files, "_sync_directory", sync)
-    with pytest.raises(Refusal, match="Input/output error"):
-        _files.apply(
+    monkeypatch.setattr(files, "_sync_directory", sync)
+    with pytest.raises(UserError, match="Input/output error"):
+        files.apply(
             [
                 Change(str(tmp_path / "a"), b"a", b"1"),
                 Change(str(tmp_path / "b"), b"b", None),
@@ -101,8 +101,8 @@ def test_no_room_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Refusal, match="No space left on device"):
-        _files.apply([Change(str(tmp_path / "new"), None, b"1")])
+    with pytest.raises(UserError, match="No space left on device"):
+        files.apply([Change(str(tmp_path / "new"), None, b"1")])
     assert names(tmp_path) == []
 
 
@@ -110,28 +110,28 @@ def test_reverse_is_the_way_back(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
     changes = [Change(str(path), b"1", b"2"), Change(str(tmp_path / "new"), None, b"3")]
-    _files.apply(changes)
-    _files.apply(_files.reverse(changes))
+    files.apply(changes)
+    files.apply(files.reverse(changes))
     assert names(tmp_path) == ["file"]
     assert path.read_bytes() == b"1"
 
 
 def test_nothing_to_do_touches_nothing(tmp_path: Path) -> None:
-    assert _files.apply([Change(str(tmp_path / "none" / "x"), b"1", b"1")]) == {}
+    assert files.apply([Change(str(tmp_path / "none" / "x"), b"1", b"1")]) == {}
 
 
 def test_difference_shows_text_and_sums_up_the_rest() -> None:
-    text, binary = _files.difference([Change("/t", b"a\n", b"b\n"), Change("/b", None, b"\0" * 8)])
+    text, binary = files.difference([Change("/t", b"a\n", b"b\n"), Change("/b", None, b"\0" * 8)])
     assert (text["before"], text["after"]) == ("a\n", "b\n")
     assert binary["before_header"] == "/b (absent)"
     assert binary["after"].startswith("8 bytes, sha256 ")
 
 
 def test_a_directory_is_refused_as_a_file(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="Cannot read"):
-        _files.read(str(tmp_path))
+    with pytest.raises(UserError, match="Cannot read"):
+        files.read(str(tmp_path))
 
 
 def test_the_lock_is_waited_for_and_then_refused() -> None:
-    with _files.lock(), pytest.raises(Refusal, match="Another run has held"), _files.lock(timeout=0.2):
+    with files.lock(), pytest.raises(UserError, match="Another run has held"), files.lock(timeout=0.2):
         pass

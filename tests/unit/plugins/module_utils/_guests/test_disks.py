@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks as _disks
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
 
 
 # Seen in xenstore (xvda is 51712) and read in libxl.
@@ -31,13 +31,13 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks a
     ],
 )
 def test_device_numbers(vdev: str, number: int, partition: int) -> None:
-    assert _disks.device(vdev) == (number, partition)
+    assert disks.device(vdev) == (number, partition)
 
 
 @pytest.mark.parametrize("vdev", ["", "xvd", "vda", "hde", "sdq", "xvda256", "hda64", "sda16", "/dev/xvda", "xvda\n"])
 def test_names_that_libxl_does_not_know(vdev: str) -> None:
-    with pytest.raises(Refusal):
-        _disks.device(vdev)
+    with pytest.raises(UserError):
+        disks.device(vdev)
 
 
 # What PV-GRUB calls a disk, whatever the order in the configuration; a partition is a disk of its own.
@@ -53,7 +53,7 @@ def test_names_that_libxl_does_not_know(vdev: str) -> None:
     ],
 )
 def test_what_grub_calls_them(vdevs: list[str], names: dict[str, str]) -> None:
-    assert _disks.grub_names(vdevs) == names
+    assert disks.grub_names(vdevs) == names
 
 
 def disk(**values: object) -> dict[str, object]:
@@ -76,8 +76,8 @@ def disk(**values: object) -> dict[str, object]:
     ],
 )
 def test_a_disk_is_written_and_its_target_found_again(values: dict[str, object], text: str) -> None:
-    assert _disks.render(disk(**values)) == text
-    assert _disks.target(text) == disk(**values)["target"]
+    assert disks.render(disk(**values)) == text
+    assert disks.target(text) == disk(**values)["target"]
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def test_a_disk_is_written_and_its_target_found_again(values: dict[str, object],
     ],
 )
 def test_targets_of_older_notations(text: str, target: str | None) -> None:
-    assert _disks.target(text) == target
+    assert disks.target(text) == target
 
 
 def test_what_cannot_be_written_is_refused() -> None:
-    with pytest.raises(Refusal, match="has a comma"):
-        _disks.render(disk(script="a,b"))
-    with pytest.raises(Refusal, match="has a comma"):
-        _disks.nic({"bridge": "xenbr0,x"})
-    with pytest.raises(Refusal, match="no MAC address"):
-        _disks.nic({"mac": "00:16:3e"})
-    with pytest.raises(Refusal, match="Two disks are xvda"):
-        _disks.check([disk(), disk(vdev="d0p0"), disk()][1:])
+    with pytest.raises(UserError, match="has a comma"):
+        disks.render(disk(script="a,b"))
+    with pytest.raises(UserError, match="has a comma"):
+        disks.nic({"bridge": "xenbr0,x"})
+    with pytest.raises(UserError, match="no MAC address"):
+        disks.nic({"mac": "00:16:3e"})
+    with pytest.raises(UserError, match="Two disks are xvda"):
+        disks.check([disk(), disk(vdev="d0p0"), disk()][1:])
 
 
 def test_a_network_interface() -> None:
-    assert _disks.nic({"bridge": "xenbr0", "mac": "00:16:3e:12:34:56"}) == "mac=00:16:3e:12:34:56,bridge=xenbr0"
-    assert _disks.nic({}) == ""
+    assert disks.nic({"bridge": "xenbr0", "mac": "00:16:3e:12:34:56"}) == "mac=00:16:3e:12:34:56,bridge=xenbr0"
+    assert disks.nic({}) == ""

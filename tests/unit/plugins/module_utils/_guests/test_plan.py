@@ -9,10 +9,10 @@ import dataclasses
 from typing import Any
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan as _guests
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg as _xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 HOST = Host(
     version=(4, 20),
@@ -109,15 +109,15 @@ def host(**changes: Any) -> Host:
     ],
 )
 def test_a_guest_in_the_words_of_xl(guest: dict[str, Any], on: Host, text: str) -> None:
-    keys = dict(_guests.plan(guest, on).keys)
-    assert (keys.pop("name"), keys.pop("uuid")) == ("web", _guests.identity("web"))
+    keys = dict(plan.plan(guest, on).keys)
+    assert (keys.pop("name"), keys.pop("uuid")) == ("web", plan.identity("web"))
     keys.pop("disk")
-    assert _xl_cfg.emit(keys).decode() == text
+    assert xl_cfg.emit(keys).decode() == text
 
 
 def test_a_uuid_belongs_to_a_name() -> None:
-    assert _guests.identity("web") == _guests.identity("web") != _guests.identity("db")
-    assert _guests.plan({**GRUB2, "uuid": "74d0eec1-fe6e-402b-84b5-077b0f288fe4"}, HOST).keys["uuid"][:8] == "74d0eec1"
+    assert plan.identity("web") == plan.identity("web") != plan.identity("db")
+    assert plan.plan({**GRUB2, "uuid": "74d0eec1-fe6e-402b-84b5-077b0f288fe4"}, HOST).keys["uuid"][:8] == "74d0eec1"
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ def test_a_uuid_belongs_to_a_name() -> None:
     ],
 )
 def test_what_cannot_work_is_refused(guest: dict[str, Any], on: Host, message: str) -> None:
-    with pytest.raises(Refusal, match=message) as refused:
-        _guests.plan(guest, on)
+    with pytest.raises(UserError, match=message) as refused:
+        plan.plan(guest, on)
     assert refused.value.remedy.endswith(".")
 
 
 def test_the_longest_menu_path_that_fits() -> None:
-    assert len(_guests.plan({**LEGACY, "menu": "(hd0,0)/" + "x" * 86}, HOST).keys["extra"]) == 94
+    assert len(plan.plan({**LEGACY, "menu": "(hd0,0)/" + "x" * 86}, HOST).keys["extra"]) == 94
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_longest_menu_path_that_fits() -> None:
     ],
 )
 def test_what_has_to_be_there(guest: dict[str, Any], paths: list[str]) -> None:
-    needs = _guests.plan(guest, HOST).needs
+    needs = plan.plan(guest, HOST).needs
     assert [need.paths[0] for need in needs if need.to_start] == paths
     assert [need.paths[0] for need in needs if not need.to_start] == ["/srv/web.img"]
 
@@ -219,11 +219,11 @@ MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": T
     ],
 )
 def test_how_much_memory_a_guest_needs(guest: dict[str, Any], on: Host, mib: int) -> None:
-    keys = _guests.plan(guest, on).keys
-    assert _guests.memory_mib(keys) == mib
-    _guests.refuse_start(keys, {**MEMORY, "free_mib": mib}, [])
-    with pytest.raises(Refusal, match=f"needs {mib} MiB of memory, and the host has {mib - 1} MiB free"):
-        _guests.refuse_start(keys, {**MEMORY, "free_mib": mib - 1}, [])
+    keys = plan.plan(guest, on).keys
+    assert plan.memory_mib(keys) == mib
+    plan.refuse_start(keys, {**MEMORY, "free_mib": mib}, [])
+    with pytest.raises(UserError, match=f"needs {mib} MiB of memory, and the host has {mib - 1} MiB free"):
+        plan.refuse_start(keys, {**MEMORY, "free_mib": mib - 1}, [])
 
 
 @pytest.mark.parametrize(
@@ -232,26 +232,26 @@ def test_how_much_memory_a_guest_needs(guest: dict[str, Any], on: Host, mib: int
      ("auto", True, 385, False)],
 )  # fmt: skip
 def test_what_xl_takes_from_dom0_counts(autoballoon: str, fixed: bool, dom0_mib: int, starts: bool) -> None:
-    keys = _guests.plan(GRUB2, HOST).keys
+    keys = plan.plan(GRUB2, HOST).keys
     memory = {**MEMORY, "free_mib": 1, "dom0_mib": dom0_mib, "dom0_fixed": fixed, "autoballoon": autoballoon}
     if starts:
-        _guests.refuse_start(keys, memory, [])
+        plan.refuse_start(keys, memory, [])
         return
-    with pytest.raises(Refusal, match="needs 258 MiB of memory, and the host has 1 MiB free"):
-        _guests.refuse_start(keys, memory, [])
+    with pytest.raises(UserError, match="needs 258 MiB of memory, and the host has 1 MiB free"):
+        plan.refuse_start(keys, memory, [])
 
 
 def test_only_a_stub_domain_needs_a_dom0_of_fixed_memory() -> None:
     loose = {**MEMORY, "dom0_fixed": False}
-    _guests.refuse_start(_guests.plan(GRUB2, HOST).keys, loose, [])
-    with pytest.raises(Refusal, match="memory of dom0 is not fixed"):
-        _guests.refuse_start(_guests.plan(LINUX, HOST).keys, loose, [])
+    plan.refuse_start(plan.plan(GRUB2, HOST).keys, loose, [])
+    with pytest.raises(UserError, match="memory of dom0 is not fixed"):
+        plan.refuse_start(plan.plan(LINUX, HOST).keys, loose, [])
 
 
 def test_a_domain_of_that_name_is_the_guest_or_a_namesake() -> None:
-    keys = _guests.plan(GRUB2, HOST).keys
+    keys = plan.plan(GRUB2, HOST).keys
     domain = {"name": "web", "domid": 3, "uuid": keys["uuid"]}
     # The guest is there already: nothing more is needed for it.
-    _guests.refuse_start(keys, {**MEMORY, "free_mib": 0}, [domain])
-    with pytest.raises(Refusal, match="domain 3 has it and comes from elsewhere"):
-        _guests.refuse_start(keys, MEMORY, [{**domain, "uuid": "another"}])
+    plan.refuse_start(keys, {**MEMORY, "free_mib": 0}, [domain])
+    with pytest.raises(UserError, match="domain 3 has it and comes from elsewhere"):
+        plan.refuse_start(keys, MEMORY, [{**domain, "uuid": "another"}])

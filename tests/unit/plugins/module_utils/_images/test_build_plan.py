@@ -8,34 +8,32 @@ import re
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan as _build
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
-from ansible_collections.xen.stubdom.plugins.module_utils._images import remedies as _remedies
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, releases, remedies
 
 GCC_12 = (12, "gcc (Debian 12.2.0-14) 12.2.0")
 GCC_14 = (14, "gcc (Debian 14.2.0-19) 14.2.0")
 
 
-def given(release: str, *images: str, compiler: Any = GCC_12, **sources: str) -> _build.Input:
-    row = _releases.refuse_impossible(release, images)
-    names = ["xen", "mini-os", *(tarball.file for tarball in _releases.tarballs(row, images))]
-    if _releases.needs_qemu(row, images):
+def given(release: str, *images: str, compiler: Any = GCC_12, **sources: str) -> build_plan.Input:
+    row = releases.refuse_impossible(release, images)
+    names = ["xen", "mini-os", *(tarball.file for tarball in releases.tarballs(row, images))]
+    if releases.needs_qemu(row, images):
         names.append("qemu-xen-traditional")
     kernels = tuple(
-        _build.Kernel(image.split("-", 1)[1], "/srv/kernel", "digest", False, ("main.c", "net.c"))
+        build_plan.Kernel(image.split("-", 1)[1], "/srv/kernel", "digest", False, ("main.c", "net.c"))
         for image in images
         if image.startswith("custom-")
     )
-    return _build.Input(row, images, {**{name: name for name in names}, **sources}, compiler, kernels)
+    return build_plan.Input(row, images, {**{name: name for name in names}, **sources}, compiler, kernels)
 
 
-def plan(*arguments: Any, jobs: int = 2, **options: Any) -> _build.Plan:
-    return _build.plan(given(*arguments, **options), jobs=jobs)
+def plan(*arguments: Any, jobs: int = 2, **options: Any) -> build_plan.Plan:
+    return build_plan.plan(given(*arguments, **options), jobs=jobs)
 
 
-def goals(made: _build.Plan) -> List[str]:
+def goals(made: build_plan.Plan) -> List[str]:
     """The commands without what is the same in all of them."""
-    same = {"make", "-j2", *_build.OFFLINE, "XEN_TARGET_ARCH=x86_64"}
+    same = {"make", "-j2", *build_plan.OFFLINE, "XEN_TARGET_ARCH=x86_64"}
     return [" ".join(word for word in step.command if word not in same) for step in made.steps]
 
 
@@ -80,13 +78,13 @@ def test_the_order_of_commands(release: str, images: List[str], commands: List[s
 
 
 def test_no_make_reaches_the_network_or_installs() -> None:
-    for row in _releases.RELEASES:
+    for row in releases.RELEASES:
         for step in plan(row.name, *row.images).steps[1:]:
-            assert set(_build.OFFLINE) <= set(step.command)
+            assert set(build_plan.OFFLINE) <= set(step.command)
             assert not any("install" in word for word in step.command)
 
 
-@pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, None), (GCC_14, " ".join(_remedies._GCC_14))])
+@pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, None), (GCC_14, " ".join(remedies._GCC_14))])
 def test_flags_come_through_the_environment(compiler: Any, flags: Any) -> None:
     made = plan("4.17", "pv-grub", compiler=compiler)
     assert made.environment.get("CFLAGS") == flags
@@ -144,7 +142,7 @@ def test_what_dom0_needs_beside_ioemu_needs_no_library(release: str, first: List
     assert ("tools/firmware/etherboot/ipxe/src/bin/xen-stubdom-none.rom" in made.files) == (release == "4.11")
 
 
-@pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, ()), (GCC_14, _remedies._GCC_14)])
+@pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, ()), (GCC_14, remedies._GCC_14)])
 def test_warnings_are_no_errors_in_firmware(compiler: Any, flags: Any) -> None:
     steps = plan("4.17", "hvmloader", compiler=compiler).steps[-2:]
     assert [step.environment for step in steps] == [{"APPEND_CFLAGS": " ".join(["-Wno-error", "-fno-pie", *flags])}] * 2
@@ -160,7 +158,7 @@ def test_companions_share_the_tree_of_ioemu() -> None:
 def test_our_own_program_depends_on_nothing_else() -> None:
     old, new = plan("4.2", "qemu-dm"), plan("4.20", "qemu-dm", compiler=GCC_14)
     assert old.products == new.products
-    assert _build.manifest(given("4.20", "qemu-dm"), new, new.products[0])["compiler"] is None
+    assert build_plan.manifest(given("4.20", "qemu-dm"), new, new.products[0])["compiler"] is None
 
 
 LOG = """\
@@ -185,7 +183,7 @@ make: *** [Makefile:9: all] Error 2
     ],
 )
 def test_the_first_error_and_its_remedy(line: str, remedy: Any) -> None:
-    failure = _build.explain("newlib", LOG.format(line))
+    failure = build_plan.explain("newlib", LOG.format(line))
     assert failure.error == line or "No space" in line
     assert (failure.remedy is None) == (remedy is None)
     assert remedy is None or remedy in str(failure.remedy)
@@ -194,7 +192,7 @@ def test_the_first_error_and_its_remedy(line: str, remedy: Any) -> None:
 def test_a_damaged_tarball_is_found_behind_the_words_of_other_jobs() -> None:
     noise = [f"ln -sf {number}" for number in range(40)]
     log = ["gzip: stdin: not in gzip format", *noise, "make: *** [Makefile:93: newlib-1.16.0] Error 2"]
-    failure = _build.explain("newlib", "\n".join(log))
+    failure = build_plan.explain("newlib", "\n".join(log))
     assert failure.error == log[0] and failure.context[0] == log[0]
     assert "tarball is damaged" in str(failure.remedy)
 
@@ -206,20 +204,20 @@ def test_what_a_linker_warns_of_is_no_error() -> None:
         "ld: test.o: in function `app_main':",
         "test.c:542: multiple definition of `app_main'; main.o:main.c:187: first defined here",
     ]
-    assert _build.explain("image c", "\n".join(log)).error == log[3]
+    assert build_plan.explain("image c", "\n".join(log)).error == log[3]
 
 
 def test_ten_lines_around_the_error() -> None:
     lines = [f"line {number}" for number in range(100)]
     lines[50] = "a.c:1:1: error: here"
-    failure = _build.explain("newlib", "\n".join(lines))
+    failure = build_plan.explain("newlib", "\n".join(lines))
     assert failure.context == tuple(lines[40:61])
-    assert _build.explain("newlib", "").error == "no output"
+    assert build_plan.explain("newlib", "").error == "no output"
 
 
 def test_an_estimate_needs_every_stage() -> None:
-    assert _build.estimate(["a", "b"], {"a": 1.0, "b": 2.5, "c": 9.0}) == 3.5
-    assert _build.estimate(["a", "b"], {"a": 1.0}) is None
+    assert build_plan.estimate(["a", "b"], {"a": 1.0, "b": 2.5, "c": 9.0}) == 3.5
+    assert build_plan.estimate(["a", "b"], {"a": 1.0}) is None
 
 
 @pytest.mark.parametrize(
@@ -237,8 +235,8 @@ def test_edits_are_made_once(before: str, after: str) -> None:
     assert re.sub(edit.pattern, edit.replacement, before) == after
 
 
-def remedy(name: str) -> _remedies.Remedy:
-    return next(one for one in _remedies.REMEDIES if one.name == name)
+def remedy(name: str) -> remedies.Remedy:
+    return next(one for one in remedies.REMEDIES if one.name == name)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +259,7 @@ def test_the_example_in_c_has_one_main() -> None:
     assert [
         release
         for release in ("4.2", "4.4", "4.5", "4.17")
-        if "c-without-tests" in [one.name for one in _remedies.choose(_releases.find(release).version, 12, ["c"])]
+        if "c-without-tests" in [one.name for one in remedies.choose(releases.find(release).version, 12, ["c"])]
     ] == ["4.2", "4.4"]
 
 
@@ -318,8 +316,8 @@ def test_the_maker_of_features_runs_with_python_3(capsys: pytest.CaptureFixture[
 def test_make_learns_what_caml_needs(release: str, config: str) -> None:
     use = "\t$(MAKE) -C $@ $(shell cat caml-minios-config.mk)\n" if config else "\t$(MAKE) -C $@\n"
     makefile = f"{config}.PHONY: caml\ncaml: $(CROSS_ROOT)\n{use}"
-    row = _releases.find(release)
-    for remedy in _remedies.choose(row.version, 12, ["caml"]):
+    row = releases.find(release)
+    for remedy in remedies.choose(row.version, 12, ["caml"]):
         for edit in remedy.edits:
             if edit.path == "stubdom/Makefile":
                 makefile = re.sub(edit.pattern, edit.replacement, makefile)

@@ -10,8 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers as _companions
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases as _releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, releases
 
 # What libxl gives (libxl__build_device_model_args_old), what QEMU for Xen gets beside what it always gets.
 PLAIN = "-d 7 -domain-name old-dm -nographic -nographic -M xenpv"
@@ -23,7 +22,7 @@ ALWAYS = (
 
 
 def run(path: Path, arguments: str, *, qemu: bool = True) -> subprocess.CompletedProcess[str]:
-    program = _companions.qemu_dm()
+    program = helpers.qemu_dm()
     if qemu:
         (path / "qemu").write_text('#!/bin/sh\necho "$@"\n')
         (path / "qemu").chmod(0o755)
@@ -53,11 +52,11 @@ def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
 
 
 def test_every_companion_has_a_place() -> None:
-    needs = _companions.needs("/usr/lib/xen-4.17/boot", (4, 17))
-    assert set(needs) == set(_releases.COMPANIONS)
+    needs = helpers.needs("/usr/lib/xen-4.17/boot", (4, 17))
+    assert set(needs) == set(releases.COMPANIONS)
     assert needs["hvmloader"].paths == (
         "/usr/lib/xen-4.17/boot/companions/hvmloader",
         "/usr/lib/xen-4.17/boot/hvmloader",
     )
-    named = _companions.needs("/boot", None, named={"qemu-dm": "/opt/qemu-dm"})["qemu-dm"]
+    named = helpers.needs("/boot", None, named={"qemu-dm": "/opt/qemu-dm"})["qemu-dm"]
     assert (named.paths, named.own) == (("/opt/qemu-dm",), None)

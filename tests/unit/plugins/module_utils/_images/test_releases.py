@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
 
 # Xen's own words (stubdom/configure.ac of each branch): which images there are, which of them are on without a flag.
@@ -43,7 +43,7 @@ CELLS = [(row[0], kind, word) for row in ROWS for kind, word in zip(KINDS, row[1
 @pytest.mark.parametrize(("release", "kind", "word"), CELLS)
 def test_the_table_says_what_xen_can_build(release, kind, word):
     if word == "no":
-        with pytest.raises(Refusal, match=f"Xen {release} cannot build the image {kind}") as refused:
+        with pytest.raises(UserError, match=f"Xen {release} cannot build the image {kind}") as refused:
             releases.refuse_impossible(release, [kind])
         assert refused.value.remedy
         return
@@ -81,7 +81,7 @@ def test_a_row_proves_what_it_names(row):
     ],
 )
 def test_what_cannot_be_built_is_refused_with_what_to_use(release, images, what, remedy):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         releases.refuse_impossible(release, images)
     assert what in refused.value.what
     assert remedy in refused.value.remedy

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Optional
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import console as _console
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, plain
 
 
@@ -72,7 +72,7 @@ def test_a_guest_that_ends_is_not_waited_for(terminal: Terminal) -> None:
 
 
 def test_a_domain_that_is_kept_after_its_end_is_noticed(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_console, "LOOK", 0.1)
+    monkeypatch.setattr(console, "LOOK", 0.1)
     os.write(terminal.guest, b"half a w")
     begin = time.monotonic()
     assert not terminal.console.listen("half a word", 30, lambda: None)
@@ -109,7 +109,7 @@ def test_a_terminal_that_stays_away_is_waited_for_as_long_as_the_guest_lives(ter
 
 
 def test_a_terminal_that_is_not_there() -> None:
-    with pytest.raises(Refusal, match="/dev/pts/nothing cannot be opened"):
+    with pytest.raises(UserError, match="/dev/pts/nothing cannot be opened"):
         Console("/dev/pts/nothing")
 
 

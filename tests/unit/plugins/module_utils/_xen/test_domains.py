@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
 
 DOM0 = Domain(0, "Domain-0", 1024, 1, "r")
@@ -22,7 +22,7 @@ WITH_STUB = {
 
 
 def test_a_guest_and_its_stub_domain() -> None:
-    guest, stub = _host.guests([DOM0, Domain(3, "web", 256, 2, "b"), Domain(4, "web-dm", 136, 1, "")], WITH_STUB)
+    guest, stub = domains.guests([DOM0, Domain(3, "web", 256, 2, "b"), Domain(4, "web-dm", 136, 1, "")], WITH_STUB)
     assert guest == {
         "name": "web",
         "domid": 3,
@@ -50,7 +50,7 @@ def test_a_guest_and_its_stub_domain() -> None:
 )
 def test_a_name_with_dm_proves_nothing(changed: dict[str, str | None], device_model: dict[str, object]) -> None:
     nodes = {path: value for path, value in {**WITH_STUB, **changed}.items() if value is not None}
-    guest, stub = _host.guests([Domain(3, "web", 256, 2, "b"), Domain(4, "web-dm", 136, 1, "b")], nodes)
+    guest, stub = domains.guests([Domain(3, "web", 256, 2, "b"), Domain(4, "web-dm", 136, 1, "b")], nodes)
     assert device_model.items() <= guest["device_model"].items()
     assert (stub["stub_domain_of"] == "web") == guest["device_model"]["stub_domain"]
 
@@ -60,7 +60,7 @@ def test_a_name_with_dm_proves_nothing(changed: dict[str, str | None], device_mo
     [("", "running"), ("r", "running"), ("b", "blocked"), ("p", "paused"), ("sd", "dying"), ("ps", "shutdown")],
 )
 def test_states_are_the_words_of_xl(letters: str, word: str) -> None:
-    assert _host.state(letters) == word
+    assert domains.state(letters) == word
 
 
 # command line, autoballoon, release → fixed. "auto" looks for dom0_mem in the line, and older releases of xl know
@@ -84,7 +84,7 @@ def test_states_are_the_words_of_xl(letters: str, word: str) -> None:
 def test_dom0_is_fixed_where_nothing_may_change_it(
     line: str, autoballoon: str, version: tuple[int, int], fixed: bool
 ) -> None:
-    found = _host.memory(
+    found = domains.memory(
         total_mib=4095, free_mib=2900, domains=[DOM0], command_line=line, version=version, autoballoon=autoballoon
     )
     assert found["dom0_fixed"] is fixed
@@ -93,7 +93,7 @@ def test_dom0_is_fixed_where_nothing_may_change_it(
 
 def test_the_most_that_dom0_may_have() -> None:
     def most(line: str) -> object:
-        return _host.memory(
+        return domains.memory(
             total_mib=4000, free_mib=1, domains=[DOM0], command_line=line, version=(4, 20), autoballoon="off"
         )["dom0_max_mib"]
 
@@ -111,22 +111,22 @@ def test_the_most_that_dom0_may_have() -> None:
      (b"autoballoon=perhaps\n", "auto"), (b'autoballoon="perhaps"\n', "auto")],
 )  # fmt: skip
 def test_autoballoon_in_all_its_spellings(content: bytes | None, setting: str) -> None:
-    assert _host.autoballoon(content) == setting
+    assert domains.autoballoon(content) == setting
 
 
 def test_images_with_and_without_a_record() -> None:
     sizes = {"hvmloader": 9, "qemu-stubdom-linux-kernel": 5, "qemu-stubdom-linux-rootfs": 7, "pv-grub-x86_64.gz": 3}
     record = {"kind": "linux", "files": {"/b/qemu-stubdom-linux-kernel": "1", "/b/qemu-stubdom-linux-rootfs": "2"}}
-    named = _host.images("/b", {**sizes, "linux.json": 1}, {"linux.json": record})
+    named = domains.images("/b", {**sizes, "linux.json": 1}, {"linux.json": record})
     assert named == [
         {"name": "linux", "path": "/b/qemu-stubdom-linux-kernel", "size": 12, "manifest": record},
         {"name": "pv-grub", "path": "/b/pv-grub-x86_64.gz", "size": 3, "manifest": None},
     ]
     # By hand there is no record; a record goes by the name of a file, an image by that of what is built.
-    assert [image["manifest"] for image in _host.images("/b", sizes, {})] == [None, None]
+    assert [image["manifest"] for image in domains.images("/b", sizes, {})] == [None, None]
     grub = {"kind": "pv-grub", "files": {"pv-grub-x86_64.gz": "1", "pv-grub.gz": "1"}}
     hello = {"kind": "custom-hello", "files": {"hello-stubdom.gz": "1"}}
-    found = _host.images("/b", sizes, {"pv-grub-x86_64.json": grub, "hello-stubdom.json": hello})
+    found = domains.images("/b", sizes, {"pv-grub-x86_64.json": grub, "hello-stubdom.json": hello})
     assert [(image["name"], image["manifest"]) for image in found] == [
         ("hello-stubdom", hello),
         ("linux", None),
@@ -147,4 +147,4 @@ def test_images_with_and_without_a_record() -> None:
 def test_what_xl_would_take_from_dom0_is_said(
     word: str, content: bytes | None, version: tuple[int, int], warned: bool
 ) -> None:
-    assert bool(_host.autoballoon_warnings(word, content, version)) == warned
+    assert bool(domains.autoballoon_warnings(word, content, version)) == warned

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import (
     Domain,
     Xen,
@@ -75,7 +75,7 @@ def test_a_missing_node_is_none() -> None:
 
 
 def test_a_failing_xl_is_named_with_its_last_word() -> None:
-    with pytest.raises(Refusal, match="cannot open xenstore"):
+    with pytest.raises(UserError, match="cannot open xenstore"):
         answering((1, "", "libxl: error\ncannot open xenstore\n")).info()
 
 
@@ -91,7 +91,7 @@ def test_a_machine_that_is_not_dom0_is_refused(tmp_path: Path, files: dict[str, 
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         Xen(lambda _arguments: (0, "", ""), root=str(tmp_path)).require_dom0()
 
 
@@ -106,7 +106,7 @@ def test_the_firmware_directory_is_where_hvmloader_lies(tmp_path: Path) -> None:
     directory.mkdir(parents=True)
     (tmp_path / "proc/xen").mkdir(parents=True)
     (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
-    with pytest.raises(Refusal, match="firmware directory cannot be found"):
+    with pytest.raises(UserError, match="firmware directory cannot be found"):
         Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory()
     (directory / "hvmloader").touch()
     assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.20/boot"
@@ -145,5 +145,5 @@ def test_a_host_without_xenstore_is_told_what_is_missing() -> None:
     def run(_arguments: list[str]) -> tuple[int, str, str]:
         raise FileNotFoundError
 
-    with pytest.raises(Refusal, match="no xenstore-read on this host"):
+    with pytest.raises(UserError, match="no xenstore-read on this host"):
         Xen(run).read("/tool")

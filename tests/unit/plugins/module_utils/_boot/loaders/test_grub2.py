@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,9 +68,9 @@ def test_golden_files(case: str, operation: str, value: Optional[str]) -> None:
     assert after == tree(CASES / case / operation)
     assert edited(after, value, loader=loader) == after
     words = loader.configured(after)
-    assert _boot_line.values(words, OPTION) == ([] if value is None else [value])
-    others = [word for word in _boot_line.words(loader.configured(sources)) if not _boot_line.names(word, OPTION)]
-    assert [word for word in _boot_line.words(words) if not _boot_line.names(word, OPTION)] == others
+    assert command_line.values(words, OPTION) == ([] if value is None else [value])
+    others = [word for word in command_line.words(loader.configured(sources)) if not command_line.names(word, OPTION)]
+    assert [word for word in command_line.words(words) if not command_line.names(word, OPTION)] == others
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_golden_files(case: str, operation: str, value: Optional[str]) -> None:
     ],
 )
 def test_what_is_not_understood_is_refused_by_file_and_line(content: bytes, message: str) -> None:
-    with pytest.raises(Refusal, match=message):
+    with pytest.raises(UserError, match=message):
         edited({grub2.MAIN: content}, "1G")
 
 
 @pytest.mark.parametrize("content", [b'GRUB_CMDLINE_XEN="x\n', b"if true; then\n", b"no-such-command-here\n"])
 def test_a_file_that_grub_cannot_source(content: bytes) -> None:
-    with pytest.raises(Refusal, match="cannot source its configuration: .*/etc/default/grub"):
+    with pytest.raises(UserError, match="cannot source its configuration: .*/etc/default/grub"):
         LOADER.configured({grub2.MAIN: content})
 
 
 def test_a_line_is_not_added_behind_a_backslash() -> None:
-    with pytest.raises(Refusal, match="/etc/default/grub ends with a backslash"):
+    with pytest.raises(UserError, match="/etc/default/grub ends with a backslash"):
         edited({grub2.MAIN: b"GRUB_CMDLINE_XEN=\\"}, "1G", drop_ins=False)
 
 
@@ -107,13 +107,13 @@ def test_a_program_that_gives_something_else_is_refused(tmp_path: Path) -> None:
     directory.mkdir(parents=True)
     (directory / "grub").write_text('MORE="dom0_mem=2G"\nGRUB_CMDLINE_XEN_DEFAULT="$MORE"\n')
     loader = grub2.Grub2(run, root=str(tmp_path))
-    with pytest.raises(Refusal, match="after the edit they give .*dom0_mem=2G"):
+    with pytest.raises(UserError, match="after the edit they give .*dom0_mem=2G"):
         loader.plan(loader.read(), OPTION, "dom0_mem=1G")
 
 
 def test_words_that_grow_together_are_refused() -> None:
     grown = {grub2.MAIN: b'GRUB_CMDLINE_XEN="loglvl=all dom0_mem=2"\nGRUB_CMDLINE_XEN+="G dom0_mem=1G"\n'}
-    with pytest.raises(Refusal, match="give loglvl=allG beside dom0_mem instead of loglvl=all\\."):
+    with pytest.raises(UserError, match="give loglvl=allG beside dom0_mem instead of loglvl=all\\."):
         edited(grown, "3G", loader=BASH_LOADER)
 
 
@@ -145,12 +145,12 @@ def test_what_the_first_entry_passes(text: str, words: Optional[str]) -> None:
 
 
 def test_a_host_without_a_loader(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="No boot loader was found"):
+    with pytest.raises(UserError, match="No boot loader was found"):
         find("auto", run, root=str(tmp_path))
 
 
 def test_a_host_without_what_makes_the_configuration(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="neither update-grub nor grub-mkconfig"):
+    with pytest.raises(UserError, match="neither update-grub nor grub-mkconfig"):
         grub2.Grub2(run, root=str(tmp_path)).regenerate()
 
 
@@ -159,7 +159,7 @@ def test_any_bytes_are_edited_or_refused(content: bytes) -> None:
     sources = {grub2.MAIN: b"GRUB_CMDLINE_XEN=" + content}
     try:
         after = edited(sources, "1G", shell=False)
-    except Refusal:
+    except UserError:
         return
     assert edited(after, "1G", shell=False) == after
 
@@ -191,15 +191,15 @@ LINES = st.builds(
 @given(st.lists(LINES, max_size=4), st.lists(LINES, max_size=2))
 def test_set_gives_the_value_and_leaves_the_other_words(main: List[str], drop_in: List[str]) -> None:
     sources = {grub2.MAIN: "".join(main).encode(), "/etc/default/grub.d/a.cfg": "".join(drop_in).encode()}
-    before = [word for word in _boot_line.words(LOADER.configured(sources)) if not _boot_line.names(word, OPTION)]
+    before = [word for word in command_line.words(LOADER.configured(sources)) if not command_line.names(word, OPTION)]
     for value in ("1G,max:1G", None):
         try:
             after = edited(sources, value)
-        except Refusal:
+        except UserError:
             return
-        words = _boot_line.words(LOADER.configured(after))
-        assert [word for word in words if _boot_line.names(word, OPTION)] == (
+        words = command_line.words(LOADER.configured(after))
+        assert [word for word in words if command_line.names(word, OPTION)] == (
             [] if value is None else [f"{OPTION}={value}"]
         )
-        assert [word for word in words if not _boot_line.names(word, OPTION)] == before
+        assert [word for word in words if not command_line.names(word, OPTION)] == before
         assert edited(after, value) == after

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_cfg, extlinux, grub2, grub_legacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Variables
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ WANTED = st.sampled_from(["dom0_mem=1G,max:1G", "dom0_mem=-1G", "dom0_mem=1G+5%"
 
 
 def others(line: str) -> List[str]:
-    return [word for word in _boot_line.words(line) if not _boot_line.names(word, OPTION)]
+    return [word for word in command_line.words(line) if not command_line.names(word, OPTION)]
 
 
 def run(arguments: List[str]) -> Tuple[int, str, str]:
@@ -145,14 +145,14 @@ def test_shell_files(loader: str) -> None:
         known = variables(sources, ours, shell)
         try:
             after = edited(sources, word)
-        except Refusal:
+        except UserError:
             return
-        assert _boot_line.setting(read(after), OPTION) == [word]
+        assert command_line.setting(read(after), OPTION) == [word]
         assert others(read(after)) == others(before)
         assert variables(after, ours, shell) == known
         assert edited(after, word) == after
         gone = edited(after, None)
-        assert _boot_line.setting(read(gone), OPTION) == []
+        assert command_line.setting(read(gone), OPTION) == []
         assert others(read(gone)) == others(before)
         assert edited(gone, None) == gone
         if not without:
@@ -173,8 +173,8 @@ def test_any_bytes_in_shell_files(loader: str) -> None:
             # Nothing of this is run.
             after = ours.order({**sources, **ours.edit(sources, OPTION, "dom0_mem=1G", drop_ins=drop_ins)})
             assert ours.order({**after, **ours.edit(after, OPTION, "dom0_mem=1G", drop_ins=drop_ins)}) == after
-        except Refusal as refusal:
-            assert len(str(refusal).splitlines()) >= 2
+        except UserError as error:
+            assert len(str(error).splitlines()) >= 2
 
     holds()
 
@@ -227,12 +227,12 @@ def test_efi_cfg(text: str, word: str) -> None:
     section = (xen_efi(text, "global", "default") or "").strip() or None
     try:
         after = efi_cfg.edit("xen.cfg", text, OPTION, word)
-    except Refusal:
+    except UserError:
         return
     before = xen_efi(text, section, "options") or ""
     if xen_efi(text, section, "kernel") is not None:
         passed = xen_efi(after, section, "options") or ""
-        assert _boot_line.setting(passed, OPTION) == [word]
+        assert command_line.setting(passed, OPTION) == [word]
         assert others(passed) == others(before)
         assert efi_cfg.options(after) == passed.strip()
     for name in (None, "global", "x", "y"):
@@ -240,7 +240,7 @@ def test_efi_cfg(text: str, word: str) -> None:
             assert xen_efi(after, name, key) == xen_efi(text, name, key)
     assert efi_cfg.edit("xen.cfg", after, OPTION, word) == after
     gone = efi_cfg.edit("xen.cfg", after, OPTION, None)
-    if not any(_boot_line.setting(item.value, OPTION) for item in efi_cfg.parse(text) if item.key == "options"):
+    if not any(command_line.setting(item.value, OPTION) for item in efi_cfg.parse(text) if item.key == "options"):
         assert gone == text
 
 
@@ -250,8 +250,8 @@ def test_any_bytes_in_efi_cfg(head: str, tail: str) -> None:
     text = f"{head}\noptions={tail}\nkernel=k\n"
     try:
         after = efi_cfg.edit("xen.cfg", text, OPTION, "dom0_mem=1G")
-    except Refusal as refusal:
-        assert len(str(refusal).splitlines()) >= 2
+    except UserError as error:
+        assert len(str(error).splitlines()) >= 2
         return
     assert efi_cfg.edit("xen.cfg", after, OPTION, "dom0_mem=1G") == after
 
@@ -315,19 +315,19 @@ LEGACY_FILES = st.builds(
 def test_grub_legacy(text: str, word: str) -> None:
     try:
         after = grub_legacy.edit("menu.lst", text, OPTION, word)
-    except Refusal:
+    except UserError:
         assert passed(text) == []
         return
-    assert [_boot_line.setting(line, OPTION) for line in passed(after)] == [[word]] * len(passed(text))
+    assert [command_line.setting(line, OPTION) for line in passed(after)] == [[word]] * len(passed(text))
     assert [others(line) for line in passed(after)] == [others(line) for line in passed(text)]
     other = [line for line in stage2(text) if not re.match("kernel.*/xen", line)]
     assert [line for line in stage2(after) if not re.match("kernel.*/xen", line)] == other
     assert grub_legacy.edit("menu.lst", after, OPTION, word) == after
     if passed(text):
-        assert _boot_line.setting(grub_legacy.hypervisor_line(after) or "", OPTION) == [word]
+        assert command_line.setting(grub_legacy.hypervisor_line(after) or "", OPTION) == [word]
     gone = grub_legacy.edit("menu.lst", after, OPTION, None)
     if not any(
-        _boot_line.setting(place.text.replace("\f", " "), OPTION) for place in grub_legacy.hypervisor_words(text)
+        command_line.setting(place.text.replace("\f", " "), OPTION) for place in grub_legacy.hypervisor_words(text)
     ):
         assert gone == text
 
@@ -338,7 +338,7 @@ def test_any_bytes_in_grub_legacy(head: str, tail: str) -> None:
     text = f"{head}\nkernel /xen.gz{tail}"
     try:
         after = grub_legacy.edit("menu.lst", text, OPTION, "dom0_mem=1G")
-    except Refusal as refusal:
-        assert len(str(refusal).splitlines()) >= 2
+    except UserError as error:
+        assert len(str(error).splitlines()) >= 2
         return
     assert grub_legacy.edit("menu.lst", after, OPTION, "dom0_mem=1G") == after

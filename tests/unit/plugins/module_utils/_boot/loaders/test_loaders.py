@@ -16,7 +16,7 @@ from typing import Dict, List, Optional, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line as _boot_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     LOADERS,
     efi_cfg,
@@ -25,8 +25,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     grub2,
     grub_legacy,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -68,17 +68,17 @@ def test_golden_files(
     assert candidate.present()
     others = [
         found
-        for found in _boot_line.words(candidate.configured(candidate.read()))
-        if not _boot_line.names(found, OPTION)
+        for found in command_line.words(candidate.configured(candidate.read()))
+        if not command_line.names(found, OPTION)
     ]
-    _files.apply(candidate.plan(candidate.read(), OPTION, word))
+    files.apply(candidate.plan(candidate.read(), OPTION, word))
     assert contents(directory) == contents(FIXTURES / loader / case / operation)
     assert candidate.plan(candidate.read(), OPTION, word) == []
-    words = _boot_line.words(candidate.configured(candidate.read()))
-    assert [found for found in words if _boot_line.names(found, OPTION)] == ([] if word is None else [word])
-    assert [found for found in words if not _boot_line.names(found, OPTION)] == others
+    words = command_line.words(candidate.configured(candidate.read()))
+    assert [found for found in words if command_line.names(found, OPTION)] == ([] if word is None else [word])
+    assert [found for found in words if not command_line.names(found, OPTION)] == others
     if not candidate.generates and candidate.effective() is not None:
-        assert _boot_line.setting(candidate.effective() or "", OPTION) == ([] if word is None else [word])
+        assert command_line.setting(candidate.effective() or "", OPTION) == ([] if word is None else [word])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_is_not_understood_is_refused_and_left_alone(
 ) -> None:
     put(put(tmp_path, path, text), "boot/efi/EFI/xen/xen.efi")
     candidate = LOADERS[loader](run, root=str(tmp_path))
-    with pytest.raises(Refusal, match=message) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         candidate.plan(candidate.read(), OPTION, "dom0_mem=1G")
     assert len(str(refused.value).splitlines()) == 2
     assert (tmp_path / path).read_text() == text
@@ -124,7 +124,7 @@ def test_a_broken_file_of_another_tree_is_refused(
     broken = text.format(name=loader.VARIABLES.names[0])
     put(tmp_path, loader.MAIN.lstrip("/"), broken)
     candidate = find("auto", read_only, root=str(tmp_path), foreign=True)
-    with pytest.raises(Refusal, match=f"^{re.escape(loader.MAIN)} {re.escape(BROKEN[text])}") as refused:
+    with pytest.raises(UserError, match=f"^{re.escape(loader.MAIN)} {re.escape(BROKEN[text])}") as refused:
         candidate.plan(candidate.read(), OPTION, word)
     assert len(str(refused.value).splitlines()) == 2
     assert (tmp_path / loader.MAIN.lstrip("/")).read_text() == broken
@@ -178,7 +178,7 @@ def test_an_entry_of_systemd_boot_that_overrides_is_noticed(tmp_path: Path) -> N
     put(tmp_path, "efi/loader/entries/xen.conf", "title Xen\nefi /EFI/xen/xen.efi\noptions xen -- dom0_mem=4G\n")
     loader = efi_cfg.EfiCfg(run, root=str(tmp_path))
     assert loader.effective() == "loglvl=all dom0_mem=4G"
-    with pytest.raises(Refusal, match="'loglvl=all dom0_mem=1G dom0_mem=4G'"):
+    with pytest.raises(UserError, match="'loglvl=all dom0_mem=1G dom0_mem=4G'"):
         change(loader, tmp_path, "dom0_mem=1G")
     assert (tmp_path / "efi/EFI/xen/xen.cfg").read_text() == "options=loglvl=all\nkernel=vmlinuz\n"
 
@@ -252,7 +252,7 @@ def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
     assert outcome.effective == ["dom0_mem=1G"]
     assert not change(loader, tmp_path, "dom0_mem=1G").changed
     works = False
-    with pytest.raises(Refusal, match="which is not dom0_mem=2G"):
+    with pytest.raises(UserError, match="which is not dom0_mem=2G"):
         change(loader, tmp_path, "dom0_mem=2G")
     assert loader.configured(loader.read()) == "dom0_mem=1G"
 
@@ -318,7 +318,7 @@ def test_of_several_loaders_the_one_that_boots_a_hypervisor_is_meant(tmp_path: P
 
 def test_two_loaders_that_boot_a_hypervisor_are_refused(tmp_path: Path) -> None:
     put(several(tmp_path), "boot/grub/grub.cfg", "multiboot2 /boot/xen-4.17.gz placeholder\n")
-    with pytest.raises(Refusal, match="grub2, efi_cfg"):
+    with pytest.raises(UserError, match="grub2, efi_cfg"):
         find("auto", run, root=str(tmp_path))
     for running, name in (("placeholder a", "grub2"), ("a placeholder", "efi_cfg"), ("", "efi_cfg")):
         assert find("auto", run, root=str(tmp_path), running=running).name == name

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import cpio as _cpio
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import cpio
 from hypothesis import given
 from hypothesis import strategies as st
 
 SMALL = [
-    _cpio.file("bin/x", b"hello", 0o755),
-    _cpio.link("lib", "host/lib"),
-    _cpio.directory("bin"),
-    _cpio.character_device("null", 1, 3),
+    cpio.file("bin/x", b"hello", 0o755),
+    cpio.link("lib", "host/lib"),
+    cpio.directory("bin"),
+    cpio.character_device("null", 1, 3),
 ]
 
 
@@ -31,22 +31,22 @@ def test_bytes_of_an_archive() -> None:
         b"070701" b"00000005" b"00000000" b"00000000" b"00000000" b"00000001" b"00000000" b"00000000"
         b"00000000" b"00000000" b"00000000" b"00000000" b"0000000B" b"00000000" b"TRAILER!!!\0" b"\0\0\0"
     )  # fmt: skip
-    assert _cpio.archive(SMALL) == golden
+    assert cpio.archive(SMALL) == golden
 
 
 @given(st.permutations(SMALL))
-def test_the_order_of_the_entries_does_not_matter(entries: list[_cpio.Entry]) -> None:
-    assert _cpio.archive(entries) == _cpio.archive(SMALL)
+def test_the_order_of_the_entries_does_not_matter(entries: list[cpio.Entry]) -> None:
+    assert cpio.archive(entries) == cpio.archive(SMALL)
 
 
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([_cpio.directory("bin"), _cpio.file("bin", b"")], "'bin' appears twice"),
-        ([_cpio.file("/init", b"")], "'/init' appears twice or is no relative path"),
-        ([_cpio.file("bin/x", b"")], "no directory for 'bin/x'"),
+        ([cpio.directory("bin"), cpio.file("bin", b"")], "'bin' appears twice"),
+        ([cpio.file("/init", b"")], "'/init' appears twice or is no relative path"),
+        ([cpio.file("bin/x", b"")], "no directory for 'bin/x'"),
     ],
 )
-def test_what_the_kernel_would_silently_leave_out(entries: list[_cpio.Entry], message: str) -> None:
+def test_what_the_kernel_would_silently_leave_out(entries: list[cpio.Entry], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        _cpio.archive(entries)
+        cpio.archive(entries)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Callable, List
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image as _linux_image
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.init import INIT
 
 
@@ -31,7 +30,7 @@ def names(archive: bytes) -> List[str]:
 
 
 def test_what_is_there_before_the_compressed_file_system() -> None:
-    archive = _linux_image.archive(b"busybox", {"modules/loop.ko": b"m"}, "loop\n", b"squashfs")
+    archive = image.archive(b"busybox", {"modules/loop.ko": b"m"}, "loop\n", b"squashfs")
     assert names(archive) == [
         "040755 bin",
         "100755 bin/busybox",
@@ -58,13 +57,11 @@ def test_init_is_a_script() -> None:
 
 def test_init_loads_the_groups_that_are_planned() -> None:
     directories = re.findall(r"^ *load (\S+)$", INIT, re.MULTILINE)
-    assert directories == [
-        "/modules" if group == "start" else f"/host/modules/{group}" for group in _linux_stubdom.MODULES
-    ]
+    assert directories == ["/modules" if group == "start" else f"/host/modules/{group}" for group in parts.MODULES]
 
 
 def test_init_starts_the_programs_that_are_planned() -> None:
-    for program in _linux_stubdom.PROGRAMS:
+    for program in parts.PROGRAMS:
         assert re.search(rf"\b{program.name.split('/')[-1]}\b", INIT)
 
 
@@ -89,7 +86,7 @@ def test_init_sees_whether_the_guest_has_a_network(tmp_path: Path, netdev: str, 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096])
 def test_a_kernel_that_does_not_say_what_it_takes(content: bytes) -> None:
     with pytest.raises(ValueError, match="no bzImage"):
-        _linux_image.kernel_bytes(content)
+        image.kernel_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +98,13 @@ def test_a_kernel_that_does_not_say_what_it_takes(content: bytes) -> None:
     ],
 )
 def test_memory_is_what_the_larger_of_two_moments_takes(kernel: int, root: int, mib: int) -> None:
-    assert _linux_image.memory_mib(kernel, root) == mib
+    assert image.memory_mib(kernel, root) == mib
 
 
 def test_a_kernel_that_is_too_old(make_kernel: Callable[..., bytes]) -> None:
     with pytest.raises(ValueError, match="no bzImage"):
-        _linux_image.kernel_bytes(make_kernel(protocol=0x209))
-    assert _linux_image.kernel_bytes(make_kernel(init_size=123456)) == 123456
+        image.kernel_bytes(make_kernel(protocol=0x209))
+    assert image.kernel_bytes(make_kernel(init_size=123456)) == 123456
 
 
 def test_packages_out_of_dpkg() -> None:
@@ -117,9 +114,9 @@ def test_packages_out_of_dpkg() -> None:
         "xen-utils-4.20, xen-other: /usr/lib/xen-4.20/bin/vchan-socket-proxy\n"
         "busybox-static: /bin/busybox\n"
     )
-    assert _linux_image.packages(owners) == ["busybox-static", "libc6", "xen-other", "xen-utils-4.20"]
+    assert image.packages(owners) == ["busybox-static", "libc6", "xen-other", "xen-utils-4.20"]
 
 
 @pytest.mark.parametrize("path", ["/usr/bin/busybox", "/bin/busybox"])
 def test_both_names_of_a_file_on_a_merged_usr(path: str) -> None:
-    assert _linux_image.spellings(path) == ("/bin/busybox", "/usr/bin/busybox")
+    assert image.spellings(path) == ("/bin/busybox", "/usr/bin/busybox")

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Refusal
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image as _linux_image
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts as _linux_stubdom
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "linux_stubdom"
 
 
-def plan(host: Any) -> _linux_stubdom.Plan:
+def plan(host: Any) -> parts.Plan:
     major, minor = host.xen.split(".")
-    return _linux_stubdom.plan(host.release, (int(major), int(minor)), root=str(host.root))
+    return parts.plan(host.release, (int(major), int(minor)), root=str(host.root))
 
 
 def test_what_goes_in(stubdom_host: Any) -> None:
     planned = plan(stubdom_host)
-    listing = _linux_image.listing("-", {part.name: part.path for part in planned.all_parts()})
+    listing = image.listing("-", {part.name: part.path for part in planned.all_parts()})
     for group, order in planned.orders.items():
         listing += f"\nmodules of {group}, in this order:\n{order}"
     assert listing == (GOLDEN / f"xen-{stubdom_host.xen}.txt").read_text()
@@ -51,7 +50,7 @@ def test_only_programs_and_libraries_are_executable(stubdom_host: Any) -> None:
 def test_what_is_missing_is_named_with_its_package(stubdom_host: Any, missing: str, what: str, package: str) -> None:
     words = {"xen": stubdom_host.xen, "release": stubdom_host.release}
     (stubdom_host.root / missing.format(**words)).unlink()
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(UserError) as refused:
         plan(stubdom_host)
     assert what.format(**words) in refused.value.what
     assert package.format(**words) in refused.value.remedy
@@ -60,7 +59,7 @@ def test_what_is_missing_is_named_with_its_package(stubdom_host: Any, missing: s
 def test_a_kernel_without_a_needed_module(stubdom_host: Any) -> None:
     del stubdom_host.depends[f"kernel/drivers/xen/xen-gntalloc.ko{stubdom_host.module_suffix}"]
     stubdom_host.write_depends()
-    with pytest.raises(Refusal, match="has no module xen-gntalloc, and it is not built in"):
+    with pytest.raises(UserError, match="has no module xen-gntalloc, and it is not built in"):
         plan(stubdom_host)
 
 
@@ -73,14 +72,14 @@ def test_a_module_that_is_built_in_is_not_needed(stubdom_host: Any) -> None:
 
 def test_a_busybox_with_libraries(stubdom_host: Any, make_elf: Callable[..., bytes]) -> None:
     stubdom_host.put("bin/busybox", make_elf(["libc.so.6"], interpreter="/lib64/ld-linux-x86-64.so.2"))
-    with pytest.raises(Refusal, match="/bin/busybox needs libraries") as refused:
+    with pytest.raises(UserError, match="/bin/busybox needs libraries") as refused:
         plan(stubdom_host)
     assert "busybox-static" in refused.value.remedy
 
 
 def test_a_program_that_is_none(stubdom_host: Any) -> None:
     stubdom_host.put("usr/bin/xenstore", b"#!/bin/sh\nexec false\n".ljust(100))
-    with pytest.raises(Refusal, match="/usr/bin/xenstore cannot be read as a program"):
+    with pytest.raises(UserError, match="/usr/bin/xenstore cannot be read as a program"):
         plan(stubdom_host)
 
 
@@ -89,4 +88,4 @@ def test_a_program_that_is_none(stubdom_host: Any) -> None:
     [("kernel/drivers/xen/xen-evtchn.ko.xz", "xen_evtchn"), ("a/loop.ko", "loop"), ("x/8021q.ko.zst", "8021q")],
 )
 def test_name_of_a_module(path: str, name: str) -> None:
-    assert _linux_stubdom.module_name(path) == name
+    assert parts.module_name(path) == name
