@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -25,6 +25,7 @@ _SHOWN_IN_DIFF = 1 << 20
 
 # Not /tmp, which may be in memory.
 SCRATCH_DIRECTORY = "/var/tmp"
+_LOCK_INTERVAL = 0.1  # seconds
 LOCK_DIRECTORIES = ("/run/lock", "/run", "/var/lock", "/tmp")
 
 
@@ -65,6 +66,46 @@ def read(path: str) -> Optional[bytes]:
 
 
 @contextlib.contextmanager
+def locked(
+    path: str, *, timeout: float, busy: UserError, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[None]:
+    """Hold the lock file *path*, which is made where it is missing and stays.
+
+    :param timeout: seconds to wait for whoever holds it; 0 does not wait.
+    :param busy: what to raise when they are over.
+    :param meanwhile: is called at every look while waiting; what it raises ends the wait.
+    :raises UserError: *busy*, or the file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"Cannot open the lock file {path}: {error.strerror}.",
+            "Remove what stands there, or correct the permissions of its directory, then run again.",
+        ) from error
+    try:
+        deadline = time.monotonic() + timeout
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                raise busy
+            meanwhile()
+            time.sleep(_LOCK_INTERVAL)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return False
+    return True
+
+
+@contextlib.contextmanager
 def lock(name: str = "xen.stubdom", *, timeout: float = 60.0) -> Iterator[None]:
     """Hold the host-wide lock of this collection.
 
@@ -73,28 +114,30 @@ def lock(name: str = "xen.stubdom", *, timeout: float = 60.0) -> Iterator[None]:
     :raises UserError: another process held it all that time.
     """
     usable = (path for path in LOCK_DIRECTORIES if os.path.isdir(path) and os.access(path, os.W_OK))
-    directory = next(usable, LOCK_DIRECTORIES[-1])
-    descriptor = os.open(
-        os.path.join(directory, f"{name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    path = os.path.join(next(usable, LOCK_DIRECTORIES[-1]), f"{name}.lock")
+    busy = UserError(
+        f"Another run has held {path} for {timeout:.0f} seconds.",
+        "Wait for it to end, or find it with `fuser`, then run again.",
     )
-    try:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in (errno.EAGAIN, errno.EACCES):
-                    raise
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"Another run has held {directory}/{name}.lock for {timeout:.0f} seconds.",
-                        "Wait for it to end, or find it with `fuser`, then run again.",
-                    ) from error
-                time.sleep(0.1)
+    with locked(path, timeout=timeout, busy=busy):
         yield
-    finally:
-        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: str, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Give a stream whose content becomes the file *path* in one step, if the block ends without an exception.
+
+    Until then *path* is as it was, and after an exception nothing else is left behind.
+
+    :param path: the file; a symbolic link itself is replaced.
+    :param mode: permission bits of the file.
+    """
+    with _file_beside(path) as stream:
+        yield stream
+        _flush(stream)
+        os.fchmod(stream.fileno(), mode)
+        os.replace(stream.name, path)
+        _sync_directory(os.path.dirname(path) or ".")
 
 
 def difference(changes: Sequence[Change]) -> List[Dict[str, str]]:
@@ -153,7 +196,8 @@ def link(path: str, target: Optional[str]) -> None:
     """
     if os.path.lexists(path) and not os.path.islink(path):
         raise UserError(f"{path} is no symbolic link.", "Move it away, then run again.")
-    temporary = f"{path}.{os.getpid()}.new"
+    # With a dot, as xendomains starts every other entry of its directory.
+    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.new")
     try:
         if target is None:
             _unlink_if_there(path)
@@ -245,20 +289,35 @@ def _stage(change: Change, leftovers: contextlib.ExitStack) -> Tuple[str, Option
     if change.after is None:
         return target, None
     _make_directory(os.path.dirname(target), leftovers)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
-    leftovers.callback(_unlink_if_there, temporary)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(change.after)
-        stream.flush()
-        os.fsync(stream.fileno())
+    stream = leftovers.enter_context(_file_beside(target))
+    stream.write(change.after)
+    _flush(stream)
     if change.before is None:
-        os.chmod(temporary, change.mode)
+        os.chmod(stream.name, change.mode)
     else:
         old = os.stat(target)
-        os.chown(temporary, old.st_uid, old.st_gid)
-        shutil.copystat(target, temporary)
-        os.utime(temporary)
-    return target, temporary
+        os.chown(stream.name, old.st_uid, old.st_gid)
+        shutil.copystat(target, stream.name)
+        os.utime(stream.name)
+    return target, stream.name
+
+
+@contextlib.contextmanager
+def _file_beside(path: str) -> Iterator[BinaryIO]:
+    """Give a new file in the directory of *path*, which only we can read; it is removed if it was not renamed."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path) or ".")
+    try:
+        # By its name, so that the stream knows it.
+        with open(temporary, "wb", opener=lambda _path, _flags: descriptor) as stream:
+            yield stream
+    finally:
+        _unlink_if_there(temporary)
+
+
+def _flush(stream: BinaryIO) -> None:
+    """Have the content on the disk, so that a rename never shows a file that is empty after a power failure."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def _make_directory(path: str, leftovers: contextlib.ExitStack) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
@@ -135,3 +136,93 @@ def test_a_directory_is_refused_as_a_file(tmp_path: Path) -> None:
 def test_the_lock_is_waited_for_and_then_refused() -> None:
     with files.lock(), pytest.raises(UserError, match="Another run has held"), files.lock(timeout=0.2):
         pass
+
+
+BUSY = UserError("It is busy.", "Wait.")
+
+
+def test_a_lock_file_is_made_held_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with files.locked(str(path), timeout=0, busy=BUSY):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        with pytest.raises(UserError) as caught, files.locked(str(path), timeout=0, busy=BUSY):
+            pass
+        assert caught.value is BUSY
+    with files.locked(str(path), timeout=0, busy=BUSY):
+        pass
+    assert names(tmp_path) == ["lock"]
+
+
+def test_waiting_for_a_lock_can_be_given_up(tmp_path: Path) -> None:
+    looks = iter(range(10))
+
+    def meanwhile() -> None:
+        if next(looks) == 2:
+            raise RuntimeError("enough")
+
+    path = str(tmp_path / "lock")
+    with files.locked(path, timeout=0, busy=BUSY), pytest.raises(RuntimeError, match="enough"), files.locked(
+        path, timeout=60, busy=BUSY, meanwhile=meanwhile
+    ):
+        pass
+
+
+@pytest.mark.parametrize("planted", ["directory", "link"])
+def test_what_is_no_lock_file_is_refused(tmp_path: Path, planted: str) -> None:
+    path = tmp_path / "lock"
+    if planted == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "other")
+    with pytest.raises(UserError, match=f"Cannot open the lock file {path}"), files.locked(
+        str(path), timeout=0, busy=BUSY
+    ):
+        pass
+    assert names(tmp_path) == ["lock"]
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with files.replacing(str(path), mode=0o640) as stream:
+        stream.write(b"ne")
+        assert path.read_bytes() == b"old"
+        stream.write(b"w")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("exception", [ValueError, KeyboardInterrupt])
+def test_a_file_that_is_not_finished_replaces_nothing(tmp_path: Path, exception: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(exception), files.replacing(str(path)) as stream:
+        stream.write(b"ne")
+        raise exception
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_relative_path_is_replaced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with files.replacing("file") as stream:
+        stream.write(b"new")
+    assert names(tmp_path) == ["file"]
+
+
+def test_content_is_on_the_disk_before_it_takes_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def noted(*arguments: object, name: str = name, real: Callable[..., None] = real) -> None:
+            steps.append(name)
+            real(*arguments)
+
+        monkeypatch.setattr(os, name, noted)
+    with files.replacing(str(tmp_path / "file")) as stream:
+        stream.write(b"new")
+    files.apply([Change(str(tmp_path / "file"), b"new", b"newer")])
+    # The second fsync of each is that of the directory.
+    assert steps == ["fsync", "replace", "fsync"] * 2
