@@ -40,8 +40,8 @@ options:
   images:
     description:
       - The images to build; V(pv-grub), V(pv-grub-x86_32), V(ioemu), V(c), V(caml), V(custom-NAME).
-      - V(hvmloader) and V(qemu-dm) are what dom0 needs beside V(ioemu), an hvmloader with ROMBIOS and a program that
-        serves the stub domain's consoles with the distribution's QEMU.
+      - V(hvmloader) and V(qemu-dm) are the dom0 helper programs of V(ioemu), an hvmloader with ROMBIOS and a program
+        that serves the stub domain's consoles with the distribution's QEMU.
     type: list
     elements: str
     required: true

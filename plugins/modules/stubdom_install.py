@@ -15,8 +15,8 @@ description:
   - The image that was there before is kept as C(FILE.previous), for O(state=rollback).
   - PV-GRUB is also installed as C(pv-grub.gz), the name that Xen's documentation uses, unless somebody else has put
     such a file there.
-  - The companions of V(ioemu), which are V(hvmloader) and V(qemu-dm), get a directory of their own, so that the
-    distribution's files stay as they are.
+  - The dom0 helper programs of V(ioemu), which are V(hvmloader) and V(qemu-dm), get a directory of their own, so that
+    the distribution's files stay as they are.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -55,8 +55,8 @@ options:
   firmware_directory:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
     type: path
-  companions_directory:
-    description: Where V(hvmloader) and V(qemu-dm) are put. Without it, C(companions) in the firmware directory.
+  helpers_directory:
+    description: The directory of V(hvmloader) and V(qemu-dm). The default is C(helpers) in the firmware directory.
     type: path
 seealso:
   - module: xen.stubdom.stubdom_build
@@ -123,10 +123,10 @@ def place_of(params: Dict[str, Any], firmware_directory: Callable[[], str]) -> i
     name = params["image"]
     releases.refuse_unknown(name)
     image = build_plan.image_of(name)
-    directory = params["companions_directory"] if name in releases.COMPANIONS else None
+    directory = params["helpers_directory"] if name in releases.HELPERS else None
     if directory is None:
         directory = params["firmware_directory"] or firmware_directory()
-        if name in releases.COMPANIONS:
+        if name in releases.HELPERS:
             directory = helpers.directory(directory)
     return installed.Place(directory, image.installed, image.mode)
 
@@ -156,7 +156,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     changes = plan(params, place, now, module.check_mode)
     if changes and not module.check_mode:
         files.apply(changes)
-        if params["image"] in releases.COMPANIONS:
+        if params["image"] in releases.HELPERS:
             files.remove_if_empty(place.directory)
         now = {path: files.read(path) for path in place.all}
     result: Dict[str, Any] = {
@@ -182,7 +182,7 @@ def main() -> None:
             "src": {"type": "path"},
             "manifest": {"type": "dict"},
             "firmware_directory": {"type": "path"},
-            "companions_directory": {"type": "path"},
+            "helpers_directory": {"type": "path"},
         },
         required_if=[("state", "present", ("manifest",))],
         supports_check_mode=True,

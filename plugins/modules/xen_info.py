@@ -37,8 +37,9 @@ options:
   firmware_directory:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
     type: path
-  companions_directory:
-    description: Where the companions of the image C(ioemu) lie. Without it, C(companions) in the firmware directory.
+  helpers_directory:
+    description:
+      - The directory of the dom0 helper programs of C(ioemu). The default is C(helpers) in the firmware directory.
     type: path
   xl_conf:
     description: The toolstack's configuration.
@@ -130,10 +131,10 @@ images:
     path: {description: Its first file., type: str, sample: /usr/lib/xen-4.20/boot/pv-grub-x86_64.gz}
     size: {description: Bytes of all its files., type: int, sample: 284864}
     manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
-companions:
+helpers:
   description:
-    - What dom0 needs beside the image C(ioemu), C(hvmloader) with ROMBIOS and C(qemu-dm), the program that serves the
-      stub domain's consoles.
+    - The dom0 helper programs of the image C(ioemu), which are C(hvmloader) with ROMBIOS and C(qemu-dm), the program
+      that serves the stub domain's consoles.
   type: list
   elements: dict
   returned: success
@@ -142,7 +143,7 @@ companions:
     path:
       description: Where it is; null where there is none, or only an hvmloader without ROMBIOS.
       type: str
-      sample: /usr/lib/xen-4.17/boot/companions/hvmloader
+      sample: /usr/lib/xen-4.17/boot/helpers/hvmloader
     manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
 guests:
   description: Every domain but dom0, stub domains among them.
@@ -214,7 +215,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "memory": observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
         "images": observe.images(xen, directory),
-        "companions": observe.companions(xen, directory, module.params["companions_directory"]),
+        "helpers": observe.dom0_helpers(xen, directory, module.params["helpers_directory"]),
         "guests": observe.guests(xen, domains),
     }
 
@@ -225,7 +226,7 @@ def main() -> None:
         argument_spec={
             "require": {"type": "bool", "default": False},
             "firmware_directory": {"type": "path"},
-            "companions_directory": {"type": "path"},
+            "helpers_directory": {"type": "path"},
             "xl_conf": {"type": "path", "default": "/etc/xen/xl.conf"},
         },
         supports_check_mode=True,

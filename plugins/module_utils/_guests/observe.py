@@ -52,10 +52,10 @@ def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
     return _host.images(directory, sizes, manifests)
 
 
-def companions(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dict[str, Any]]:
-    """What is there of that which dom0 needs beside the image of ioemu."""
+def dom0_helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dict[str, Any]]:
+    """The dom0 helper programs of ioemu, as far as they are there."""
     if directory is None and ours is None:
-        return [{"name": name, "path": None, "manifest": None} for name in releases.COMPANIONS]
+        return [{"name": name, "path": None, "manifest": None} for name in releases.HELPERS]
     version = xen.version() if xen.is_dom0() else xen.toolstack_version()
     found = []
     for name, need in helpers.needs(directory or str(ours), version, ours=ours).items():

@@ -133,7 +133,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
     flags = releases.configure_flags(row, given.images)
     files = {kernel_makefile(kernel): _makefile(row, kernel) for kernel in given.kernels}
     files.update(_kernel_files(given.kernels))
-    files.update(_companion_files(row, given.images))
+    files.update(_helper_files(row, given.images))
     for remedy in remedies:
         files.update(remedy.files)
     return Plan(
@@ -189,7 +189,7 @@ def _product(given: Input, name: str, tree: str) -> Product:
     own = [tarball.file for tarball in releases.tarballs(given.row, [name])]
     if name == "ioemu":
         own.append("qemu-xen-traditional")
-    wanted = ("xen",) if name in releases.COMPANIONS else ("xen", "mini-os", *_shared(given.row), *own)
+    wanted = ("xen",) if name in releases.HELPERS else ("xen", "mini-os", *_shared(given.row), *own)
     sources = tuple(source for source in given.sources if source in wanted)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     remedies = _remedies.choose(given.row.version, given.compiler[0], [name])
@@ -216,7 +216,7 @@ def image_of(name: str) -> Image:
     """Return the row of an image, or of the user's own kernel."""
     custom = releases.CUSTOM.match(name)
     if custom is None:
-        return releases.IMAGES.get(name) or releases.COMPANIONS[name]
+        return releases.IMAGES.get(name) or releases.HELPERS[name]
     return Image(f"{name}-stubdom", name, f"{custom['name']}-stubdom.gz")
 
 
@@ -225,15 +225,15 @@ def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
     # tools/include makes the headers that stubdom/ links to; only in 4.6 to 4.8 stubdom/Makefile asks for them itself.
     steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
-    kernels = [name for name in given.images if name not in releases.COMPANIONS]
+    kernels = [name for name in given.images if name not in releases.HELPERS]
     arches = dict.fromkeys(image_of(name).arch for name in kernels)
     for arch in arches:
         steps += _foundation(row, kernels, arch, jobs)
     for name in kernels:
         steps.append(_image_step(name, given, jobs))
     for name in given.images:
-        if name in releases.COMPANIONS:
-            steps += _companion_steps(name, row, jobs, environment)
+        if name in releases.HELPERS:
+            steps += _helper_steps(name, row, jobs, environment)
     return steps
 
 
@@ -277,7 +277,7 @@ def _image_step(name: str, given: Input, jobs: int) -> Step:
     return Step(f"image {name}", command, stale=stale)
 
 
-# --- companions ------------------------------------------------------------------------------------------------------
+# --- dom0 helper programs --------------------------------------------------------------------------------------------
 
 _FIRMWARE = "tools/firmware"
 # Up to 4.11 the BIOS has to have a network boot ROM in it, whose source would be downloaded. hvmloader takes a file
@@ -286,16 +286,16 @@ _NO_ROM = "xen-stubdom-none"
 _LAST_WITH_ROM = (4, 11)
 
 
-def _companion_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
+def _helper_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
     files = {}
     if "qemu-dm" in images:
-        files[releases.COMPANIONS["qemu-dm"].product] = helpers.qemu_dm()
+        files[releases.HELPERS["qemu-dm"].product] = helpers.qemu_dm()
     if "hvmloader" in images and row.version <= _LAST_WITH_ROM:
         files[f"{_FIRMWARE}/etherboot/ipxe/src/bin/{_NO_ROM}.rom"] = "There is no network boot ROM.\n"
     return files
 
 
-def _companion_steps(name: str, row: Release, jobs: int, environment: Mapping[str, str]) -> List[Step]:
+def _helper_steps(name: str, row: Release, jobs: int, environment: Mapping[str, str]) -> List[Step]:
     if name == "qemu-dm":
         return [Step(f"image {name}", ("sh", "-n", image_of(name).product))]
     make = ("make", f"-j{jobs}", *OFFLINE, "-C")

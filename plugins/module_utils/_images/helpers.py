@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what dom0 needs beside the image of ioemu (the rows are in _releases.py): where
-# it lies on a host, how it is known, and the program that serves the stub domain's consoles.
+# Private to the xen.stubdom collection: the dom0 helper programs of the image ioemu (the rows are in releases.py):
+# where they lie on a host, how they are recognised, and the program that serves the stub domain's consoles.
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
 
 # Below the firmware directory, so that another release has its own; no file of the distribution's is in the way there.
-DIRECTORY = "companions"
+DIRECTORY = "helpers"
 
 # The name that rombios.c of hvmloader gives its BIOS is in the file only where it was compiled in.
 MARK = b"ROMBIOS"
 
-REMEDY = (
-    "Build it with the role xen.stubdom.stubdom_build, stubdom_build_images: [ioemu], stubdom_build_companions: true"
-)
+REMEDY = "Build it with the role xen.stubdom.stubdom_build, stubdom_build_images: [ioemu], stubdom_build_helpers: true"
 
 
 def directory(firmware_directory: str) -> str:
-    """Return where our companions lie by default."""
+    """Return where our dom0 helper programs lie by default."""
     return f"{firmware_directory}/{DIRECTORY}"
 
 
@@ -38,7 +36,7 @@ def needs(
     ours: Optional[str] = None,
     named: Mapping[str, Optional[str]] = MappingProxyType({}),
 ) -> Dict[str, Requirement]:
-    """Return what has to be there for a guest, by companion.
+    """Return what has to be there for a guest, by dom0 helper program.
 
     :param ours: our directory, where it is not the default one.
     :param named: paths that the user gives.

@@ -58,10 +58,10 @@ IMAGES: Dict[str, Image] = {
     "caml": Image("caml-stubdom", "caml", "caml-stubdom.gz", ("ocaml",), parallel=False),
 }
 
-# What dom0 needs beside the image of ioemu and distributions leave out: an hvmloader that has the BIOS this device
-# model wants, and a program that serves the stub domain's consoles, under the name of Xen's own. The releases that have
+# The dom0 helper programs of ioemu, which distributions leave out: an hvmloader that has the BIOS this device model
+# wants, and a program that serves the stub domain's consoles, under the name of Xen's own. The releases that have
 # ioemu have them.
-COMPANIONS: Dict[str, Image] = {
+HELPERS: Dict[str, Image] = {
     "hvmloader": Image("all", "hvmloader", "hvmloader", path="tools/firmware/hvmloader/hvmloader"),
     "qemu-dm": Image("", "", "qemu-dm", path="tools/xen-stubdom-qemu-dm", mode=0o755),
 }
@@ -431,7 +431,7 @@ def refuse_impossible(release: str, images: Sequence[str]) -> Release:
         if CUSTOM.match(name):
             continue
         refuse_unknown(name)
-        image = "ioemu" if name in COMPANIONS else name
+        image = "ioemu" if name in HELPERS else name
         if image not in row.images:
             raise UserError(f"Xen {release} cannot build the image {name}: {_why(image)}.", INSTEAD[image])
     # mini-os began hiding symbols that are not exported (33411a11), GRUB's among them; 4.19.1 names a newer mini-os.
@@ -444,10 +444,10 @@ def refuse_impossible(release: str, images: Sequence[str]) -> Release:
 
 def refuse_unknown(name: str) -> None:
     """:raises UserError: no release makes an image of this name."""
-    if name not in IMAGES and name not in COMPANIONS and not CUSTOM.match(name):
+    if name not in IMAGES and name not in HELPERS and not CUSTOM.match(name):
         raise UserError(
             f"There is no image {name!r} that is built from Xen source.",
-            f"Choose from {', '.join((*IMAGES, *COMPANIONS))}, or custom-NAME for a kernel of your own.",
+            f"Choose from {', '.join((*IMAGES, *HELPERS))}, or custom-NAME for a kernel of your own.",
         )
 
 

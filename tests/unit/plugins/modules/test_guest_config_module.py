@@ -204,12 +204,12 @@ def test_a_mini_os_stub_domain_needs_an_hvmloader_with_rombios(host: Host) -> No
     assert run(host, **wanted, firmware_override="/opt/hvmloader")["changed"]
 
 
-COMPANIONS = f"{BOOT}/companions"
+HELPERS = f"{BOOT}/helpers"
 
 
 def ioemu(host: Host, *left_out: str) -> None:
     """Put everything there that a Mini-OS stub domain needs, but for what is left out."""
-    for path in (f"{BOOT}/ioemu-stubdom.gz", f"{COMPANIONS}/hvmloader", f"{COMPANIONS}/qemu-dm", QEMU):
+    for path in (f"{BOOT}/ioemu-stubdom.gz", f"{HELPERS}/hvmloader", f"{HELPERS}/qemu-dm", QEMU):
         if path not in left_out:
             host.put(path, "ROMBIOS")
             (host.root / path).chmod(0o755)
@@ -222,8 +222,8 @@ QEMU = "usr/libexec/xen-qemu-system-i386"
     ("piece", "message"),
     [
         (f"{BOOT}/ioemu-stubdom.gz", "the image of the Mini-OS stub domain"),
-        (f"{COMPANIONS}/hvmloader", "is not hvmloader with ROMBIOS"),
-        (f"{COMPANIONS}/qemu-dm", "the program in dom0 that serves the stub domain's consoles"),
+        (f"{HELPERS}/hvmloader", "is not hvmloader with ROMBIOS"),
+        (f"{HELPERS}/qemu-dm", "the program in dom0 that serves the stub domain's consoles"),
         (QEMU, "QEMU for Xen, which our qemu-dm runs"),
     ],
 )
@@ -233,13 +233,13 @@ def test_a_missing_piece_of_ioemu_is_named_with_what_makes_it(host: Host, piece:
         run(host, **linux(flavour="minios"))
     assert "qemu-system-xen" in refused.value.remedy if piece == QEMU else "[ioemu]" in refused.value.remedy
     ioemu(host)
-    assert run(host, **linux(flavour="minios"))["settings"]["firmware_override"] == f"/{COMPANIONS}/hvmloader"
+    assert run(host, **linux(flavour="minios"))["settings"]["firmware_override"] == f"/{HELPERS}/hvmloader"
 
 
 def test_what_the_toolstack_has_itself_is_good_enough(host: Host) -> None:
     # Before anything is built, a configuration names what will be.
-    assert run(host, type="hvm", flavour="minios")["settings"]["firmware_override"] == f"/{COMPANIONS}/hvmloader"
-    ioemu(host, f"{COMPANIONS}/hvmloader", f"{COMPANIONS}/qemu-dm", QEMU)
+    assert run(host, type="hvm", flavour="minios")["settings"]["firmware_override"] == f"/{HELPERS}/hvmloader"
+    ioemu(host, f"{HELPERS}/hvmloader", f"{HELPERS}/qemu-dm", QEMU)
     host.put(f"{BOOT}/hvmloader", "ROMBIOS")
     host.put("usr/lib/xen-4.20/bin/qemu-dm", "")
     (host.root / "usr/lib/xen-4.20/bin/qemu-dm").chmod(0o755)

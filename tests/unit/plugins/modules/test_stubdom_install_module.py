@@ -33,7 +33,7 @@ class Host:
             "src": str(self.carried),
             "manifest": {"kind": "pv-grub", "identity": f"id-{content}", "sha256": digest},
             "firmware_directory": str(self.boot),
-            "companions_directory": None,
+            "helpers_directory": None,
             **more,
         }
         module = SimpleNamespace(params=params, check_mode=check, warn=self.warnings.append, run_command=None)
@@ -109,12 +109,12 @@ def test_absent_leaves_what_is_not_ours(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("name", "mode"), [("hvmloader", 0o644), ("qemu-dm", 0o755)])
-def test_companions_have_a_directory_of_their_own(host: Host, name: str, mode: int) -> None:
+def test_helpers_have_a_directory_of_their_own(host: Host, name: str, mode: int) -> None:
     (host.boot / "hvmloader").write_text("the distribution's")
     before = host.files()
     steps = [host.run(check=check, image=name) for check in (True, False, True, False)]
     assert [step["changed"] for step in steps] == [True, True, False, False]
-    directory = host.boot / "companions"
+    directory = host.boot / "helpers"
     assert steps[-1]["path"] == str(directory / name)
     assert {path.name for path in directory.iterdir()} == {name, f"{name}.json"}
     assert (directory / name).stat().st_mode & 0o777 == mode
@@ -125,9 +125,9 @@ def test_companions_have_a_directory_of_their_own(host: Host, name: str, mode: i
     assert host.files() == before and not directory.exists()
 
 
-def test_companions_go_where_they_are_told(host: Host, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "opt" / "companions"
-    assert host.run(image="qemu-dm", companions_directory=str(elsewhere))["path"] == str(elsewhere / "qemu-dm")
+def test_helpers_go_where_they_are_told(host: Host, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "opt" / "helpers"
+    assert host.run(image="qemu-dm", helpers_directory=str(elsewhere))["path"] == str(elsewhere / "qemu-dm")
     assert host.files() == {}
 
 

@@ -37,7 +37,7 @@ class Host:
         self.params: Dict[str, Any] = {
             "require": False,
             "firmware_directory": None,
-            "companions_directory": None,
+            "helpers_directory": None,
             "xl_conf": "/etc/xen/xl.conf",
         }
         self.calls: List[Tuple[str, ...]] = []
@@ -106,11 +106,11 @@ def test_images_and_what_is_no_record(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [(image["name"], image["manifest"]["kind"]) for image in found] == [("linux", "linux")]
 
 
-def test_which_companions_of_ioemu_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_helpers_of_ioemu_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host = play(tmp_path, monkeypatch)
 
     def there() -> Dict[str, Any]:
-        return {one["name"]: one["path"] for one in xen_info.run(host)["companions"]}  # type: ignore[arg-type]
+        return {one["name"]: one["path"] for one in xen_info.run(host)["helpers"]}  # type: ignore[arg-type]
 
     # The distribution's hvmloader is there, without ROMBIOS.
     assert there() == {"hvmloader": None, "qemu-dm": None}
@@ -118,14 +118,14 @@ def test_which_companions_of_ioemu_are_there(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "usr/lib/xen-4.20/bin/qemu-dm").chmod(0o755)
     host.put("usr/lib/xen-4.20/boot/hvmloader", "...ROMBIOS...")
     assert there() == {"hvmloader": "/usr/lib/xen-4.20/boot/hvmloader", "qemu-dm": "/usr/lib/xen-4.20/bin/qemu-dm"}
-    ours = "usr/lib/xen-4.20/boot/companions"
+    ours = "usr/lib/xen-4.20/boot/helpers"
     host.put(f"{ours}/hvmloader", "ROMBIOS")
     host.put(f"{ours}/hvmloader.json", '{"kind": "hvmloader", "identity": "1"}')
     assert there()["hvmloader"] == f"/{ours}/hvmloader"
-    assert xen_info.run(host)["companions"][0]["manifest"]["kind"] == "hvmloader"  # type: ignore[arg-type]
-    host.put("opt/companions/hvmloader", "ROMBIOS")
-    host.params["companions_directory"] = "/opt/companions"
-    assert there()["hvmloader"] == "/opt/companions/hvmloader"
+    assert xen_info.run(host)["helpers"][0]["manifest"]["kind"] == "hvmloader"  # type: ignore[arg-type]
+    host.put("opt/helpers/hvmloader", "ROMBIOS")
+    host.params["helpers_directory"] = "/opt/helpers"
+    assert there()["hvmloader"] == "/opt/helpers/hvmloader"
 
 
 def test_a_machine_without_xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,8 +90,8 @@ def host(**changes: Any) -> Host:
             MINIOS,
             host(version=(4, 9)),
             'builder = "hvm"\ndevice_model_version = "qemu-xen-traditional"\ndevice_model_stubdomain_override = 1\n'
-            'serial = "pty"\nvnc = 0\nfirmware_override = "/usr/lib/xen-4.20/boot/companions/hvmloader"\n'
-            'device_model_override = "/usr/lib/xen-4.20/boot/companions/qemu-dm"\nmemory = 256\nvcpus = 1\n',
+            'serial = "pty"\nvnc = 0\nfirmware_override = "/usr/lib/xen-4.20/boot/helpers/hvmloader"\n'
+            'device_model_override = "/usr/lib/xen-4.20/boot/helpers/qemu-dm"\nmemory = 256\nvcpus = 1\n',
         ),
         (
             {
@@ -192,8 +192,8 @@ def test_the_longest_menu_path_that_fits() -> None:
             MINIOS,
             [
                 "/usr/lib/xen-4.20/boot/ioemu-stubdom.gz",
-                "/usr/lib/xen-4.20/boot/companions/hvmloader",
-                "/usr/lib/xen-4.20/boot/companions/qemu-dm",
+                "/usr/lib/xen-4.20/boot/helpers/hvmloader",
+                "/usr/lib/xen-4.20/boot/helpers/qemu-dm",
             ],
         ),
     ],

@@ -148,7 +148,7 @@ def test_warnings_are_no_errors_in_firmware(compiler: Any, flags: Any) -> None:
     assert [step.environment for step in steps] == [{"APPEND_CFLAGS": " ".join(["-Wno-error", "-fno-pie", *flags])}] * 2
 
 
-def test_companions_share_the_tree_of_ioemu() -> None:
+def test_helpers_share_the_tree_of_ioemu() -> None:
     alone, with_ioemu = plan("4.17", "hvmloader", "qemu-dm"), plan("4.17", "ioemu", "hvmloader", "qemu-dm")
     assert alone.tree == with_ioemu.tree
     assert alone.products == with_ioemu.products[1:]

@@ -51,11 +51,11 @@ def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "") and "cannot be restored" in done.stderr
 
 
-def test_every_companion_has_a_place() -> None:
+def test_every_helper_has_a_place() -> None:
     needs = helpers.needs("/usr/lib/xen-4.17/boot", (4, 17))
-    assert set(needs) == set(releases.COMPANIONS)
+    assert set(needs) == set(releases.HELPERS)
     assert needs["hvmloader"].paths == (
-        "/usr/lib/xen-4.17/boot/companions/hvmloader",
+        "/usr/lib/xen-4.17/boot/helpers/hvmloader",
         "/usr/lib/xen-4.17/boot/hvmloader",
     )
     named = helpers.needs("/boot", None, named={"qemu-dm": "/opt/qemu-dm"})["qemu-dm"]
