@@ -155,11 +155,11 @@ from typing import Any, Dict, List, Optional, Sequence
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, command_line, dom0_mem, options
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.memory import autoballoon_warnings
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -218,7 +218,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         backup=params["backup"],
     )
     if wish.word is not None and outcome.running is not None:
-        warnings += domains.autoballoon_warnings(wish.word, files.read(xen.path("/etc/xen/xl.conf")), xen.version())
+        warnings += autoballoon_warnings(wish.word, files.read(xen.path("/etc/xen/xl.conf")), xen.version())
     if outcome.result["unchecked"] and wish.word is not None:
         outcome.result["unchecked"].append("The value was not compared with the memory and the release of a host.")
     return {

@@ -299,6 +299,7 @@ import os
 from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory as host_memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
@@ -326,7 +327,7 @@ def check_needs(xen: Xen, planned: model.Plan, *, start: bool) -> None:
 def check_start(xen: Xen, planned: model.Plan) -> Dict[str, Any]:
     """Require a host on which the guest could be started now, or is there already."""
     domains = xen.domains()
-    memory, guests = observe.memory(xen, domains), observe.guests(xen, domains)
+    memory, guests = host_memory.observe(xen, domains), observe.guests(xen, domains)
     plan.refuse_start(planned.keys, memory, guests)
     domain = plan.find(guests, str(planned.keys["name"]))
     return {"free_mib": memory["free_mib"], "domid": None if domain is None else domain["domid"]}

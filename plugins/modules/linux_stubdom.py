@@ -102,6 +102,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts im
     Part,
     Plan,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
@@ -321,7 +322,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     xen = Xen(run_command, root=ROOT)
     directory = module.params["firmware_directory"]
     if directory is None:
-        directory = xen.firmware_directory()
+        directory = firmware.directory(xen)
     elif not os.path.isdir(directory):
         raise UserError(
             f"There is no firmware directory {directory}.",

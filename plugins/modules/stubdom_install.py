@@ -112,6 +112,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
 from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, helpers, installed, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -151,7 +152,7 @@ def plan(params: Dict[str, Any], place: installed.Place, now: installed.Contents
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    place = place_of(params, lambda: Xen(runner(module)).firmware_directory())
+    place = place_of(params, lambda: firmware.directory(Xen(runner(module))))
     now = {path: files.read(path) for path in place.all}
     changes = plan(params, place, now, module.check_mode)
     if changes and not module.check_mode:

@@ -176,7 +176,7 @@ guests:
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe
@@ -212,7 +212,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "hypervisor": hypervisor(xen, running),
         "toolstack": {"version": None if version is None else "{}.{}".format(*version)},
         "boot_line": change.report(run_command, xen),
-        "memory": observe.memory(xen, domains, xl_conf=module.params["xl_conf"]),
+        "memory": memory.observe(xen, domains, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
         "images": observe.images(xen, directory),
         "helpers": observe.dom0_helpers(xen, directory, module.params["helpers_directory"]),

@@ -16,12 +16,10 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import manifes
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, releases
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as _host
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._images import found, helpers, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
-
-XL_CONF = "/etc/xen/xl.conf"
 
 # A configuration that is longer than this is none.
 _LONGEST = 1 << 18
@@ -33,7 +31,7 @@ def firmware_directory(xen: Xen, named: Optional[str]) -> Optional[str]:
     if named is not None:
         return named if os.path.isdir(xen.path(named)) else None
     try:
-        return xen.firmware_directory()
+        return firmware.directory(xen)
     except UserError:
         return None
 
@@ -49,7 +47,7 @@ def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
         manifest = _manifest.read(content)
         if manifest is not None:
             manifests[name] = manifest
-    return _host.images(directory, sizes, manifests)
+    return found.images(directory, sizes, manifests)
 
 
 def dom0_helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dict[str, Any]]:
@@ -57,33 +55,17 @@ def dom0_helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> Lis
     if directory is None and ours is None:
         return [{"name": name, "path": None, "manifest": None} for name in releases.HELPERS]
     version = xen.version() if xen.is_dom0() else xen.toolstack_version()
-    found = []
+    programs = []
     for name, need in helpers.needs(directory or str(ours), version, ours=ours).items():
         path = next((path for path in need.paths if satisfied(need, path, xen.path)), None)
         content = None if path is None else files.read(xen.path(f"{path}.json"))
-        found.append({"name": name, "path": path, "manifest": _manifest.read(content)})
-    return found
-
-
-def memory(xen: Xen, domains: Sequence[Domain], *, xl_conf: str = XL_CONF) -> Dict[str, Any]:
-    """The host's memory; all null where Xen does not run and there are no domains."""
-    setting = _host.autoballoon(files.read(xen.path(xl_conf)))
-    if not domains:
-        nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
-        return {**nothing, "dom0_fixed": False, "autoballoon": setting}
-    return _host.memory(
-        total_mib=xen.total_memory_mib(),
-        free_mib=xen.free_memory_mib(),
-        domains=domains,
-        command_line=xen.command_line(),
-        version=xen.version(),
-        autoballoon=setting,
-    )
+        programs.append({"name": name, "path": path, "manifest": _manifest.read(content)})
+    return programs
 
 
 def guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:
     """Every domain but dom0; none where there are no domains."""
-    return _host.guests(domains, xen.ls("/")) if domains else []
+    return xen_domains.guests(domains, xen.ls("/")) if domains else []
 
 
 def guest_host(xen: Xen, named: Optional[str]) -> model.Host:

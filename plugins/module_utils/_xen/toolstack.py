@@ -14,23 +14,10 @@ from typing import Dict, List, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
-from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 
 CAPABILITIES = "/proc/xen/capabilities"
 HYPERVISOR_TYPE = "/sys/hypervisor/type"
-
-# XENFIRMWAREDIR is compiled into libxl and no command tells it; hvmloader always lies in it. {version} is the running
-# hypervisor's. Sources: debian/rules of xen 4.17 and 4.20 (prefix /usr/lib/xen-VERSION); m4/paths.m4 @ stable-4.22
-# (LIBEXEC/boot with LIBEXEC = libexecdir/xen), where distributions choose /usr/lib or /usr/libexec.
-FIRMWARE_DIRECTORIES = (
-    "/usr/lib/xen-{version}/boot",
-    "/usr/libexec/xen/boot",
-    "/usr/lib/xen/boot",
-    "/usr/lib64/xen/boot",
-    "/usr/local/libexec/xen/boot",
-    "/usr/local/lib/xen/boot",
-)
-
 
 # libxl carries the release of the toolstack in its name (tools/libs/light/Makefile, MAJOR).
 LIBXL = (
@@ -107,7 +94,7 @@ class Xen:
         """The words the running hypervisor was started with."""
         return self.info().get("xen_commandline", "")
 
-    def version(self) -> Tuple[int, int]:
+    def version(self) -> Version:
         """Release of the running hypervisor, as in (4, 20)."""
         info = self.info()
         return int(info["xen_major"]), int(info["xen_minor"])
@@ -169,29 +156,13 @@ class Xen:
         """The hypervisor's own log."""
         return self.xl("dmesg")[1]
 
-    def toolstack_version(self) -> Optional[Tuple[int, int]]:
+    def toolstack_version(self) -> Optional[Version]:
         """Release of libxl: the running hypervisor's where several are installed, as xl wants; else the newest."""
         paths = (path for pattern in LIBXL for path in glob.glob(self.path(pattern)))
         found = {(int(m[1]), int(m[2])) for m in map(_LIBXL_RELEASE.search, paths) if m}
         if len(found) > 1 and self.is_dom0() and self.version() in found:
             return self.version()
         return max(found, default=None)
-
-    def firmware_directory(self) -> str:
-        """Where libxl looks for images.
-
-        :raises UserError: no known directory holds hvmloader.
-        """
-        release = self.version() if self.is_dom0() else self.toolstack_version()
-        version = text(release)
-        candidates = [pattern.format(version=version) for pattern in FIRMWARE_DIRECTORIES]
-        for candidate in candidates:
-            if os.path.isfile(self.path(os.path.join(candidate, "hvmloader"))):
-                return candidate
-        raise UserError(
-            f"The firmware directory cannot be found: none of {', '.join(candidates)} holds hvmloader.",
-            "Install the toolstack's firmware, or name the directory with the parameter firmware_directory.",
-        )
 
     def _xenstore(self, command: str, *arguments: str) -> Tuple[int, str, str]:
         try:

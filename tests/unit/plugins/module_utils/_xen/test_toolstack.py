@@ -101,17 +101,6 @@ def test_dom0_is_recognised(tmp_path: Path) -> None:
     Xen(lambda _arguments: (0, "", ""), root=str(tmp_path)).require_dom0()
 
 
-def test_the_firmware_directory_is_where_hvmloader_lies(tmp_path: Path) -> None:
-    directory = tmp_path / "usr/lib/xen-4.20/boot"
-    directory.mkdir(parents=True)
-    (tmp_path / "proc/xen").mkdir(parents=True)
-    (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
-    with pytest.raises(UserError, match="firmware directory cannot be found"):
-        Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory()
-    (directory / "hvmloader").touch()
-    assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.20/boot"
-
-
 @pytest.mark.parametrize(
     ("libraries", "dom0", "version"),
     [
@@ -132,13 +121,6 @@ def test_the_toolstack_is_as_new_as_its_library(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("control_d\n")
     assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).toolstack_version() == version
-
-
-def test_without_a_hypervisor_the_firmware_is_that_of_the_toolstack(tmp_path: Path) -> None:
-    for name in ("usr/lib/x86_64-linux-gnu/libxenlight.so.4.17", "usr/lib/xen-4.17/boot/hvmloader"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert Xen(lambda _arguments: (1, "", ""), root=str(tmp_path)).firmware_directory() == "/usr/lib/xen-4.17/boot"
 
 
 def test_a_host_without_xenstore_is_told_what_is_missing() -> None:

@@ -1,0 +1,103 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the host's memory, and whether dom0's part of it stays as it is.
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
+
+XL_CONF = "/etc/xen/xl.conf"
+
+# autoballoon="auto" is off where the hypervisor's line matches this (tools/xl/xl.c, tools/libxl/xl.c), by the first
+# release with the rule, the newest first.
+_SIZE = r"-?[0-9]+[bBkKmMgGtT]?"
+_AUTO_OFF: Sequence[Tuple[Version, str]] = (
+    ((4, 16), rf"(^| )dom0_mem=((|min:|max:)({_SIZE}|({_SIZE}\+)?[0-9]{{1,2}}%),?)+($| )"),
+    ((0, 0), r"(^| )dom0_mem=((|min:|max:)[0-9]+[bBkKmMgG]?,?)+($| )"),
+)
+# Before 4.3 it was a number; both are still read.
+_AUTOBALLOON = {"on": "on", "off": "off", "auto": "auto", 1: "on", 0: "off", "1": "on", "0": "off"}
+
+
+def observe(xen: Xen, domains: Sequence[Domain], *, xl_conf: str = XL_CONF) -> Dict[str, Any]:
+    """The host's memory; all null where Xen does not run and there are no domains."""
+    setting = autoballoon(files.read(xen.path(xl_conf)))
+    if not domains:
+        nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
+        return {**nothing, "dom0_fixed": False, "autoballoon": setting}
+    return describe(
+        total_mib=xen.total_memory_mib(),
+        free_mib=xen.free_memory_mib(),
+        domains=domains,
+        running=xen.command_line(),
+        version=xen.version(),
+        autoballoon=setting,
+    )
+
+
+def describe(
+    *,
+    total_mib: int,
+    free_mib: int,
+    domains: Sequence[Domain],
+    running: str,
+    version: Version,
+    autoballoon: str,
+) -> Dict[str, Any]:
+    """Describe the host's memory, and whether dom0's part of it is fixed.
+
+    :param running: the command line that the hypervisor was started with.
+    """
+    values = command_line.values(running, dom0_mem.OPTION)
+    try:
+        limits = dom0_mem.merge(values) or dom0_mem.Dom0Mem()
+    except UserError:
+        limits = dom0_mem.Dom0Mem()
+    maximum = None if limits.maximum is None else limits.maximum.resolve(total_mib * dom0_mem.MIB)
+    return {
+        "total_mib": total_mib,
+        "free_mib": free_mib,
+        "dom0_mib": next((domain.memory_mib for domain in domains if domain.domid == 0), None),
+        "dom0_max_mib": None if maximum is None else maximum // dom0_mem.MIB,
+        "dom0_fixed": limits.fixed and not balloons(autoballoon, running, version),
+        "autoballoon": autoballoon,
+    }
+
+
+def autoballoon(content: Optional[bytes]) -> str:
+    """Return what xl.conf says, which is auto by default and where xl could not read it."""
+    try:
+        value = xl_cfg.read("xl.conf", content).get("autoballoon", "auto")
+    except UserError:
+        return "auto"
+    return _AUTOBALLOON.get(value, "auto") if isinstance(value, (str, int)) else "auto"
+
+
+def balloons(setting: str, words: str, version: Version) -> bool:
+    """Whether xl takes memory from dom0 when a guest starts."""
+    if setting != "auto":
+        return setting == "on"
+    pattern = next(pattern for first, pattern in _AUTO_OFF if version >= first)
+    return re.search(pattern, words) is None
+
+
+def autoballoon_warnings(word: str, content: Optional[bytes], version: Version) -> List[str]:
+    """Say where xl would take memory from dom0 although *word* sets it."""
+    setting = autoballoon(content)
+    if not balloons(setting, word, version):
+        return []
+    cause = "" if setting == "on" else f", as xl of Xen {text(version)} does not look for {word}"
+    return [
+        f'xl.conf has autoballoon="{setting}", so that xl takes memory from dom0 for each guest{cause}; '
+        "set it to off with xen.stubdom.xl_conf."
+    ]
