@@ -34,8 +34,9 @@ attributes:
     support: full
     platforms: linux
 requirements:
-  - QEMU for Xen, xenstore's clients, a static busybox, boot ROMs and mksquashfs on the host; on Debian the packages
-    C(qemu-system-xen), C(xenstore-utils), C(busybox-static), C(seabios), C(ipxe-qemu) and C(squashfs-tools)
+  - QEMU for Xen, xenstore's clients, a static busybox, boot ROMs and mksquashfs on the host; Debian has
+    them in the packages C(qemu-system-xen), C(xenstore-utils), C(busybox-static), C(seabios), C(ipxe-qemu) and
+    C(squashfs-tools)
   - an x86-64 host
 options:
   state:
@@ -89,6 +90,7 @@ import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -163,7 +165,7 @@ def command(run: Runner, arguments: List[str]) -> Tuple[int, str, str]:
     except FileNotFoundError as error:
         raise UserError(
             f"There is no {arguments[0]} on this host.",
-            f"Install the package that has it (on Debian {image.PACKAGES[arguments[0]]}).",
+            f"Install {distributions.install_hint(image.PURPOSES[arguments[0]])}.",
         ) from error
 
 

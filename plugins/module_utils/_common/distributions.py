@@ -578,6 +578,11 @@ def paths(kind: str, row: Distribution, **words: str) -> Tuple[str, ...]:
     return tuple(dict.fromkeys(path.format(**words) for path in found))
 
 
+def programs(name: str, row: Distribution, version: Optional[Version]) -> Tuple[str, ...]:
+    """Return where a program of the toolstack's own may lie on a host."""
+    return tuple(f"{directory}/{name}" for directory in paths("programs", row, version=text(version)))
+
+
 def grub_layouts(row: Distribution) -> Tuple[GrubLayout, ...]:
     """Return how GRUB 2 may be laid out: the distribution's own way first."""
     rows = (row, *DISTRIBUTIONS)

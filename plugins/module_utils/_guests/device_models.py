@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
@@ -20,26 +21,11 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     STUB_MEMORY,
     Host,
     Plan,
-    programs,
     refuse_given,
     refuse_new,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
-
-# GRUB 2 for Xen by kind of guest, as distributions install it, with the package for the message.
-GRUB2: Mapping[str, Sequence[str]] = {
-    "pv": (
-        "/usr/lib/grub-xen/grub-x86_64-xen.bin",  # Debian, Alpine
-        "/usr/share/grub2/x86_64-xen/grub.xen",  # openSUSE
-        "/usr/lib/grub2/x86_64-xen/grub.xen",  # openSUSE, older
-    ),
-    "pvh": ("/usr/lib/grub-xen/grub-i386-xen_pvh.bin",),  # Debian, Alpine
-}
-_GRUB2_REMEDY = (
-    "Install GRUB 2 for Xen (Debian: grub-xen-host, Alpine: grub-xenhost, openSUSE: grub2-x86_64-xen), "
-    "or name the file with kernel."
-)
 
 # PV-GRUB's image, its file, and what the hypervisor has to be capable of, by the guest kernel's architecture.
 PV_GRUB = {
@@ -54,9 +40,11 @@ LINUX_NICS = 1
 LINUX_DISKS = 26
 
 
-def _grub2(guest: Mapping[str, Any], _host: Host, planned: Plan) -> None:
-    paths = (guest["kernel"],) if guest.get("kernel") else tuple(GRUB2[guest["type"]])
-    planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", _GRUB2_REMEDY, key="kernel"))
+def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
+    given = guest.get("kernel")
+    paths = (given,) if given else distributions.paths(f"grub_{guest['type']}", host.distribution)
+    remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
+    planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel"))
     planned.keys["kernel"] = paths[0]
     refuse_given(guest, ("menu", "menu_file"), "GRUB 2 looks for its grub.cfg on the guest's disks")
 
@@ -168,9 +156,11 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         keys["stubdomain_cmdline"] = words
     planned.needs.append(
         Requirement(
-            programs("vchan-socket-proxy", host.version),
+            distributions.programs("vchan-socket-proxy", host.distribution, host.version),
             "vchan-socket-proxy, through which libxl talks to a Linux stub domain",
-            "Install the toolstack that has it (Debian: the package xen-utils of the running release).",
+            "Install "
+            + distributions.install_hint("toolstack_programs", host.distribution, version=host.version)
+            + ", as the toolstack of the running release has it.",
             executable=True,
         )
     )
@@ -191,7 +181,7 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     planned.needs.append(Requirement((kernel,), "the image of the Mini-OS stub domain", remedy))
     named = {"hvmloader": guest.get("firmware_override"), "qemu-dm": guest.get("device_model_override")}
     firmware = "" if all(named.values()) else _firmware(host)
-    for need in helpers.needs(firmware, host.version, named=named).values():
+    for need in helpers.needs(firmware, host.version, row=host.distribution, named=named).values():
         planned.needs.append(need)
         keys[str(need.key)] = need.paths[0]
     refuse_new(keys, host)

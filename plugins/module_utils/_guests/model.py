@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import GENERIC, Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
@@ -38,17 +39,6 @@ SINCE: Mapping[str, Version] = {
 STUB_MEMORY = {"linux": 128, "minios": 28}
 VIDEO_MEMORY = {"linux": 8, "minios": 4}
 
-# Where the toolstack's own programs lie; {version} is the release.
-PROGRAM_DIRECTORIES = (
-    "/usr/lib/xen-{version}/bin",
-    "/usr/bin",
-    "/usr/libexec/xen/bin",
-    "/usr/lib/xen/bin",
-    "/usr/local/bin",
-    "/usr/local/libexec/xen/bin",
-    "/usr/local/lib/xen/bin",
-)
-
 
 @dataclass(frozen=True)
 class Host:
@@ -59,6 +49,7 @@ class Host:
     capabilities: FrozenSet[str] = frozenset()
     stub_memory_mib: Optional[int] = None
     stub_command_line: Optional[str] = None
+    distribution: Distribution = GENERIC
 
 
 @dataclass
@@ -84,9 +75,3 @@ def refuse_given(guest: Mapping[str, Any], names: Sequence[str], why: str) -> No
     for name in names:
         if guest.get(name):
             raise UserError(f"{name} means nothing to the flavour {guest['flavour']}: {why}.", f"Leave {name} out.")
-
-
-def programs(name: str, version: Optional[Version]) -> Tuple[str, ...]:
-    """Return where a program of the toolstack's own may lie."""
-    shown = "*" if version is None else text(version)
-    return tuple(f"{directory.format(version=shown)}/{name}" for directory in PROGRAM_DIRECTORIES)

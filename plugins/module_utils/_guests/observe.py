@@ -11,7 +11,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
@@ -80,6 +80,7 @@ def guest_host(xen: Xen, named: Optional[str]) -> model.Host:
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
         stub_memory_mib=linux.get("memory_mib"),
         stub_command_line=linux.get("command_line"),
+        distribution=distributions.detect(xen.path("/")),
     )
 
 

@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Dict, Mapping, Optional
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
 
 # Below the firmware directory, so that another release has its own; no file of the distribution's is in the way there.
 DIRECTORY = "helpers"
@@ -33,46 +33,45 @@ def needs(
     firmware_directory: str,
     version: Optional[Version],
     *,
+    row: Optional[Distribution] = None,
     ours: Optional[str] = None,
     named: Mapping[str, Optional[str]] = MappingProxyType({}),
 ) -> Dict[str, Requirement]:
     """Return what has to be there for a guest, by dom0 helper program.
 
+    :param row: the host's distribution; without it, that of the host that this runs on.
     :param ours: our directory, where it is not the default one.
     :param named: paths that the user gives.
     """
+    row = distributions.detect() if row is None else row
     ours = ours or directory(firmware_directory)
     loader, program = named.get("hvmloader"), named.get("qemu-dm")
     return {
         "hvmloader": Requirement(
             (loader,) if loader else (f"{ours}/hvmloader", f"{firmware_directory}/hvmloader"),
             "hvmloader with ROMBIOS",
-            f"{REMEDY}, or name one with firmware_override; Debian's has none.",
+            f"{REMEDY}, or name one with firmware_override: that of most distributions has none.",
             contains=MARK,
             key="firmware_override",
         ),
         "qemu-dm": Requirement(
-            (program,) if program else (f"{ours}/qemu-dm", *model.programs("qemu-dm", version)),
+            (program,) if program else (f"{ours}/qemu-dm", *distributions.programs("qemu-dm", row, version)),
             "the program in dom0 that serves the stub domain's consoles (qemu-dm)",
-            f"{REMEDY}, or name one with device_model_override; Debian ships none.",
+            f"{REMEDY}, or name one with device_model_override: most distributions ship none.",
             executable=True,
             key="device_model_override",
-            own=None if program else _qemu(version),
+            own=None if program else _qemu(row, version),
         ),
     }
 
 
-def _qemu(version: Optional[Version]) -> Requirement:
+def _qemu(row: Distribution, version: Optional[Version]) -> Requirement:
     return Requirement(
-        _qemus(text(version)),
+        distributions.paths("qemu", row, version=text(version)),
         "QEMU for Xen, which our qemu-dm runs",
-        f"Install it (Debian: the package {parts.QEMU.package}).",
+        f"Install {distributions.install_hint('qemu', row)}.",
         executable=True,
     )
-
-
-def _qemus(version: str) -> Tuple[str, ...]:
-    return tuple(path.format(version=version) for path in parts.QEMU.candidates)
 
 
 # libxl starts the program for a stub domain with the arguments of qemu-xen-traditional, whatever the program is
@@ -100,11 +99,11 @@ for qemu in {qemus}; do
     [ ! -x "$qemu" ] || exec "$qemu" -xen-domid "$domain" -xen-attach -machine xenpv -m 32 -name "$name" \\
         -nodefaults -no-user-config -no-shutdown -display none ${vnc:+-vnc "$vnc$unused"}
 done
-echo "qemu-dm: there is no QEMU for Xen (on Debian the package {package})" >&2
+echo "qemu-dm: there is no QEMU for Xen; looked for {qemus}" >&2
 exit 127
 """
 
 
 def qemu_dm() -> str:
-    """Return the program that serves a stub domain's consoles."""
-    return _QEMU_DM.replace("{qemus}", " ".join(_qemus("*"))).replace("{package}", parts.QEMU.package)
+    """Return the program that serves a stub domain's consoles, whatever the host's distribution is."""
+    return _QEMU_DM.replace("{qemus}", " ".join(distributions.paths("qemu", distributions.GENERIC, version="*")))

@@ -66,6 +66,7 @@ class StubdomHost:
         self.xen = xen
         self.modules = f"lib/modules/{release}"
         self.module_suffix = module_suffix
+        self.put("etc/os-release", b"ID=debian\n")
         self.put(f"boot/vmlinuz-{release}", kernel())
         self.put("bin/busybox", elf())
         self.put(LOADER.lstrip("/"), elf())

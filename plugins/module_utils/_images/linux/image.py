@@ -37,7 +37,8 @@ SQUASH = (
 UNPACK: Mapping[str, Callable[[bytes], bytes]] = {".ko": bytes, ".xz": lzma.decompress, ".gz": gzip.decompress}
 # What no module of Python 3.8 unpacks.
 UNPACK_WITH: Mapping[str, Sequence[str]] = {".zst": ("zstd", "-dqf")}
-PACKAGES = {"mksquashfs": "squashfs-tools", "zstd": "zstd"}
+# What to install to get a program.
+PURPOSES = {"mksquashfs": "squashfs", "zstd": "zstd"}
 RECIPE = (RECIPE_NUMBER, INIT, SQUASH)
 
 # QEMU of Debian 13 with what it reads of its files took 43 MiB of a stub domain for a guest with one disk.

@@ -16,7 +16,10 @@ import os
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf
 
 IMAGE = "linux"
@@ -30,54 +33,40 @@ class Wanted:
     """A file that has to be found on the host.
 
     :param name: where it is in the image.
-    :param candidates: where it may be on the host; {version} is the release of Xen, {name} the last part of *name*.
-    :param package: the Debian package that has it.
+    :param kind: which of a distribution's paths it is, or in which of its directories.
+    :param purpose: what to install to get it.
     """
 
     name: str
-    candidates: Tuple[str, ...]
-    package: str
+    kind: str
+    purpose: str
+
+    def candidates(self, row: Distribution, version: Version) -> List[str]:
+        """Return where it may be on a host."""
+        found = distributions.paths(self.kind, row, version=text(version))
+        inside = self.kind in ("programs", "roms")
+        return [f"{path}/{os.path.basename(self.name)}" if inside else path for path in found]
 
 
-BUSYBOX = Wanted("bin/busybox", ("/bin/busybox", "/usr/bin/busybox"), "busybox-static")
-
-# Debian has QEMU for Xen in a package of its own; others install what Xen's own build makes.
-QEMU = Wanted(
-    "bin/xen-qemu",
-    (
-        "/usr/libexec/xen-qemu-system-i386",
-        "/usr/lib/xen-{version}/bin/qemu-system-i386",
-        "/usr/libexec/xen/bin/qemu-system-i386",
-        "/usr/lib/xen/bin/qemu-system-i386",
-    ),
-    "qemu-system-xen",
-)
+BUSYBOX = Wanted("bin/busybox", "busybox", "busybox")
 
 PROGRAMS = (
-    QEMU,
-    Wanted("bin/xenstore", ("/usr/bin/xenstore",), "xenstore-utils"),
-    Wanted(
-        "bin/vchan-socket-proxy",
-        ("/usr/lib/xen-{version}/bin/vchan-socket-proxy", "/usr/bin/vchan-socket-proxy"),
-        "xen-utils-{version}",
-    ),
+    Wanted("bin/xen-qemu", "qemu", "qemu"),
+    Wanted("bin/xenstore", "xenstore", "xenstore"),
+    Wanted("bin/vchan-socket-proxy", "programs", "toolstack_programs"),
 )
-
-_ROMS = ("/usr/share/qemu/{name}", "/usr/share/seabios/{name}", "/usr/lib/ipxe/qemu/{name}")
 
 # What QEMU reads when it starts with the devices that xl.cfg can ask for (libxl_dm.c: vga, and models of vif). QEMU
 # does not start if the file of a device is missing. The guest's BIOS comes from the toolstack's firmware.
 ROMS = (
-    Wanted("share/vgabios-stdvga.bin", _ROMS, "seabios"),
-    Wanted("share/vgabios-cirrus.bin", _ROMS, "seabios"),
-    Wanted("share/vgabios-qxl.bin", _ROMS, "seabios"),
-    Wanted("share/efi-rtl8139.rom", _ROMS, "ipxe-qemu"),
-    Wanted("share/efi-e1000.rom", _ROMS, "ipxe-qemu"),
-    Wanted("share/efi-e1000e.rom", _ROMS, "ipxe-qemu"),
-    Wanted("share/efi-virtio.rom", _ROMS, "ipxe-qemu"),
+    Wanted("share/vgabios-stdvga.bin", "roms", "vga_roms"),
+    Wanted("share/vgabios-cirrus.bin", "roms", "vga_roms"),
+    Wanted("share/vgabios-qxl.bin", "roms", "vga_roms"),
+    Wanted("share/efi-rtl8139.rom", "roms", "network_roms"),
+    Wanted("share/efi-e1000.rom", "roms", "network_roms"),
+    Wanted("share/efi-e1000e.rom", "roms", "network_roms"),
+    Wanted("share/efi-virtio.rom", "roms", "network_roms"),
 )
-
-LIBRARY_DIRECTORIES = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")
 
 # Modules by group, in which order they are loaded; a module's own needs come before it. libxl waits 30 seconds for
 # the stub domain, so that those which only a network interface needs are left out without one.
@@ -133,7 +122,7 @@ class Plan:
         return (self.kernel, self.busybox, *self.start, *self.parts)
 
 
-def plan(release: str, version: Tuple[int, int], *, root: str = "/") -> Plan:
+def plan(release: str, version: Version, *, root: str = "/") -> Plan:
     """Find everything on the host.
 
     :param release: release of the kernel that is to run in the stub domain.
@@ -142,16 +131,15 @@ def plan(release: str, version: Tuple[int, int], *, root: str = "/") -> Plan:
     :raises UserError: something is missing.
     """
     host = _Host(root)
-    xen = f"{version[0]}.{version[1]}"
     kernel = _kernel(host, release)
-    busybox = _find(host, BUSYBOX, xen, mode=0o755)
+    busybox = _find(host, BUSYBOX, version, mode=0o755)
     if host.program(busybox.path).interpreter is not None:
         raise UserError(
             f"{busybox.path} needs libraries, and none are there when the stub domain starts.",
-            "Install the static one (on Debian the package busybox-static).",
+            f"Install one that is statically linked: {distributions.install_hint('busybox', host.distribution)}.",
         )
-    programs = [_find(host, wanted, xen, mode=0o755) for wanted in PROGRAMS]
-    roms = [_find(host, wanted, xen) for wanted in ROMS]
+    programs = [_find(host, wanted, version, mode=0o755) for wanted in PROGRAMS]
+    roms = [_find(host, wanted, version) for wanted in ROMS]
     modules = _Modules(host, release)
     groups: Dict[str, List[Part]] = {}
     orders: Dict[str, str] = {}
@@ -185,18 +173,19 @@ def _kernel(host: _Host, release: str) -> Part:
     if path is None:
         raise UserError(
             f"There is no kernel /boot/vmlinuz-{release}.",
-            "Install it again (on Debian linux-image-amd64), or reboot into the kernel that is installed.",
+            f"Install {distributions.install_hint('kernel', host.distribution)} again, "
+            "or reboot into the kernel that is installed.",
         )
     return Part(KERNEL, path)
 
 
-def _find(host: _Host, wanted: Wanted, xen: str, *, mode: int = 0o644) -> Part:
-    candidates = [candidate.format(version=xen, name=os.path.basename(wanted.name)) for candidate in wanted.candidates]
+def _find(host: _Host, wanted: Wanted, version: Version, *, mode: int = 0o644) -> Part:
+    candidates = wanted.candidates(host.distribution, version)
     path = host.first(candidates)
     if path is None:
         raise UserError(
             f"{os.path.basename(wanted.name)} is not on this host: there is no {' and no '.join(candidates)}.",
-            f"Install the package that has it (on Debian {wanted.package.format(version=xen)}).",
+            f"Install {distributions.install_hint(wanted.purpose, host.distribution, version=version)}.",
         )
     return Part(wanted.name, path, mode)
 
@@ -211,16 +200,20 @@ def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
         if program.interpreter is not None and program.interpreter not in found:
             loader = host.first((program.interpreter,))
             if loader is None:
-                raise UserError(f"{path} needs {program.interpreter}, which is not on this host.", "Install libc6.")
+                raise UserError(
+                    f"{path} needs {program.interpreter}, which is not on this host.",
+                    f"Install {distributions.install_hint('libc', host.distribution)}.",
+                )
             found[program.interpreter] = Part(program.interpreter.lstrip("/"), loader, 0o755)
         own = [place.replace("$ORIGIN", os.path.dirname(path)) for place in program.search if place]
+        places = (*own, *distributions.paths("libraries", host.distribution))
         for name in program.needed:
             if name in found or any(name == os.path.basename(interpreter) for interpreter in found):
                 continue
-            library = host.first([f"{place}/{name}" for place in (*own, *LIBRARY_DIRECTORIES)])
+            library = host.first([f"{place}/{name}" for place in places])
             if library is None:
                 raise UserError(
-                    f"{path} needs the library {name}, which is in none of {', '.join((*own, *LIBRARY_DIRECTORIES))}.",
+                    f"{path} needs the library {name}, which is in none of {', '.join(places)}.",
                     "Install the package that has it, or repair the package of the program.",
                 )
             found[name] = Part(f"lib/{name}", library, 0o755)
@@ -287,6 +280,7 @@ class _Host:
 
     def __init__(self, root: str) -> None:
         self._root = root
+        self.distribution = distributions.detect(root)
 
     def path(self, path: str) -> str:
         return os.path.join(self._root, path.lstrip("/"))

@@ -45,6 +45,7 @@ class Host:
         for path in FILES:
             self.put(path, "")
             (root / path).chmod(0o755)
+        self.put("etc/os-release", "ID=debian\n")
         self.put("proc/xen/capabilities", "control_d\n")
         self.put("etc/xen/xl.conf", 'autoballoon="off"\n')
 
@@ -131,6 +132,7 @@ def test_memory_of_the_stub_domain_comes_from_its_record(host: Host) -> None:
 def test_grub_is_where_the_distribution_puts_it(host: Host) -> None:
     (host.root / "usr/lib/grub-xen/grub-x86_64-xen.bin").unlink()
     host.put("usr/share/grub2/x86_64-xen/grub.xen", "")
+    host.put("etc/os-release", "ID=opensuse-leap\n")
     for check_start in (False, True):
         assert run(host, check_start=check_start)["settings"]["kernel"] == "/usr/share/grub2/x86_64-xen/grub.xen"
 
