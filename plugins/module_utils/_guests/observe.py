@@ -11,7 +11,7 @@ import os
 import re
 from typing import Any, Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
@@ -56,7 +56,7 @@ def dom0_helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> Lis
         return [{"name": name, "path": None, "manifest": None} for name in releases.HELPERS]
     version = xen.version() if xen.is_dom0() else xen.toolstack_version()
     programs = []
-    for name, need in helpers.needs(directory or str(ours), version, ours=ours).items():
+    for name, need in helpers.needs(directory or str(ours), version, row=xen.distribution, ours=ours).items():
         path = next((path for path in need.paths if satisfied(need, path, xen.path)), None)
         content = None if path is None else files.read(xen.path(f"{path}.json"))
         programs.append({"name": name, "path": path, "manifest": _manifest.read(content)})
@@ -80,7 +80,7 @@ def guest_host(xen: Xen, named: Optional[str]) -> model.Host:
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
         stub_memory_mib=linux.get("memory_mib"),
         stub_command_line=linux.get("command_line"),
-        distribution=distributions.detect(xen.path("/")),
+        distribution=xen.distribution,
     )
 
 

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
@@ -20,13 +22,6 @@ CAPABILITIES = "/proc/xen/capabilities"
 HYPERVISOR_TYPE = "/sys/hypervisor/type"
 
 # libxl carries the release of the toolstack in its name (tools/libs/light/Makefile, MAJOR).
-LIBXL = (
-    "/usr/lib/*/libxenlight.so.*",
-    "/usr/lib/libxenlight.so.*",
-    "/usr/lib64/libxenlight.so.*",
-    "/usr/local/lib/libxenlight.so.*",
-    "/usr/local/lib64/libxenlight.so.*",
-)
 _LIBXL_RELEASE = re.compile(r"\.so\.(4)\.(\d+)$")
 
 
@@ -53,6 +48,11 @@ class Xen:
         self._root = root
         self._info: Optional[Dict[str, str]] = None
 
+    @property
+    def distribution(self) -> Distribution:
+        """The distribution of this host."""
+        return distributions.detect(self._root)
+
     def is_dom0(self) -> bool:
         """Whether this machine is the control domain of a running hypervisor."""
         return "control_d" in (self._file(CAPABILITIES) or "")
@@ -72,7 +72,7 @@ class Xen:
             )
         raise UserError(
             f"This machine does not run under Xen: {CAPABILITIES} does not say control_d.",
-            "Install the hypervisor (on Debian the package xen-system-amd64), reboot into it, then run again.",
+            f"Install {distributions.install_hint('hypervisor', self.distribution)}, reboot into it, then run again.",
         )
 
     def info(self) -> Dict[str, str]:
@@ -85,7 +85,7 @@ class Xen:
             if status != 0:
                 raise UserError(
                     f"`xl info` failed: {last_line(errors)}.",
-                    "Start the toolstack's services (xenstored, xenconsoled; on Debian: systemctl start xen).",
+                    f"Start {distributions.start_hint(self.distribution)}.",
                 )
             self._info = parse_info(output)
         return self._info
@@ -149,7 +149,8 @@ class Xen:
             return self._run(["xl", *arguments])
         except FileNotFoundError as error:
             raise UserError(
-                "There is no xl on this host.", "Install the toolstack (on Debian the package xen-utils-common)."
+                "There is no xl on this host.",
+                f"Install {distributions.install_hint('toolstack', self.distribution)}.",
             ) from error
 
     def dmesg(self) -> str:
@@ -158,7 +159,8 @@ class Xen:
 
     def toolstack_version(self) -> Optional[Version]:
         """Release of libxl: the running hypervisor's where several are installed, as xl wants; else the newest."""
-        paths = (path for pattern in LIBXL for path in glob.glob(self.path(pattern)))
+        patterns = distributions.paths("libxl", self.distribution)
+        paths = (path for pattern in patterns for path in glob.glob(self.path(pattern)))
         found = {(int(m[1]), int(m[2])) for m in map(_LIBXL_RELEASE.search, paths) if m}
         if len(found) > 1 and self.is_dom0() and self.version() in found:
             return self.version()
@@ -170,7 +172,7 @@ class Xen:
         except FileNotFoundError as error:
             raise UserError(
                 f"There is no xenstore-{command} on this host.",
-                "Install xenstore's programs (on Debian the package xenstore-utils).",
+                f"Install {distributions.install_hint('xenstore', self.distribution)}.",
             ) from error
 
     def path(self, path: str) -> str:
