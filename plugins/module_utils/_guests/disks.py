@@ -112,7 +112,7 @@ def nic(values: Mapping[str, Any]) -> str:
 
     :raises UserError: a value would end the field it stands in.
     """
-    keys = ("type", "mac", "bridge", "model", "ip", "script", "vifname")
+    keys = ("mac", "bridge", "model", "ip", "script", "vifname")
     if values.get("mac") and not re.match(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z", values["mac"]):
         raise UserError(
             f"{values['mac']!r} is no MAC address.", "Write it as six bytes, for example 00:16:3e:12:34:56."

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import GENERIC, Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -75,3 +75,31 @@ def refuse_given(guest: Mapping[str, Any], names: Sequence[str], why: str) -> No
     for name in names:
         if guest.get(name):
             raise UserError(f"{name} means nothing to the flavour {guest['flavour']}: {why}.", f"Leave {name} out.")
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One way of booting a guest, or of giving it a device model.
+
+    :param types: kinds of guests it is for.
+    :param first: first release that has it.
+    :param last: last release that has it.
+    :param instead: what to do with another release.
+    :param write: adds its keys and needs to a plan.
+    """
+
+    types: Tuple[str, ...]
+    write: Callable[[Mapping[str, Any], Host, Plan], None]
+    first: Version = (0, 0)
+    last: Version = (99, 99)
+    instead: str = ""
+
+
+def firmware_directory(host: Host) -> str:
+    """:raises UserError: the directory in which libxl looks for images is not known."""
+    if host.firmware_directory is None:
+        raise UserError(
+            "The firmware directory cannot be found, and the guest's image lies in it.",
+            "Install the toolstack's firmware, or name the directory with firmware_directory.",
+        )
+    return host.firmware_directory

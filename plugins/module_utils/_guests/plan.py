@@ -13,12 +13,12 @@ from typing import Any, Dict, Mapping, Optional, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.device_models import FLAVOURS
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, device_models, disks
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     SINCE,
     STUB_MEMORY,
     VIDEO_MEMORY,
+    Flavour,
     Host,
     Plan,
     refuse_new,
@@ -27,6 +27,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 # A guest keeps its identity on whatever host it is defined, so that a running domain can be told from a namesake.
 IDENTITIES = uuid.UUID("5b0cf0f4-6b0b-5d3e-9d0f-3b6d2a1a7c11")
+
+FLAVOURS: Mapping[str, Flavour] = {**boot_loaders.FLAVOURS, **device_models.FLAVOURS}
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 

@@ -72,18 +72,21 @@ def host(**changes: Any) -> Host:
             LINUX,
             HOST,
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            "vnc = 0\nvkb_device = 0\n"
             "memory = 256\nvcpus = 1\n",
         ),
         (
             {**LINUX, "boot": "c", "stubdomain_cmdline": "quiet"},
             host(stub_memory_mib=192, stub_command_line="console=hvc0"),
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
-            'boot = "c"\nstubdomain_memory = 192\nstubdomain_cmdline = "console=hvc0 quiet"\nmemory = 256\nvcpus = 1\n',
+            'boot = "c"\nvnc = 0\nvkb_device = 0\n'
+            'stubdomain_memory = 192\nstubdomain_cmdline = "console=hvc0 quiet"\nmemory = 256\nvcpus = 1\n',
         ),
         (
             LINUX,
             host(version=(4, 15), stub_memory_mib=110, stub_command_line="console=hvc0"),
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            "vnc = 0\nvkb_device = 0\n"
             "memory = 256\nvcpus = 1\n",
         ),
         (

@@ -1,0 +1,108 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the boot loaders of PV and PVH guests, what each writes into xl.cfg and what it
+# needs on the host. Source: stubdom/grub/mini-os.c @ stable-4.20.
+
+from __future__ import annotations
+
+import re
+from typing import Any, Mapping
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
+    Flavour,
+    Host,
+    Plan,
+    firmware_directory,
+    refuse_given,
+)
+
+# PV-GRUB's image, its file, and what the hypervisor has to be capable of, by the guest kernel's architecture.
+PV_GRUB = {
+    "x86_64": ("pv-grub", "pv-grub-x86_64.gz", "xen-3.0-x86_64"),
+    "x86_32": ("pv-grub-x86_32", "pv-grub-x86_32.gz", "xen-3.0-x86_32p"),
+}
+# PV-GRUB copies the path into 0x60 bytes without looking at its length (stubdom/grub/mini-os.c).
+MENU_LENGTH = 95
+
+
+def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
+    given = guest.get("kernel")
+    paths = (given,) if given else distributions.paths(f"grub_{guest['type']}", host.distribution)
+    remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
+    planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel"))
+    planned.keys["kernel"] = paths[0]
+    refuse_given(guest, ("menu", "menu_file"), "GRUB 2 looks for its grub.cfg on the guest's disks")
+
+
+def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
+    image, file, capability = PV_GRUB[guest["arch"]]
+    if host.capabilities and capability not in host.capabilities:
+        raise UserError(
+            f"This hypervisor runs no PV guests with a kernel for {guest['arch']} (it lacks {capability}).",
+            "Boot a 64-bit kernel (arch x86_64), or a hypervisor built with CONFIG_PV32.",
+        )
+    kernel = guest.get("kernel") or f"{firmware_directory(host)}/{file}"
+    remedy = f"Build it with the role xen.stubdom.stubdom_build (image {image}), or use the flavour grub2."
+    planned.needs.append(Requirement((kernel,), "PV-GRUB", remedy))
+    planned.keys["kernel"] = kernel
+    menu, menu_file = guest.get("menu"), guest.get("menu_file")
+    if menu and menu_file:
+        raise UserError(
+            f"The guest {guest['name']} has both menu and menu_file, and PV-GRUB would ignore the file.",
+            "Give menu (a path that PV-GRUB reads) or menu_file (a file in dom0), not both.",
+        )
+    if menu:
+        _check_menu(menu, guest)
+        planned.keys["extra"] = menu
+    elif menu_file:
+        remedy = "Make it, or correct menu_file."
+        planned.needs.append(Requirement((menu_file,), "the menu of PV-GRUB", remedy, to_start=False))
+        planned.keys["ramdisk"] = menu_file
+    elif not guest.get("nics"):
+        raise UserError(
+            f"The guest {guest['name']} has no menu: PV-GRUB would ask DHCP for its path, and there is no network.",
+            "Give menu, menu_file, or a network interface whose DHCP server sends option 150.",
+        )
+
+
+def _check_menu(menu: str, guest: Mapping[str, Any]) -> None:
+    match = re.match(r"\((?:nd|hd(?P<disk>\d+)(?P<partition>,\d+)?)\)/\S+\Z", menu)
+    if match is None:
+        raise UserError(
+            f"{menu!r} is no path that PV-GRUB can read.",
+            "Write it in one word, as (hd0,0)/boot/grub/menu.lst, (hd0)/boot/grub/menu.lst or (nd)/menu.lst.",
+        )
+    if len(menu) >= MENU_LENGTH:
+        raise UserError(
+            f"The path of the menu has {len(menu)} characters, and PV-GRUB has room for {MENU_LENGTH - 1}.",
+            "Put the menu where its path is shorter.",
+        )
+    if match["disk"] is None:
+        if not guest.get("nics"):
+            raise UserError(f"The menu {menu} comes over the network, and the guest has none.", "Give it a nic.")
+        return
+    names = disks.grub_names([disk["vdev"] for disk in guest.get("disks") or ()])
+    wanted = f"(hd{match['disk']})"
+    vdev = next((vdev for vdev, name in names.items() if name == wanted), None)
+    if vdev is None:
+        known = ", ".join(f"{vdev} is {name}" for vdev, name in names.items()) or "there are none"
+        raise UserError(
+            f"The menu {menu} is on {wanted}, which is none of the guest's disks: {known}.", "Correct menu."
+        )
+    if match["partition"] and disks.device(vdev).partition:
+        raise UserError(
+            f"The menu {menu} names a partition of {wanted}, but {vdev} is a partition and is {wanted} itself.",
+            f"Write {menu.replace(match['partition'], '', 1)}.",
+        )
+
+
+FLAVOURS: Mapping[str, Flavour] = {
+    "grub2": Flavour(("pv", "pvh"), _grub2),
+    "legacy": Flavour(("pv",), _legacy),
+}
