@@ -296,74 +296,22 @@ backup_files:
 """
 
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory as host_memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
-from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied, satisfy
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, observe, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.config_files import (
+    HEADER,
+    check_gone,
+    check_place,
+    prove,
+)
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import check_needs, check_start, observe_host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
-
-HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
-
-
-def check_needs(xen: Xen, planned: model.Plan, *, start: bool) -> None:
-    """Require the files that the guest is made of, and choose among those that can stand for each other."""
-    for need in planned.needs:
-        if need.key is not None and len(need.paths) > 1 and not start:
-            there = [path for path in need.paths if satisfied(need, path, xen.path)]
-            planned.keys[need.key] = (there or list(need.paths))[0]
-        if start or not need.to_start:
-            found = satisfy(need, xen.path)
-            if need.key is not None:
-                planned.keys[need.key] = found
-
-
-def check_start(xen: Xen, planned: model.Plan) -> Dict[str, Any]:
-    """Require a host on which the guest could be started now, or is there already."""
-    domains = xen.domains()
-    memory, guests = host_memory.observe(xen, domains), observe.guests(xen, domains)
-    plan.refuse_start(planned.keys, memory, guests)
-    domain = plan.find(guests, str(planned.keys["name"]))
-    return {"free_mib": memory["free_mib"], "domid": None if domain is None else domain["domid"]}
-
-
-def check_place(path: str, name: str, before: Optional[bytes], *, present: bool, replace: bool) -> None:
-    """Refuse what would give two guests one name, or take somebody else's file away."""
-    if before is not None and not replace and not before.startswith(f"# {HEADER}\n".encode()):
-        raise UserError(
-            f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
-            "Give the guest another name, or set replace to true to take the file over.",
-        )
-    taken = observe.name_taken(os.path.dirname(path), name, path) if present else None
-    if taken is not None:
-        raise UserError(
-            f"The guest name {name} is taken by another configuration: {taken}.",
-            "Give the guest another name, or remove that file.",
-        )
-
-
-def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
-    """Refuse to forget a guest that is still there."""
-    if before is None or not xen.is_dom0():
-        return
-    domain = plan.find(observe.guests(xen, xen.domains()), name)
-    if domain is not None and domain["uuid"] == xl_cfg.read(path, before).get("uuid"):
-        raise UserError(
-            f"The guest {name} is still there as domain {domain['domid']} ({domain['state']}).",
-            "End it first: state shutdown or destroyed.",
-        )
-
-
-def prove(path: str, planned: model.Plan) -> None:
-    """Read the file back the way xl does."""
-    if xl_cfg.read(path, files.read(path)) != planned.keys:
-        raise UserError(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
@@ -377,7 +325,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     before = files.read(path)
     planned = model.Plan()
     if present:
-        planned = plan.plan(params, observe.guest_host(xen, params["firmware_directory"]))
+        planned = plan.plan(params, observe_host(xen, params["firmware_directory"]))
         check_needs(xen, planned, start=params["check_start"])
     check_place(path, name, before, present=present, replace=params["replace"])
     found: Dict[str, Any] = {"free_mib": None, "domid": None}

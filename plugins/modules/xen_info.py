@@ -180,6 +180,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, m
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -216,7 +217,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "firmware_directory": directory,
         "images": observe.images(xen, directory),
         "helpers": observe.dom0_helpers(xen, directory, module.params["helpers_directory"]),
-        "guests": observe.guests(xen, domains),
+        "guests": xen_domains.observe_guests(xen, domains),
     }
 
 

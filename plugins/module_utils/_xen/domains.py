@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 # What one letter of `xl list` says (docs/man/xl.1.pod.in @ stable-4.20); a domain that waits for a processor has none.
 STATES = {"d": "dying", "c": "crashed", "s": "shutdown", "p": "paused", "b": "blocked", "r": "running", "": "running"}
@@ -67,3 +67,8 @@ def served_by(nodes: Mapping[str, str], domid: int) -> int:
     if target.isdigit() and nodes.get(f"/local/domain/{target}/image/device-model-domid") == str(domid):
         return int(target)
     return -1
+
+
+def observe_guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:
+    """Every domain but dom0; none where there are no domains."""
+    return guests(domains, xen.ls("/")) if domains else []

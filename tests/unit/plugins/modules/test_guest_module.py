@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import pytest
 import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -132,7 +133,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(guest, "Xen", lambda run: Xen(run, root=str(tmp_path)))
-    monkeypatch.setattr(guest, "TTY_TIMEOUT", 0.1)
+    monkeypatch.setattr(guest_domain, "TTY_TIMEOUT", 0.1)
     monkeypatch.setattr(console, "LOOK", 0.1)
     found = Host(tmp_path)
     found.put("etc/xen/web.cfg", PV)
@@ -278,7 +279,7 @@ def test_what_xl_says_is_said_without_its_source(host: Host) -> None:
     host.create_fails = True
     with pytest.raises(UserError, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):
         run(host)
-    assert "libxl_dm.c" not in guest.toolstack_error(CREATE_ERRORS)
+    assert "libxl_dm.c" not in guest_domain.toolstack_error(CREATE_ERRORS)
 
 
 def test_a_guest_that_does_not_shut_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,79 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the configuration files of guests in /etc/xen, and the names that they give.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import Optional
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
+
+# A configuration that is longer than this is none.
+_LONGEST = 1 << 18
+_NAME = re.compile(rb"^[ \t]*name[ \t]*=[ \t]*([\"'])(?P<name>[^\"'\n]+)\1", re.MULTILINE)
+
+
+def check_place(path: str, name: str, before: Optional[bytes], *, present: bool, replace: bool) -> None:
+    """Refuse what would give two guests one name, or take somebody else's file away."""
+    if before is not None and not replace and not before.startswith(f"# {HEADER}\n".encode()):
+        raise UserError(
+            f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
+            "Give the guest another name, or set replace to true to take the file over.",
+        )
+    taken = name_taken(os.path.dirname(path), name, path) if present else None
+    if taken is not None:
+        raise UserError(
+            f"The guest name {name} is taken by another configuration: {taken}.",
+            "Give the guest another name, or remove that file.",
+        )
+
+
+def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
+    """Refuse to forget a guest that is still there."""
+    if before is None or not xen.is_dom0():
+        return
+    domain = plan.find(xen_domains.observe_guests(xen, xen.domains()), name)
+    if domain is not None and domain["uuid"] == xl_cfg.read(path, before).get("uuid"):
+        raise UserError(
+            f"The guest {name} is still there as domain {domain['domid']} ({domain['state']}).",
+            "End it first: state shutdown or destroyed.",
+        )
+
+
+def prove(path: str, planned: model.Plan) -> None:
+    """Read the file back the way xl does."""
+    if xl_cfg.read(path, files.read(path)) != planned.keys:
+        raise UserError(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
+
+
+def name_taken(directory: str, name: str, own: str) -> Optional[str]:
+    """Return another configuration of that directory that has this guest's name, None for none."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+            if not entry.is_file() or entry.name.endswith("~") or os.path.realpath(entry.path) == os.path.realpath(own):
+                continue
+            if entry.stat().st_size <= _LONGEST and guest_name(files.read(entry.path) or b"") == name:
+                return entry.path
+    return None
+
+
+def guest_name(content: bytes) -> Optional[str]:
+    """The name that a configuration gives, as far as it is one; xm's were programs."""
+    try:
+        name = xl_cfg.read("", content).get("name")
+    except UserError:
+        match = _NAME.search(content)
+        name = match["name"].decode("latin-1") if match else None
+    return name if isinstance(name, str) else None

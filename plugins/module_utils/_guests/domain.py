@@ -1,0 +1,280 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: a guest as a domain of the running hypervisor, its start and its end.
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Any, Dict, List, Mapping, Optional
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
+
+# What the configuration was that a domain was started with. The node goes with the domain.
+RECORD = "/libxl/{domid}/xen-stubdom-config"
+
+# How much of a console is returned.
+SHOWN = 4000
+
+# How long the toolstack may take to say which terminal is the guest's, in seconds.
+TTY_TIMEOUT = 15.0
+
+# What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
+_NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
+
+# Keys that name files in dom0.
+MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firmware_override", "device_model_override")
+
+_GONE = ("shutdown", "crashed", "dying")
+
+
+class Guest:
+    """A guest on this host.
+
+    :param settings: the keys of its configuration.
+    :param digest: the checksum of its configuration, None where there is none.
+    """
+
+    def __init__(
+        self, xen: Xen, name: str, settings: Mapping[str, xl_cfg.Value], digest: Optional[str], config: str
+    ) -> None:
+        self.xen = xen
+        self.name = name
+        self.settings = settings
+        self.digest = digest
+        self.config = config
+        self.facts: Dict[str, Any] = {
+            "state": "absent",
+            "domid": None,
+            "device_model": None,
+            "said": None,
+            "console": "",
+            "hypervisor_log": [],
+            "restart_required": False,
+            "seconds": None,
+        }
+
+    def observe(self) -> Optional[Domain]:
+        """Look for the domain, and take down what is known about it."""
+        domain = next((domain for domain in self.xen.domains() if domain.name == self.name), None)
+        self.facts["state"] = "absent" if domain is None else xen_domains.state(domain.state)
+        self.facts["domid"] = None if domain is None else domain.domid
+        return domain
+
+    def look_inside(self, domain: Domain) -> None:
+        """Ask xenstore where the device model runs, and with which configuration the guest was started."""
+        nodes = self.xen.ls("/")
+        self.facts["device_model"] = xen_domains.device_model(nodes, domain.domid)
+        recorded = nodes.get(RECORD.format(domid=domain.domid))
+        if recorded is not None:
+            self.facts["restart_required"] = recorded != self.digest
+            return
+        # Started by somebody else, such as the host's own service at boot: the file may be younger than the domain.
+        started = nodes.get(f"/vm/{xen_domains.uuid(nodes, domain.domid)}/start_time", "")
+        if re.match(r"\d+(\.\d+)?\Z", started) and os.path.exists(self.config):
+            self.facts["restart_required"] = os.stat(self.config).st_mtime > float(started)
+
+    def start(self, says: Optional[str], timeout: int) -> None:
+        """Start the guest paused, look at it, let it go and listen."""
+        before = self.xen.dmesg()
+        begin = time.monotonic()
+        status, _output, errors = self.xen.xl("create", "-p", self.config)
+        self.facts["seconds"] = round(time.monotonic() - begin, 1)
+        if status != 0:
+            self._log(before)
+            raise UserError(
+                f"`xl create {self.config}` failed: {toolstack_error(errors)}",
+                f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
+                self.facts,
+            )
+        try:
+            domain = self.observe()
+            if domain is None:
+                raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
+            self.look_inside(domain)
+            self.xen.write(RECORD.format(domid=domain.domid), self.digest or "")
+            self.facts["restart_required"] = False
+            self.require_stub_domain()
+            console = Console(self._tty(domain.domid))
+        except UserError as error:
+            self.xen.xl("destroy", self.name)
+            self._log(before)
+            raise UserError(error.what, error.remedy, self.facts) from error
+        try:
+            self.go(domain, console, says, timeout)
+        finally:
+            console.close()
+            self._log(before)
+
+    def go(self, domain: Domain, console: Console, says: Optional[str], timeout: int) -> None:
+        """Let a paused guest run and wait for its words."""
+        self.xen.xl("unpause", str(domain.domid))
+        if says is not None:
+            self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
+        self.facts["console"] = console.heard[-SHOWN:]
+        self.observe()
+
+    def require_words(self, says: Optional[str], timeout: int) -> None:
+        """:raises Failure: the guest did not say what it was to say."""
+        if says is None or self.facts["said"]:
+            return
+        alive = self.facts["state"] not in ("absent", *_GONE)
+        end = f"within {timeout} seconds" if alive else "before it ended"
+        words = repr(last(self.facts["console"]) or "none")
+        words += f", the hypervisor's {self.facts['hypervisor_log'][-1]!r}" if self.facts["hypervisor_log"] else ""
+        raise UserError(
+            f"The guest {self.name} did not say {says!r} {end}; its last words were {words}.",
+            f"It was left running: look at it with `xl console {self.name}`, or raise timeout."
+            if alive
+            else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
+            self.facts,
+        )
+
+    def require_stub_domain(self) -> None:
+        """:raises UserError: the device model is not where the configuration says."""
+        model = self.facts["device_model"]
+        if not plan.stubbed(self.settings):
+            return
+        if model is None or not model["stub_domain"]:
+            raise UserError(
+                f"The device model of {self.name} does not run in a stub domain, as its configuration asks for.",
+                f"Look at /var/log/xen/xl-{self.name}.log.",
+            )
+        if model["state"] != "running":
+            raise UserError(
+                f"The stub domain of {self.name} is there, but its device model says {model['state'] or 'nothing'}.",
+                f"Look at /var/log/xen/qemu-dm-{self.name}.log.",
+            )
+
+    def end(self, how: str, timeout: int) -> None:
+        """Shut the guest down or destroy it, and wait until it and its stub domain have gone."""
+        domain = self.observe()
+        if domain is None:
+            return
+        self.look_inside(domain)
+        model = self.facts["device_model"] or {"domid": 0}
+        # -F: a guest without Xen's drivers is sent the power button instead.
+        words = ("shutdown", "-F") if how == "shutdown" else ("destroy",)
+        if self.facts["state"] not in _GONE or how == "destroyed":
+            status, _output, errors = self.xen.xl(*words, str(domain.domid))
+            if status != 0:
+                raise UserError(
+                    f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}", "Look at `xl list`.", self.facts
+                )
+        deadline = time.monotonic() + timeout
+        while True:
+            left = {other.domid: xen_domains.state(other.state) for other in self.xen.domains()}
+            if domain.domid not in left and (not model["domid"] or model["domid"] not in left):
+                break
+            if how == "shutdown" and left.get(domain.domid) in ("shutdown", "crashed"):
+                break
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"The guest {self.name} has not ended within {timeout} seconds of `xl {words[0]}`.",
+                    "Raise timeout, or end it at once with state destroyed.",
+                    self.facts,
+                )
+            time.sleep(1)
+        self.observe()
+        self.facts["device_model"] = None
+
+    def _terminal(self, domid: int) -> Optional[str]:
+        """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
+        states = {domain.domid: xen_domains.state(domain.state) for domain in self.xen.domains()}
+        if states.get(domid, "dying") in _GONE:
+            return None
+        return self.xen.read(self._tty_path(domid)) or ""
+
+    def _tty_path(self, domid: int) -> str:
+        if plan.stubbed(self.settings):
+            # Consoles 0 to 2 of a stub domain are its log, save and restore; then come the guest's serial ports.
+            return f"/local/domain/{self.facts['device_model']['domid']}/device/console/3/tty"
+        if plan.hvm(self.settings):
+            return f"/local/domain/{domid}/serial/0/tty"
+        return f"/local/domain/{domid}/console/tty"
+
+    def _tty(self, domid: int) -> str:
+        """Return the terminal that the guest's console or serial port leads to."""
+        path = self._tty_path(domid)
+        deadline = time.monotonic() + TTY_TIMEOUT
+        while True:
+            tty = self.xen.read(path)
+            if tty:
+                return tty
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"xenstore names no terminal for {self.name} ({path}).",
+                    'Look whether xenconsoled runs; an HVM guest needs serial = "pty".',
+                )
+            time.sleep(0.2)
+
+    def _log(self, before: str) -> None:
+        self.facts["hypervisor_log"] = [
+            line
+            for line in new_lines(before, self.xen.dmesg()).splitlines()
+            if line.strip() and not _NOISE.search(line)
+        ]
+
+
+def toolstack_error(errors: str) -> str:
+    """Return what xl says went wrong, without the places in its source."""
+    lines = [
+        re.sub(r"^(?:libxl|xl|xc): (?:error: )?", "", line.strip()) for line in errors.splitlines() if line.strip()
+    ]
+    lines = [re.sub(r"^\S+\.c:\d+:\S+ ", "", line) for line in lines if not line.startswith("Parsing config")]
+    return "; ".join(line.rstrip(".") for line in lines[:3]) + "." if lines else "no message."
+
+
+def last(text: str) -> str:
+    """Return the last line that is not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def load(xen: Xen, name: str, path: str, *, needed: bool) -> Guest:
+    """Read the configuration.
+
+    :raises UserError: there is none although it is needed, or it is another guest's.
+    """
+    content = files.read(path)
+    if content is None and needed:
+        raise UserError(
+            f"There is no configuration {path} for the guest {name}.",
+            "Write it with the module xen.stubdom.guest_config.",
+        )
+    settings = xl_cfg.read(path, content) if content is not None else {}
+    if content is not None and settings.get("name") != name:
+        raise UserError(f"{path} is the configuration of {settings.get('name')!r}, not of {name!r}.", "Correct config.")
+    return Guest(xen, name, settings, None if content is None else files.sha256(content), path)
+
+
+def require_files(xen: Xen, guest: Guest) -> None:
+    """:raises UserError: a file that the configuration names is not there."""
+    wanted = guest.settings.get("disk", [])
+    named = [disks.target(disk) for disk in wanted if isinstance(disk, str)] if isinstance(wanted, list) else []
+    named += [str(guest.settings[key]) for key in MADE_OF if key in guest.settings]
+    for path in named:
+        if path is not None and not os.path.exists(xen.path(path)):
+            raise UserError(
+                f"{path} does not exist, and the guest {guest.name} is made of it.",
+                f"Make it, or correct {guest.config}.",
+            )
+
+
+def refuse_namesake(xen: Xen, guest: Guest) -> None:
+    """:raises UserError: another domain has the guest's name, or the guest cannot be started."""
+    if not guest.settings:
+        # In check mode, where an earlier task would have written the configuration.
+        return
+    domains: List[Domain] = xen.domains()
+    plan.refuse_start(guest.settings, memory.observe(xen, domains), xen_domains.observe_guests(xen, domains))
