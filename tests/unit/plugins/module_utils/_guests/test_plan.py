@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
@@ -256,5 +256,39 @@ def test_a_domain_of_that_name_is_the_guest_or_a_namesake() -> None:
     domain = {"name": "web", "domid": 3, "uuid": keys["uuid"]}
     # The guest is there already: nothing more is needed for it.
     plan.refuse_start(keys, {**MEMORY, "free_mib": 0}, [domain])
-    with pytest.raises(UserError, match="domain 3 has it and comes from elsewhere"):
-        plan.refuse_start(keys, MEMORY, [{**domain, "uuid": "another"}])
+    for foreign in ("another", None):
+        with pytest.raises(UserError, match="domain 3 has it and comes from elsewhere"):
+            plan.refuse_start(keys, MEMORY, [{**domain, "uuid": foreign}])
+
+
+# The releases in which xl's parser began to read a key (tools/xl/xl_parse.c and tools/libxl/xl_cmdimpl.c, each branch).
+@pytest.mark.parametrize(
+    ("key", "first"),
+    [
+        ("cmdline", (4, 5)),
+        ("device_model_user", (4, 7)),
+        ("bios_path_override", (4, 8)),
+        ("type", (4, 10)),
+        ("firmware", (4, 10)),
+        ("dm_restrict", (4, 10)),
+        ("vkb", (4, 12)),
+        ("vkb_device", (4, 13)),
+        ("stubdomain_kernel", (4, 14)),
+        ("stubdomain_ramdisk", (4, 14)),
+        ("stubdomain_memory", (4, 14)),
+        ("stubdomain_cmdline", (4, 16)),
+        ("bootloader_restrict", (4, 18)),
+        ("bootloader_user", (4, 18)),
+    ],
+)
+def test_a_key_is_refused_before_the_release_that_brought_it(key: str, first: tuple[int, int]) -> None:
+    model.refuse_new({key: 1}, host(version=first))
+    model.refuse_new({key: 1}, host(version=None))
+    with pytest.raises(UserError, match=f"does not know {key} and would ignore it") as refused:
+        model.refuse_new({key: 1}, host(version=(first[0], first[1] - 1)))
+    assert f"It came with Xen {first[0]}.{first[1]};" in refused.value.remedy
+
+
+def test_every_key_with_a_first_release_is_tried() -> None:
+    tried = test_a_key_is_refused_before_the_release_that_brought_it.pytestmark[0].args[1]  # type: ignore[attr-defined]
+    assert dict(tried) == dict(model.SINCE)
