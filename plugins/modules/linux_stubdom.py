@@ -18,7 +18,8 @@ description:
     modules are taken from the host as they are; nothing is compiled or fetched.
   - The image is made again when one of those files, or this module's way of making it, has changed. Equal files give
     an equal image.
-  - Guests that run get the new image when they start the next time.
+  - The image that was there before is kept, as C(FILE.previous), for O(state=rollback).
+  - Running guests get the new image when they start the next time.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -40,307 +41,177 @@ requirements:
   - an x86-64 host
 options:
   state:
-    description: Whether the image is to be there.
+    description:
+      - Whether the image should exist.
+      - V(rollback) puts the previous image back, once; the next run with V(present) makes the image again.
+      - V(absent) removes the image that this module has installed. Files that were there before are put back.
     type: str
-    choices: [present, absent]
+    choices: [present, rollback, absent]
     default: present
   firmware_directory:
     description:
-      - Where libxl looks for images.
-      - Without it, the directory in which the toolstack's C(hvmloader) lies.
+      - The directory in which libxl looks for images.
+      - The default is the directory that holds the toolstack's C(hvmloader).
     type: path
 seealso:
   - module: xen.stubdom.xen_info
 """
 
 EXAMPLES = r"""
-- name: Make the Linux stub domain of this host, or bring it up to date
+- name: Install the Linux stub domain of this host, or update it
   xen.stubdom.linux_stubdom:
 
-- name: Take it away
+- name: Put the previous image back
+  xen.stubdom.linux_stubdom:
+    state: rollback
+
+- name: Remove it
   xen.stubdom.linux_stubdom:
     state: absent
 """
 
 RETURN = r"""
 firmware_directory:
-  description: Where the image is.
+  description: The directory of the image.
   type: str
   returned: success
   sample: /usr/lib/xen-4.20/boot
 files:
-  description: Files that were written or removed.
+  description: Files that were written or removed; in check mode, those that would be.
   type: list
   elements: str
   returned: success
   sample: [/usr/lib/xen-4.20/boot/qemu-stubdom-linux-kernel]
 manifest:
-  description: What the image was made of; null when it is absent, and when it would be made in check mode.
+  description:
+    - What the image was made of.
+    - It is null when there is none, when it would be made in check mode, and when files without a manifest were put
+      back.
   type: dict
   returned: success
   sample: {kind: linux, xen: "4.20", memory_mib: 112}
 reason:
-  description: Why the image was made, or why it was left as it is, in one sentence.
+  description: Why the image was changed, or why it was left as it is, in one sentence.
   type: str
   returned: success
   sample: The image is made of the files that are on this host now.
 """
 
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files as _files
-from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
+from ansible_collections.xen.stubdom.plugins.module_utils._images import installed
+from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import (
-    IMAGE,
-    KERNEL,
-    ROOT_FILE_SYSTEM,
-    Part,
-    Plan,
-)
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.assembly import Assembly
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
 
-
-def made_of(plan: Plan, xen: str) -> str:
-    """Return the identity of the image that the plan gives."""
-    return _manifest.identity(
-        image.RECIPE,
-        xen,
-        [(part.name, part.path, *parts.size_and_time(part.path, root=ROOT)) for part in plan.all_parts()],
-        dict(plan.orders),
-    )
+# What becomes of the image: the files that change, the manifest and the listing of what is there then, and why.
+Result = Tuple[List[str], Optional[Manifest], str, str]
 
 
-def observe(directory: str) -> Tuple[Dict[str, Optional[bytes]], Optional[_manifest.Manifest]]:
-    """Return what the firmware directory holds of the image, by path, and its manifest."""
-    paths = [*(os.path.join(directory, name) for name in (KERNEL, ROOT_FILE_SYSTEM)), _manifest.path(directory, IMAGE)]
-    found = {path: _files.read(path) for path in paths}
-    return found, _manifest.parse(found[paths[-1]])
-
-
-def why_not(found: Dict[str, Optional[bytes]], manifest: Optional[_manifest.Manifest], identity: str) -> Optional[str]:
-    """Say why the image has to be made, None if it has not."""
-    if all(content is None for content in found.values()):
-        return "There is no image yet."
-    if manifest is None:
-        return "No manifest tells what the image was made of."
-    for path, content in found.items():
-        name = os.path.basename(path)
-        if name in (KERNEL, ROOT_FILE_SYSTEM) and (
-            content is None or _files.sha256(content) != manifest.files.get(name)
-        ):
-            return f"{path} is not what was installed."
-    if manifest.identity != identity:
-        return "The files on this host are not those that the image was made of."
-    return None
-
-
-def content_of(part: Part, run: Runner, scratch: str) -> bytes:
-    """Return the bytes of a part as they go into the image; modules are unpacked."""
-    content = _files.read(_host_path(part.path)) or b""
-    suffix = os.path.splitext(part.path)[1]
-    if not part.name.startswith("modules/") or suffix == ".ko":
-        return content
-    if suffix in image.UNPACK:
-        return image.UNPACK[suffix](content)
-    unpacked = os.path.join(scratch, "module")
-    status, _output, errors = command(run, [*image.UNPACK_WITH[suffix], _host_path(part.path), "-o", unpacked])
-    if status != 0:
-        raise UserError(f"{part.path} cannot be unpacked: {errors.strip()}", "Install the package of the kernel again.")
-    return _files.read(unpacked) or b""
-
-
-def command(run: Runner, arguments: List[str]) -> Tuple[int, str, str]:
-    try:
-        return run(arguments)
-    except FileNotFoundError as error:
+def firmware_directory(xen: Xen, named: Optional[str]) -> str:
+    if named is None:
+        return firmware.directory(xen)
+    if not os.path.isdir(named):
         raise UserError(
-            f"There is no {arguments[0]} on this host.",
-            f"Install {distributions.install_hint(image.PURPOSES[arguments[0]])}.",
-        ) from error
-
-
-def assemble(plan: Plan, run: Runner) -> bytes:
-    """Return the root file system."""
-    size = sum(os.stat(_host_path(part.path)).st_size for part in plan.parts)
-    # Packed modules grow, and the compressed file system is at most as large as what goes in.
-    with _files.scratch(3 * size) as scratch:
-        tree = os.path.join(scratch, "tree")
-        for part in plan.parts:
-            _files.put(os.path.join(tree, part.name), content_of(part, run, scratch), mode=part.mode)
-        for group, order in plan.orders.items():
-            if group != "start":
-                _files.put(os.path.join(tree, "modules", group, "order"), order.encode())
-        compressed = os.path.join(scratch, image.COMPRESSED)
-        status, output, errors = command(run, image.squash(tree, compressed))
-        if status != 0:
-            raise UserError(
-                f"mksquashfs failed: {last_line(errors or output)}.",
-                f"Look whether {os.path.dirname(scratch)} has room, and whether mksquashfs knows zstd.",
-            )
-        return image.archive(
-            content_of(plan.busybox, run, scratch),
-            {part.name: content_of(part, run, scratch) for part in plan.start},
-            plan.orders["start"],
-            _files.read(compressed) or b"",
+            f"There is no firmware directory {named}.",
+            "Set firmware_directory to the directory that holds hvmloader, or leave it out to have it found.",
         )
+    return named
 
 
-def sources(plan: Plan, run: Runner) -> List[Dict[str, str]]:
-    """Return the packages that the parts come from, as far as the host's package manager tells."""
-    paths = {spelling for part in plan.all_parts() for spelling in image.spellings(part.path)}
-    try:
-        owners = run(["dpkg-query", "--search", *sorted(paths)])[1]
-        packages = image.packages(owners)
-        versions = run(["dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *packages])[1]
-    except FileNotFoundError:
-        return [{"name": "linux", "version": plan.release}]
-    return [dict(zip(("name", "version"), line.split())) for line in sorted(set(versions.splitlines()))]
-
-
-def _host_path(path: str) -> str:
-    return os.path.join(ROOT, path.lstrip("/"))
-
-
-def make(plan: Plan, xen: str, identity: str, run: Runner) -> Tuple[bytes, bytes, _manifest.Manifest]:
-    """Return kernel, root file system and manifest."""
-    kernel = _files.read(_host_path(plan.kernel.path)) or b""
-    try:
-        kernel_bytes = image.kernel_bytes(kernel)
-    except ValueError as error:
-        raise UserError(
-            f"{plan.kernel.path} cannot be started by Xen: {error}.", "Use the kernel of the distribution."
-        ) from error
-    root = assemble(plan, run)
-    checksum = _files.sha256(root)
-    return (
-        kernel,
-        root,
-        _manifest.Manifest(
-            kind=IMAGE,
-            xen=xen,
-            sources=sources(plan, run),
-            compiler=None,
-            flags=None,
-            built=_manifest.now(),
-            sha256=checksum,
-            identity=identity,
-            files={KERNEL: _files.sha256(kernel), ROOT_FILE_SYSTEM: checksum},
-            memory_mib=image.memory_mib(kernel_bytes, len(root)),
-            command_line=image.COMMAND_LINE,
-            more={"linux": plan.release, "contents": {part.name: part.path for part in plan.all_parts()}},
-        ),
-    )
-
-
-def difference(
-    found: Dict[str, Optional[bytes]], plan: Optional[Plan], identity: Optional[str]
-) -> List[Dict[str, str]]:
-    """Show what the image is made of, before and after."""
-    manifest = _manifest.parse(list(found.values())[-1])
-    path = list(found)[-1]
-    before = "" if manifest is None else image.listing(manifest.identity, manifest.more.get("contents", {}))
-    after = ""
-    if plan is not None and identity is not None:
-        after = image.listing(identity, {part.name: part.path for part in plan.all_parts()})
-    return [{"before_header": path, "after_header": path, "before": before, "after": after}]
-
-
-def result(
-    directory: str,
-    changed: bool,
-    files: Sequence[str],
-    reason: str,
-    diff: List[Dict[str, str]],
-    manifest: Optional[_manifest.Manifest],
-) -> Dict[str, Any]:
-    return {
-        "changed": changed,
-        "firmware_directory": directory,
-        "files": list(files),
-        "manifest": None if manifest is None else manifest.as_dict(),
-        "reason": reason,
-        "diff": diff,
-    }
-
-
-def absent(directory: str, check_mode: bool) -> Dict[str, Any]:
-    found = observe(directory)[0]
-    changes = [_files.Change(path, content, None) for path, content in found.items() if content is not None]
-    if not check_mode:
-        _files.apply(changes)
-    reason = "The image is not wanted." if changes else "There is no image."
-    return result(
-        directory,
-        bool(changes),
-        [c.path for c in changes],
-        reason,
-        difference(found, None, None) if changes else [],
-        None,
-    )
-
-
-def present(directory: str, xen: Xen, run: Runner, check_mode: bool) -> Dict[str, Any]:
-    version = xen.version()
-    name = f"{version[0]}.{version[1]}"
-    plan = parts.plan(os.uname().release, version, root=ROOT)
-    identity = made_of(plan, name)
-    found, manifest = observe(directory)
-    reason = why_not(found, manifest, identity)
+def present(place: Place, now: Contents, assembly: Assembly, check_mode: bool) -> Result:
+    reason = installed.problem(place, now)
+    if reason is None and installed.identity(place, now) != assembly.identity:
+        reason = "The files on this host are not those that the image was made of."
+    listing = image.listing(assembly.identity, assembly.contents)
     if reason is None:
-        return result(directory, False, [], "The image is made of the files that are on this host now.", [], manifest)
-
-    diff = difference(found, plan, identity)
-    # What goes in is the upper bound of what comes out.
-    _files.require_room(directory, sum(os.stat(_host_path(part.path)).st_size for part in plan.all_parts()))
+        reason = "The image is made of the files that are on this host now."
+        return [], manifest.parse(now[place.manifest]), reason, listing
+    saved = installed.save(place, now)
+    files.require_room(place.directory, assembly.most_bytes + sum(len(change.after or b"") for change in saved))
     if check_mode:
-        return result(directory, True, list(found), reason, diff, None)
+        written = [place.manifest, *(place.path_of(file) for file in place.files)]
+        return [*(change.path for change in saved), *written], None, reason, listing
+    contents, record = assembly.make()
+    changes = installed.install(place, now, contents, record)
+    installed.apply(changes)
+    return [change.path for change in changes], record, reason, listing
 
-    kernel, root, made = make(plan, name, identity, run)
-    changes = [
-        _files.Change(path, before, after, mode=_manifest.MODE)
-        for (path, before), after in zip(found.items(), (kernel, root, made.render()))
-    ]
-    _files.apply(changes)
-    now, installed = observe(directory)
-    wrong = why_not(now, installed, identity)
-    if wrong is not None:
-        _files.apply(_files.reverse(changes))
-        raise UserError(f"After it was installed: {wrong}", "The files were put back; look for what else writes there.")
-    return result(directory, True, [change.path for change in changes if change.needed], reason, diff, installed)
+
+def absent(place: Place, now: Contents, check_mode: bool) -> Result:
+    changes = installed.remove(place, now)
+    if not check_mode:
+        installed.apply(changes)
+    if changes:
+        reason = "The image was installed, and state is absent."
+    elif any(now[place.path_of(file)] is not None for file in place.files):
+        reason = f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
+    else:
+        reason = "There is no image."
+    return [change.path for change in changes], None, reason, ""
+
+
+def rollback(place: Place, now: Contents, check_mode: bool) -> Result:
+    changes = installed.roll_back(place, now)
+    if not check_mode:
+        installed.apply(changes)
+    record = manifest.parse(now[place.previous_manifest])
+    return [change.path for change in changes], record, "The previous image was asked for.", described(record)
+
+
+def described(record: Optional[Manifest]) -> str:
+    return "" if record is None else image.listing(record.identity, record.more.get("contents"))
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
+    state, check_mode = module.params["state"], module.check_mode
     run_command = runner(module)
     xen = Xen(run_command, root=ROOT)
-    directory = module.params["firmware_directory"]
-    if directory is None:
-        directory = firmware.directory(xen)
-    elif not os.path.isdir(directory):
-        raise UserError(
-            f"There is no firmware directory {directory}.",
-            "Name the one in which hvmloader lies, or leave firmware_directory out to have it found.",
-        )
-    if module.params["state"] == "absent":
-        return absent(directory, module.check_mode)
-    xen.require_dom0()
-    return present(directory, xen, run_command, module.check_mode)
+    directory = firmware_directory(xen, module.params["firmware_directory"])
+    place = Place(directory, (parts.KERNEL, parts.ROOT_FILE_SYSTEM), parts.IMAGE)
+    if state == "present":
+        xen.require_dom0()
+        plan = parts.plan(os.uname().release, xen.version(), root=ROOT)
+        assembly = Assembly(plan, text(xen.version()), run_command, root=ROOT)
+    now = installed.read(place)
+    if state == "present":
+        changed, record, reason, listing = present(place, now, assembly, check_mode)
+    else:
+        changed, record, reason, listing = (absent if state == "absent" else rollback)(place, now, check_mode)
+    diff = {
+        "before_header": place.manifest,
+        "after_header": place.manifest,
+        "before": described(manifest.parse(now[place.manifest])),
+        "after": listing,
+    }
+    return {
+        "changed": bool(changed),
+        "firmware_directory": directory,
+        "files": changed,
+        "manifest": None if record is None else record.as_dict(),
+        "reason": reason,
+        "diff": [diff] if changed else [],
+        "warnings": installed.damaged_manifests(place, now),
+    }
 
 
 def main() -> None:
     run_module(
         run,
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "firmware_directory": {"type": "path"},
         },
         supports_check_mode=True,

@@ -10,11 +10,11 @@ module: stubdom_install
 short_description: Install, roll back or remove the image of a stub domain
 version_added: 0.1.0
 description:
-  - Puts an image that M(xen.stubdom.stubdom_build) built where libxl looks for images, with its manifest beside it. All
-    of it changes at once; a guest that starts meanwhile gets the old image or the new one.
+  - Installs an image that M(xen.stubdom.stubdom_build) built in the directory in which libxl looks for images, with its
+    manifest beside it. A guest that starts meanwhile gets the old image or the new one.
   - The image that was there before is kept as C(FILE.previous), for O(state=rollback).
-  - PV-GRUB is also installed as C(pv-grub.gz), the name that Xen's documentation uses, unless somebody else has put
-    such a file there.
+  - PV-GRUB is also installed as C(pv-grub.gz), the name that Xen's documentation uses, unless such a file exists that
+    this module has not installed.
   - The dom0 helper programs of V(ioemu), which are V(hvmloader) and V(qemu-dm), get a directory of their own, so that
     the distribution's files stay as they are.
 author:
@@ -28,32 +28,36 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: A second O(state=rollback) has nothing to go back to, and fails.
+    details: A second O(state=rollback) fails, as there is no previous image any more.
   platform:
     support: full
     platforms: linux
 options:
   state:
     description:
-      - V(present) installs, V(rollback) puts the previous image back, V(absent) removes what this module installed and
-        only that.
+      - V(present) installs the image, V(rollback) puts the previous image back.
+      - V(absent) removes the image that this module has installed. A file that was there before is put back.
     type: str
     choices: [present, rollback, absent]
     default: present
   image:
-    description: Name of the image, as M(xen.stubdom.stubdom_build) takes it; it gives the name of the file.
+    description: Name of the image, as in O(xen.stubdom.stubdom_build#module:images). It decides the name of the file.
     type: str
     required: true
   src:
     description:
-      - Path of the image on the host. Where the image with the identity of O(manifest) is installed already, nothing
-        has to be there.
+      - Path of the image on the host.
+      - It is not read when the image of O(manifest) is installed already.
     type: path
   manifest:
-    description: What is written beside the image, as M(xen.stubdom.stubdom_build) returned it.
+    description:
+      - The manifest of the image, as M(xen.stubdom.stubdom_build) returned it. It is written beside the image.
+      - Required if O(state=present).
     type: dict
   firmware_directory:
-    description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
+    description:
+      - The directory in which libxl looks for images.
+      - The default is the directory that holds the toolstack's C(hvmloader).
     type: path
   helpers_directory:
     description: The directory of V(hvmloader) and V(qemu-dm). The default is C(helpers) in the firmware directory.
@@ -69,7 +73,7 @@ EXAMPLES = r"""
     src: /var/lib/xen.stubdom/images/0123456789abcdef/pv-grub-x86_64.gz
     manifest: "{{ lookup('ansible.builtin.file', 'manifest.json') | from_json }}"
 
-- name: Go back to the one before
+- name: Put the previous image back
   xen.stubdom.stubdom_install:
     state: rollback
     image: pv-grub
@@ -87,90 +91,98 @@ path:
   returned: success
   sample: /usr/lib/xen-4.17/boot/pv-grub-x86_64.gz
 identity:
-  description: Identity of the image that is there, null if there is none of ours or it is damaged.
+  description: Identity of the installed image; null if there is none with a manifest, or it is damaged.
   type: str
   returned: success
   sample: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
-lacks:
-  description: Whether the image of O(manifest) is not there yet, so that O(src) is needed.
+missing:
+  description: Whether the image of O(manifest) is not installed, so that O(src) is needed.
   type: bool
   returned: when O(state=present)
   sample: false
 files:
-  description: Files that were changed.
+  description: Files that were written or removed; in check mode, those that would be.
   type: list
   elements: str
   returned: success
   sample: [/usr/lib/xen-4.17/boot/pv-grub-x86_64.gz]
 """
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, helpers, installed, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
-def place_of(params: Dict[str, Any], firmware_directory: Callable[[], str]) -> installed.Place:
-    """Return where an image is installed.
-
-    :raises UserError: there is no such image, or no such place.
-    """
-    name = params["image"]
-    releases.refuse_unknown(name)
-    image = build_plan.image_of(name)
-    directory = params["helpers_directory"] if name in releases.HELPERS else None
-    if directory is None:
-        directory = params["firmware_directory"] or firmware_directory()
-        if name in releases.HELPERS:
-            directory = helpers.directory(directory)
-    return installed.Place(directory, image.installed, image.mode)
+def desired(params: Dict[str, Any]) -> Manifest:
+    """:raises UserError: the parameter manifest is none."""
+    try:
+        return manifest.from_dict(params["manifest"])
+    except ValueError as error:
+        raise UserError(
+            f"manifest is not the manifest of an image: {error}.",
+            "Set manifest to what xen.stubdom.stubdom_build returned for the image.",
+        ) from error
 
 
-def plan(params: Dict[str, Any], place: installed.Place, now: installed.Contents, check: bool) -> List[files.Change]:
+def difference(params: Dict[str, Any], place: Place, now: Contents, check_mode: bool) -> List[files.Change]:
     """Return what has to change."""
     if params["state"] == "absent":
         return installed.remove(place, now)
     if params["state"] == "rollback":
         return installed.roll_back(place, now)
-    if installed.identity(place, now) == params["manifest"].get("identity"):
+    record = desired(params)
+    if installed.identity(place, now) == record.identity:
         return []
     image = files.read(params["src"]) if params["src"] is not None else None
     if image is None:
-        if check:
-            return [files.Change(place.manifest, now[place.manifest], manifest.render(params["manifest"]))]
+        if check_mode:
+            return [files.Change(place.manifest, now[place.manifest], record.render())]
         raise UserError(
-            f"There is no image {params['src']} to install as {place.path}.", "Build it and carry it there."
+            f"There is no image {params['src']} to install as {place.path}.",
+            "Build the image, copy it to the host, and set src to its path.",
         )
-    return installed.install(place, now, image, params["manifest"])
+    return installed.install(place, now, {place.files[0]: image}, record)
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    place = place_of(params, lambda: firmware.directory(Xen(runner(module))))
-    now = {path: files.read(path) for path in place.all}
-    changes = plan(params, place, now, module.check_mode)
+
+    def firmware_directory() -> str:
+        return params["firmware_directory"] or firmware.directory(Xen(runner(module)))
+
+    # Plan
+    place = installed.place_of(params["image"], firmware_directory, params["helpers_directory"])
+    # Observe
+    now = installed.read(place)
+    warnings = installed.damaged_manifests(place, now)
+    # Difference
+    changes = difference(params, place, now, module.check_mode)
+    # Apply and verify
     if changes and not module.check_mode:
-        files.apply(changes)
+        installed.apply(changes)
         if params["image"] in releases.HELPERS:
             files.remove_if_empty(place.directory)
-        now = {path: files.read(path) for path in place.all}
+        now = installed.read(place)
     result: Dict[str, Any] = {
         "changed": bool(changes),
         "path": place.path,
         "identity": installed.identity(place, now),
         "files": [change.path for change in changes],
         "diff": files.difference(changes),
+        "warnings": warnings,
     }
     if params["state"] == "present":
-        result["lacks"] = result["identity"] != params["manifest"].get("identity")
-        for alias in installed.foreign_aliases(place, now):
-            module.warn(f"{alias} was put there by somebody else and stays as it is.")
+        result["missing"] = result["identity"] != params["manifest"]["identity"]
+        warnings.extend(installed.foreign_aliases(place, now))
     return result
 
 

@@ -11,9 +11,9 @@ module: xen_info
 short_description: Read everything about a Xen host at once
 version_added: 0.1.0
 description:
-  - Reads the versions of hypervisor and toolstack, the boot line, the memory, the images in the firmware directory and
-    the guests with the places where their device models run.
-  - On a machine that does not run Xen it returns what can be known there, and O(require=true) makes that an error.
+  - Reads the versions of hypervisor and toolstack, the Xen command line, the memory, the images in the firmware
+    directory, and the guests with the places where their device models run.
+  - On a machine that does not run Xen it returns what can be known there, and fails if O(require=true).
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -31,18 +31,20 @@ attributes:
     platforms: linux
 options:
   require:
-    description: Whether a machine that is not the control domain of a running hypervisor is an error.
+    description: Whether to fail on a machine that is not the control domain of a running hypervisor.
     type: bool
     default: false
   firmware_directory:
-    description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
+    description:
+      - The directory in which libxl looks for images.
+      - The default is the directory that holds the toolstack's C(hvmloader).
     type: path
   helpers_directory:
     description:
       - The directory of the dom0 helper programs of C(ioemu). The default is C(helpers) in the firmware directory.
     type: path
   xl_conf:
-    description: The toolstack's configuration.
+    description: Path of the toolstack's configuration file.
     type: path
     default: /etc/xen/xl.conf
 seealso:
@@ -59,7 +61,7 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ host.guests | map(attribute='stub_domain_of') | select }}"
 
-- name: Refuse to go on where Xen does not run
+- name: Stop where Xen does not run
   xen.stubdom.xen_info:
     require: true
 """
@@ -80,8 +82,8 @@ hypervisor:
     minor: {description: Second number of the release., type: int, sample: 20}
     arch: {description: Architecture of the host., type: str, sample: x86_64}
     capabilities: {description: Kinds of guests that it runs., type: list, elements: str, sample: [xen-3.0-x86_64]}
-    virt_caps: {description: What the processors offer., type: list, elements: str, sample: [pv, hvm, hap]}
-    command_line: {description: The words it was started with., type: str, sample: placeholder loglvl=all}
+    virt_caps: {description: Features of the processors., type: list, elements: str, sample: [pv, hvm, hap]}
+    command_line: {description: The options that it was started with., type: str, sample: placeholder loglvl=all}
 toolstack:
   description: The toolstack.
   type: dict
@@ -89,15 +91,15 @@ toolstack:
   contains:
     version: {description: Release of libxl; null where it is not installed., type: str, sample: '4.20'}
 boot_line:
-  description: The hypervisor's whole boot line in its three states, each null where it cannot be known.
+  description: The hypervisor's whole command line in its three states, each null where it cannot be known.
   type: dict
   returned: success
   contains:
     loader: {description: The boot loader., type: str, sample: grub2}
-    configured: {description: What the loader's source files say., type: str, sample: loglvl=all}
-    effective: {description: What the next boot will pass., type: str, sample: loglvl=all}
-    running: {description: What the hypervisor was started with., type: str, sample: placeholder loglvl=all}
-    reboot_required: {description: Whether the next boot passes other words., type: bool, sample: false}
+    configured: {description: Options in the loader's source files., type: str, sample: loglvl=all}
+    effective: {description: Options that the next boot will pass., type: str, sample: loglvl=all}
+    running: {description: Options that the hypervisor was started with., type: str, sample: placeholder loglvl=all}
+    reboot_required: {description: Whether the next boot passes other options., type: bool, sample: false}
     reboot_reason:
       description: Why a reboot is required, or why it is not, in one sentence.
       type: str
@@ -107,17 +109,17 @@ memory:
   type: dict
   returned: success
   contains:
-    total_mib: {description: Of the whole host., type: int, sample: 4095}
-    free_mib: {description: What no domain has., type: int, sample: 2900}
-    dom0_mib: {description: What dom0 has., type: int, sample: 1024}
-    dom0_max_mib: {description: The most that dom0 may have; null for no limit., type: int, sample: 1024}
+    total_mib: {description: Memory of the whole host., type: int, sample: 4095}
+    free_mib: {description: Memory that no domain has., type: int, sample: 2900}
+    dom0_mib: {description: Memory that dom0 has., type: int, sample: 1024}
+    dom0_max_mib: {description: Maximum that dom0 may have; null for no limit., type: int, sample: 1024}
     dom0_fixed:
-      description: Whether dom0 was started with as much as it may ever have and xl takes nothing away from it.
+      description: Whether dom0 was started with the maximum that it may have and xl takes no memory from it.
       type: bool
       sample: true
-    autoballoon: {description: 'What C(xl.conf) says: V(on), V(off) or V(auto).', type: str, sample: 'off'}
+    autoballoon: {description: 'Setting of C(xl.conf): V(on), V(off) or V(auto).', type: str, sample: 'off'}
 firmware_directory:
-  description: Where libxl looks for images; null where it was not found.
+  description: The directory in which libxl looks for images; null if it was not found.
   type: str
   returned: success
   sample: /usr/lib/xen-4.20/boot
@@ -130,7 +132,14 @@ images:
     name: {description: Name of the image., type: str, sample: pv-grub}
     path: {description: Its first file., type: str, sample: /usr/lib/xen-4.20/boot/pv-grub-x86_64.gz}
     size: {description: Bytes of all its files., type: int, sample: 284864}
-    manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
+    manifest:
+      description: What the image was made of; null if it has no manifest, or a damaged one.
+      type: dict
+      sample: null
+    manifest_error:
+      description: How the manifest is damaged; null if it is not, or there is none.
+      type: str
+      sample: null
 helpers:
   description:
     - The dom0 helper programs of the image C(ioemu), which are C(hvmloader) with ROMBIOS and C(qemu-dm), the program
@@ -139,12 +148,19 @@ helpers:
   elements: dict
   returned: success
   contains:
-    name: {description: Which of them., type: str, sample: hvmloader}
+    name: {description: Name of the program., type: str, sample: hvmloader}
     path:
-      description: Where it is; null where there is none, or only an hvmloader without ROMBIOS.
+      description: Its path; null if there is none, or only an hvmloader without ROMBIOS.
       type: str
       sample: /usr/lib/xen-4.17/boot/helpers/hvmloader
-    manifest: {description: What is recorded about its making; null without a record., type: dict, sample: null}
+    manifest:
+      description: What the image was made of; null if it has no manifest, or a damaged one.
+      type: dict
+      sample: null
+    manifest_error:
+      description: How the manifest is damaged; null if it is not, or there is none.
+      type: str
+      sample: null
 guests:
   description: Every domain but dom0, stub domains among them.
   type: list
@@ -156,21 +172,27 @@ guests:
     memory_mib: {description: Memory in MiB., type: int, sample: 256}
     vcpus: {description: Virtual processors., type: int, sample: 1}
     state:
-      description: The state in the words of xl.
+      description: The state, as xl names it.
       type: str
       choices: [running, blocked, paused, shutdown, crashed, dying]
       sample: blocked
-    uuid: {description: Identity., type: str, sample: 74d0eec1-fe6e-402b-84b5-077b0f288fe4}
+    uuid:
+      description: UUID; null if xenstore does not know the guest.
+      type: str
+      sample: 74d0eec1-fe6e-402b-84b5-077b0f288fe4
     device_model:
       description: Where the guest's device model runs; null for a guest without one.
       type: dict
       contains:
-        version: {description: Which device model., type: str, sample: qemu-xen}
-        domid: {description: The domain it runs in., type: int, sample: 4}
-        state: {description: What it says about itself., type: str, sample: running}
+        version: {description: Version of the device model., type: str, sample: qemu-xen}
+        domid: {description: Number of the domain in which it runs., type: int, sample: 4}
+        state: {description: Its state in xenstore., type: str, sample: running}
         stub_domain: {description: Whether that domain is a stub domain of this guest., type: bool, sample: true}
       sample: {version: qemu-xen, domid: 4, state: running, stub_domain: true}
-    stub_domain_of: {description: 'The guest this is the stub domain of; null for others.', type: str, sample: null}
+    stub_domain_of:
+      description: Name of the guest that this is the stub domain of; null for others.
+      type: str
+      sample: null
 """
 
 from typing import Any, Dict
@@ -179,8 +201,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import observe
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
+from ansible_collections.xen.stubdom.plugins.module_utils._images import found
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -204,20 +227,23 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     running = xen.is_dom0()
     if module.params["require"]:
         xen.require_dom0()
-    directory = observe.firmware_directory(xen, module.params["firmware_directory"])
+    directory = firmware.find(xen, module.params["firmware_directory"])
     version = xen.toolstack_version()
-    domains = xen.domains() if running else []
+    rows = xen.domains() if running else []
+    images = found.images(xen, directory)
+    helpers = found.helpers(xen, directory, module.params["helpers_directory"])
     return {
         "changed": False,
         "running": running,
         "hypervisor": hypervisor(xen, running),
-        "toolstack": {"version": None if version is None else "{}.{}".format(*version)},
+        "toolstack": {"version": None if version is None else text(version)},
         "boot_line": change.report(run_command, xen),
-        "memory": memory.observe(xen, domains, xl_conf=module.params["xl_conf"]),
+        "memory": memory.observe(xen, rows, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
-        "images": observe.images(xen, directory),
-        "helpers": observe.dom0_helpers(xen, directory, module.params["helpers_directory"]),
-        "guests": xen_domains.observe_guests(xen, domains),
+        "images": images,
+        "helpers": helpers,
+        "guests": domains.observe_guests(xen, rows),
+        "warnings": found.damaged([*images, *helpers]),
     }
 
 

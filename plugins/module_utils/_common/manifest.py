@@ -11,7 +11,7 @@ import json
 import os
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 MODE = 0o644
 
@@ -60,6 +60,11 @@ class Manifest:
 _REQUIRED = ("kind", "xen", "sources", "compiler", "flags", "built", "sha256", "identity", "files")
 _OPTIONAL = ("memory_mib", "command_line")
 
+# A manifest has some 100 lines; what is larger or deeper was not written by this collection.
+LARGEST = 1 << 20
+_DEEPEST = 8
+_MOST_MEMORY_MIB = 1 << 20
+
 
 def path(directory: str, image: str) -> str:
     """Where the manifest of *image* lies."""
@@ -71,23 +76,112 @@ def render(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
 
 
-def read(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
-    """Return what a file says that is a manifest, however old; None for any other file."""
+def load(content: bytes) -> Manifest:
+    """Read a manifest.
+
+    :raises ValueError: it is damaged, and how.
+    """
+    if len(content) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
     try:
-        found = json.loads(content or b"null")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and "kind" in found else None
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    return from_dict(found)
+
+
+def from_dict(found: object) -> Manifest:
+    """Return the manifest that a dictionary describes.
+
+    :raises ValueError: it describes none, and why.
+    """
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    missing = [name for name in _REQUIRED if name not in found]
+    if missing:
+        raise ValueError(f"it has no {missing[0]}")
+    for name, (valid, kind) in _VALID.items():
+        if not valid(found.get(name)):
+            raise ValueError(f"{name} is not {kind}")
+    _refuse_odd(found)
+    more = {name: value for name, value in found.items() if name not in (*_REQUIRED, *_OPTIONAL)}
+    known: Dict[str, Any] = {name: found.get(name) for name in (*_REQUIRED, *_OPTIONAL)}
+    return Manifest(**known, more=more)
 
 
 def parse(content: Optional[bytes]) -> Optional[Manifest]:
-    """Read a manifest; None for one that is missing or was damaged, as both mean that the image has to be made."""
-    found = read(content)
-    if found is None or any(name not in found for name in _REQUIRED):
+    """Return a manifest; None where it is missing or damaged, as both mean that nothing is known of the image."""
+    try:
+        return None if content is None else load(content)
+    except ValueError:
         return None
-    known = {name: found.pop(name) for name in _REQUIRED}
-    optional = {name: found.pop(name, None) for name in _OPTIONAL}
-    return Manifest(**known, **optional, more=found)
+
+
+def damage(content: Optional[bytes]) -> Optional[str]:
+    """Return how a manifest is damaged; None where it is missing or whole."""
+    try:
+        if content is not None:
+            load(content)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _line(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _text_or_null(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _sources(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(source, dict) and all(isinstance(word, str) for pair in source.items() for word in pair)
+        for source in value
+    )
+
+
+def _checksums(value: object) -> bool:
+    return isinstance(value, dict) and all(_line(name) and _text_or_null(digest) for name, digest in value.items())
+
+
+def _memory(value: object) -> bool:
+    return value is None or (isinstance(value, int) and value is not True and 0 < value < _MOST_MEMORY_MIB)
+
+
+def _line_or_null(value: object) -> bool:
+    return value is None or _line(value)
+
+
+# What an entry may be, and how a message calls that.
+_VALID: Mapping[str, Tuple[Callable[[object], bool], str]] = {
+    "kind": (_line, "a line of text"),
+    "xen": (_line, "a line of text"),
+    "sources": (_sources, "a list of dictionaries of text"),
+    "compiler": (_text_or_null, "text or null"),
+    "flags": (_text_or_null, "text or null"),
+    "built": (_text_or_null, "text or null"),
+    "sha256": (_text_or_null, "text or null"),
+    "identity": (_line, "a line of text"),
+    "files": (_checksums, "a dictionary of checksums by name of file"),
+    "memory_mib": (_memory, "a number of MiB"),
+    "command_line": (_line_or_null, "a line of text"),
+}
+
+
+def _refuse_odd(found: Mapping[str, Any]) -> None:
+    """:raises ValueError: what is not checked entry by entry is nothing that can be passed on."""
+    try:
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError("it holds what JSON cannot") from error
+    level: List[Any] = [found]
+    for _depth in range(_DEEPEST):
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for values in inner for value in values if isinstance(value, (dict, list))]
+    if level:
+        raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
 
 
 def identity(*parts: Any) -> str:

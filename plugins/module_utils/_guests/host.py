@@ -10,15 +10,17 @@ from typing import Any, Dict, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory as host_memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied, satisfy
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, observe, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._images import found
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
 def observe_host(xen: Xen, named: Optional[str]) -> model.Host:
     """What a guest's parameters are judged by."""
-    directory = observe.firmware_directory(xen, named)
-    recorded = (image["manifest"] or {} for image in observe.images(xen, directory))
+    directory = firmware.find(xen, named)
+    recorded = (image["manifest"] or {} for image in found.images(xen, directory))
     linux = next((record for record in recorded if record.get("kind") == "linux"), {})
     running = xen.is_dom0()
     return model.Host(
@@ -38,9 +40,9 @@ def check_needs(xen: Xen, planned: model.Plan, *, start: bool) -> None:
             there = [path for path in need.paths if satisfied(need, path, xen.path)]
             planned.keys[need.key] = (there or list(need.paths))[0]
         if start or not need.to_start:
-            found = satisfy(need, xen.path)
+            path = satisfy(need, xen.path)
             if need.key is not None:
-                planned.keys[need.key] = found
+                planned.keys[need.key] = path
 
 
 def check_start(xen: Xen, planned: model.Plan) -> Dict[str, Any]:

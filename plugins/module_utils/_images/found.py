@@ -2,18 +2,27 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: the images that lie in the firmware directory, whoever put them there.
+# Private to the xen.stubdom collection: the images and the dom0 helper programs of a host, whoever put
+# them there.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
 from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images.helpers import needs
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 # The files that images go by, in the firmware directory: the names that libxl, the stub domains' own makefiles and
 # xenstored's service look for.
 IMAGES: Mapping[str, Sequence[str]] = {
-    "linux": ("qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs"),
+    parts.IMAGE: (parts.KERNEL, parts.ROOT_FILE_SYSTEM),
     **{name: (image.installed,) for name, image in releases.IMAGES.items()},
     "xenstore": ("xenstore-stubdom.gz",),
     "xenstorepvh": ("xenstorepvh-stubdom.gz",),
@@ -21,26 +30,99 @@ IMAGES: Mapping[str, Sequence[str]] = {
     "vtpmmgr": ("vtpmmgr-stubdom.gz",),
 }
 
+_MANIFEST = ".json"
 
-def images(directory: str, sizes: Mapping[str, int], manifests: Mapping[str, Any]) -> List[Dict[str, Any]]:
+
+@dataclass(frozen=True)
+class Record:
+    """What was read as a manifest.
+
+    :param error: how it is damaged, None if it is not.
+    """
+
+    manifest: Optional[Manifest] = None
+    error: Optional[str] = None
+
+    def as_dict(self) -> Dict[str, Any]:
+        return {
+            "manifest": None if self.manifest is None else self.manifest.as_dict(),
+            "manifest_error": self.error,
+        }
+
+
+def record(content: Optional[bytes]) -> Record:
+    """Read a manifest, if there is one."""
+    return Record(manifest.parse(content), manifest.damage(content))
+
+
+def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
+    """The images in the firmware directory, with what is recorded about them."""
+    if directory is None:
+        return []
+    sizes = {entry.name: entry.stat().st_size for entry in os.scandir(xen.path(directory)) if entry.is_file()}
+    records = {
+        name: record(files.read(xen.path(os.path.join(directory, name)))) for name in sizes if name.endswith(_MANIFEST)
+    }
+    return describe(directory, sizes, records)
+
+
+def describe(directory: str, sizes: Mapping[str, int], records: Mapping[str, Record]) -> List[Dict[str, Any]]:
     """Describe the images of a firmware directory.
 
     :param sizes: bytes by name of file in it.
-    :param manifests: content by name of those files that are manifests.
+    :param records: what was read from the files that may be manifests, by name.
     """
-    files = {name: names for name, names in IMAGES.items() if names[0] in sizes}
-    records = {}
-    for file, manifest in manifests.items():
-        own = [path.rsplit("/", 1)[-1] for path in manifest.get("files", {})]
+    names = {name: list(names) for name, names in IMAGES.items() if names[0] in sizes}
+    found = {}
+    for file, read in records.items():
+        stem = file[: -len(_MANIFEST)]
         # A manifest lies beside its image under the image's name in the directory; images are called as they are built.
-        name = next((known for known, names in IMAGES.items() if names[0] in own), file[: -len(".json")])
-        files[name], records[name] = own, manifest
+        if read.manifest is not None:
+            own = [path.rsplit("/", 1)[-1] for path in read.manifest.files]
+        else:
+            own = [name for name in _files_of(stem) if name in sizes]
+            if not own:
+                # A file of another program.
+                continue
+        name = next((known for known, first in IMAGES.items() if first[0] in own), stem)
+        names[name], found[name] = own, read
     return [
         {
             "name": name,
-            "path": f"{directory}/{names[0]}" if names else None,
-            "size": sum(sizes.get(file, 0) for file in names),
-            "manifest": records.get(name),
+            "path": f"{directory}/{own[0]}" if own else None,
+            "size": sum(sizes.get(file, 0) for file in own),
+            **found.get(name, Record()).as_dict(),
         }
-        for name, names in sorted(files.items())
+        for name, own in sorted(names.items())
     ]
+
+
+def helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dict[str, Any]]:
+    """The dom0 helper programs of ioemu, as far as they are there.
+
+    :param directory: the firmware directory, None where it was not found.
+    :param ours: the directory of our own, None for the default one.
+    """
+    if directory is None and ours is None:
+        return [{"name": name, "path": None, **Record().as_dict()} for name in releases.HELPERS]
+    version = xen.version() if xen.is_dom0() else xen.toolstack_version()
+    programs = []
+    for name, need in needs(directory or str(ours), version, row=xen.distribution, ours=ours).items():
+        path = next((path for path in need.paths if satisfied(need, path, xen.path)), None)
+        content = None if path is None else files.read(xen.path(f"{path}{_MANIFEST}"))
+        programs.append({"name": name, "path": path, **record(content).as_dict()})
+    return programs
+
+
+def damaged(described: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Report the damaged manifests of images or helpers, in sentences."""
+    return [
+        f"The manifest of {one['path']} is damaged: {one['manifest_error']}. Nothing is known of how it was made."
+        for one in described
+        if one["manifest_error"] is not None
+    ]
+
+
+def _files_of(stem: str) -> Sequence[str]:
+    """Return the files that the manifest STEM.json would describe."""
+    return IMAGES[stem] if len(IMAGES.get(stem, ())) > 1 else (f"{stem}.gz", stem)

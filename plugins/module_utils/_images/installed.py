@@ -2,147 +2,310 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what becomes of the files of one image in the firmware directory when it is
-# installed, rolled back or removed. Contents in, changes out.
+# Private to the xen.stubdom collection: the one installer of images. Contents in, changes out, and the one place that
+# makes these changes.
+#
+# A run that is interrupted after any of the changes leaves a host that the next run completes, as long as the order
+# holds: the previous image is saved first; a manifest is written before the files that it describes, and removed after
+# them. So there is never a file of ours without a manifest beside it, and no mixture of two images passes for a whole
+# one.
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, sha256
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, helpers, releases
 
 PREVIOUS = ".previous"
 
 # Xen's documentation speaks of pv-grub.gz (docs/misc/stubdom.txt), a file that no release ever installed.
-ALIASES: Dict[str, Tuple[str, ...]] = {"pv-grub-x86_64.gz": ("pv-grub.gz",)}
+ALIASES: Mapping[str, Tuple[str, ...]] = {"pv-grub-x86_64.gz": ("pv-grub.gz",)}
 
 
 @dataclass(frozen=True)
 class Place:
     """The files of an image in its directory.
 
-    :param mode: permission bits of the image.
+    :param files: their names, the first being the one that a message names.
+    :param name: the name of the manifest, without .json.
+    :param mode: permission bits of the files.
     """
 
     directory: str
-    file: str
+    files: Tuple[str, ...]
+    name: str
     mode: int = 0o644
 
     @property
-    def name(self) -> str:
-        return self.file[: -len(".gz")] if self.file.endswith(".gz") else self.file
-
-    @property
     def path(self) -> str:
-        return os.path.join(self.directory, self.file)
+        return self.path_of(self.files[0])
 
     @property
     def manifest(self) -> str:
-        return _manifest.path(self.directory, self.name)
-
-    @property
-    def aliases(self) -> Tuple[str, ...]:
-        return tuple(os.path.join(self.directory, alias) for alias in ALIASES.get(self.file, ()))
-
-    @property
-    def previous(self) -> str:
-        return self.path + PREVIOUS
+        return manifest.path(self.directory, self.name)
 
     @property
     def previous_manifest(self) -> str:
         return self.manifest + PREVIOUS
 
     @property
+    def aliases(self) -> Tuple[str, ...]:
+        return tuple(self.path_of(alias) for file in self.files for alias in ALIASES.get(file, ()))
+
+    @property
     def all(self) -> Tuple[str, ...]:
-        return (self.path, self.manifest, *self.aliases, self.previous, self.previous_manifest)
+        return (
+            self.manifest,
+            *(self.path_of(file) for file in self.files),
+            *self.aliases,
+            self.previous_manifest,
+            *(self.previous_of(file) for file in self.files),
+        )
+
+    def path_of(self, file: str) -> str:
+        return os.path.join(self.directory, file)
+
+    def previous_of(self, file: str) -> str:
+        return self.path_of(file) + PREVIOUS
+
+
+def one_file(directory: str, file: str, mode: int = 0o644) -> Place:
+    """Return the place of an image that is one file."""
+    return Place(directory, (file,), file[: -len(".gz")] if file.endswith(".gz") else file, mode)
+
+
+def place_of(name: str, firmware_directory: Callable[[], str], helpers_directory: Optional[str]) -> Place:
+    """Return where an image that is built from Xen source is installed.
+
+    :param firmware_directory: finds the firmware directory, where it is needed.
+    :param helpers_directory: the directory of the dom0 helper programs, None for the default one.
+    :raises UserError: there is no such image.
+    """
+    releases.refuse_unknown(name)
+    image = build_plan.image_of(name)
+    if name not in releases.HELPERS:
+        return one_file(firmware_directory(), image.installed, image.mode)
+    directory = helpers_directory or helpers.directory(firmware_directory())
+    return one_file(directory, image.installed, image.mode)
 
 
 Contents = Mapping[str, Optional[bytes]]
 
 
-def record(content: Optional[bytes]) -> Optional[Dict[str, Any]]:
-    """Return a manifest's content, None if there is none or it is no manifest."""
-    found = _manifest.read(content)
-    return found if found is not None and "identity" in found else None
+def read(place: Place) -> Dict[str, Optional[bytes]]:
+    """Return the content of every file of the place."""
+    return {path: files.read(path) for path in place.all}
+
+
+def problem(place: Place, now: Contents) -> Optional[str]:
+    """Say why the image is not there whole, in one sentence; None if it is."""
+    if all(now[path] is None for path in (place.manifest, *(place.path_of(file) for file in place.files))):
+        return "There is no image yet."
+    if now[place.manifest] is None:
+        return f"There is no manifest {place.manifest} that describes the image."
+    record = manifest.parse(now[place.manifest])
+    if record is None:
+        return f"The manifest {place.manifest} is damaged: {manifest.damage(now[place.manifest])}."
+    path = _unlike(place, now, record, _owned_aliases(place, now))
+    return None if path is None else f"{path} is not the file that the manifest {place.manifest} describes."
 
 
 def identity(place: Place, now: Contents) -> Optional[str]:
     """Return the identity of the image that is there, None if it is not there whole."""
-    manifest, image = record(now[place.manifest]), now[place.path]
-    if manifest is None or image is None or manifest.get("sha256") != sha256(image):
-        return None
-    if any(now[alias] != image for alias in _owned_aliases(place, now)):
-        return None
-    return str(manifest["identity"])
+    record = manifest.parse(now[place.manifest])
+    return record.identity if record is not None and problem(place, now) is None else None
 
 
-def install(place: Place, now: Contents, image: bytes, manifest: Mapping[str, Any]) -> List[Change]:
-    """Put the image, its record and its aliases there; what was there becomes the previous one."""
-    if sha256(image) != manifest.get("sha256"):
-        raise UserError(
-            f"The image for {place.path} has sha256 {sha256(image)}, its manifest says {manifest.get('sha256')}.",
-            "Carry it anew from the builder.",
-        )
+def damaged_manifests(place: Place, now: Contents) -> List[str]:
+    """Report manifests that are damaged, in sentences."""
+    damaged = {path: manifest.damage(now[path]) for path in (place.manifest, place.previous_manifest)}
+    return [f"The manifest {path} is damaged: {how}." for path, how in damaged.items() if how is not None]
+
+
+def foreign_aliases(place: Place, now: Contents) -> List[str]:
+    """Report aliases that are not ours and stay as they are, in sentences."""
+    foreign = (alias for alias in place.aliases if alias not in _owned_aliases(place, now))
+    return [f"{alias} was put there by another program or administrator and stays as it is." for alias in foreign]
+
+
+def save(place: Place, now: Contents) -> List[Change]:
+    """Keep the image that is there as the previous one.
+
+    Files that are not what their manifest describes are not kept: an interrupted run left them so, and has saved the
+    previous image already. Files without a manifest were put there by another program or administrator.
+    """
+    if now[place.manifest] is not None and problem(place, now) is not None:
+        return []
+    if all(now[place.path_of(file)] is None for file in place.files):
+        return []
+    saved = [_change(place, now, place.previous_of(file), now[place.path_of(file)]) for file in place.files]
+    record = _change(place, now, place.previous_manifest, now[place.manifest])
+    return _needed([record, *saved] if record.after is not None else [*saved, record])
+
+
+def install(place: Place, now: Contents, contents: Mapping[str, bytes], record: Manifest) -> List[Change]:
+    """Save the previous image, then write the manifest, the files and the aliases.
+
+    :param contents: by name of file.
+    :raises UserError: a file is not the one that the manifest describes.
+    """
+    for file, content in contents.items():
+        expected = record.files.get(file, record.sha256)
+        digest = files.sha256(content)
+        if digest != expected:
+            raise UserError(
+                f"The image for {place.path_of(file)} has SHA-256 {digest}, its manifest says {expected}: the copy is"
+                " damaged.",
+                "Copy the image from the build host again.",
+            )
     owned = _owned_aliases(place, now)
-    recorded = {**manifest, "files": {place.file: manifest["sha256"]}}
-    recorded["files"].update({os.path.basename(alias): manifest["sha256"] for alias in owned})
-    after: Dict[str, Optional[bytes]] = {place.path: image, place.manifest: _manifest.render(recorded)}
-    after.update(dict.fromkeys(owned, image))
-    old = now[place.path]
-    if old is not None and old != image:
-        after[place.previous] = old
-        after[place.previous_manifest] = now[place.manifest]
-    return _changes(place, now, after)
+    described = {file: files.sha256(content) for file, content in contents.items()}
+    described.update({os.path.basename(alias): described[place.files[0]] for alias in owned})
+    rendered = manifest.render({**record.as_dict(), "files": described})
+    return _needed(
+        [
+            *save(place, now),
+            _change(place, now, place.manifest, rendered),
+            *(_change(place, now, place.path_of(file), contents[file]) for file in place.files),
+            *(_change(place, now, alias, contents[place.files[0]]) for alias in owned),
+        ]
+    )
 
 
 def roll_back(place: Place, now: Contents) -> List[Change]:
     """Put the previous image in the place of this one.
 
-    :raises UserError: there is none.
+    :raises UserError: there is none, or it is damaged.
     """
-    old = now[place.previous]
-    if old is None:
-        raise UserError(f"There is no previous image of {place.path}.", "Install the one that you want.")
-    after: Dict[str, Optional[bytes]] = {
-        place.path: old,
-        place.manifest: now[place.previous_manifest],
-        place.previous: None,
-        place.previous_manifest: None,
-    }
-    # An image that was there before ours had no aliases of ours.
-    ours = record(now[place.previous_manifest]) is not None
-    after.update(dict.fromkeys(_owned_aliases(place, now), old if ours else None))
-    return _changes(place, now, after)
+    forget = [_change(place, now, path, None) for path in _forget(place)]
+    copies = all(now[place.previous_of(file)] in (None, now[place.path_of(file)]) for file in place.files)
+    record = manifest.parse(now[place.previous_manifest])
+    same = now[place.previous_manifest] == now[place.manifest]
+    if copies and same and record is not None and _unlike(place, now, record) is None:
+        # An earlier run was interrupted when only this was left to do.
+        return _needed(forget)
+    if all(now[place.previous_of(file)] is None for file in place.files):
+        raise UserError(
+            f"There is no previous image of {place.path}.", "Install the image that you want with state present."
+        )
+    if now[place.previous_manifest] is None:
+        return _bring_back(place, now)
+    wrong = problem(place, _previous(place, now))
+    if wrong is not None or record is None:
+        raise UserError(
+            f"The previous image of {place.path} cannot be put back. {wrong}",
+            "Install the image that you want with state present.",
+        )
+    main = now[place.previous_of(place.files[0])]
+    return _needed(
+        [
+            # While the manifest that is replaced says that they are ours.
+            *(
+                _change(place, now, alias, main if os.path.basename(alias) in record.files else None)
+                for alias in _owned_aliases(place, now)
+            ),
+            _change(place, now, place.manifest, now[place.previous_manifest]),
+            *(_change(place, now, place.path_of(file), now[place.previous_of(file)]) for file in place.files),
+            *forget,
+        ]
+    )
 
 
 def remove(place: Place, now: Contents) -> List[Change]:
-    """Remove what we installed and only that; a file that was there before us comes back."""
-    if record(now[place.manifest]) is None:
-        return []
-    foreign = now[place.previous] if record(now[place.previous_manifest]) is None else None
-    after: Dict[str, Optional[bytes]] = dict.fromkeys((place.manifest, *_owned_aliases(place, now)))
-    after.update({place.path: foreign, place.previous: None, place.previous_manifest: None})
-    return _changes(place, now, after)
+    """Remove what we installed and only that; files that were there before us are put back."""
+    saved = any(now[place.previous_of(file)] is not None for file in place.files)
+    if now[place.manifest] is None:
+        # What is there is not ours, but what an interrupted run saved of it, or left of an image of ours, is.
+        copies = all(now[place.previous_of(file)] in (None, now[place.path_of(file)]) for file in place.files)
+        ours = now[place.previous_manifest] is not None or copies
+        return _needed([_change(place, now, path, None) for path in _forget(place)]) if ours else []
+    if saved and now[place.previous_manifest] is None:
+        return _bring_back(place, now)
+    return _needed(
+        [
+            *(_change(place, now, place.path_of(file), None) for file in place.files),
+            *(_change(place, now, alias, None) for alias in _owned_aliases(place, now)),
+            *(_change(place, now, path, None) for path in _forget(place)),
+            _change(place, now, place.manifest, None),
+        ]
+    )
 
 
-def foreign_aliases(place: Place, now: Contents) -> List[str]:
-    """Return aliases that somebody else has put there; they stay as they are."""
-    return [alias for alias in place.aliases if alias not in _owned_aliases(place, now)]
+def apply(changes: List[Change]) -> None:
+    """Make the changes, and read again.
+
+    :raises UserError: they could not be made, or are not there afterwards; the files are as they were.
+    """
+    files.apply(changes)
+    try:
+        found = {change.path: files.read(change.path) for change in changes}
+    except BaseException:
+        files.apply(files.reverse(changes))
+        raise
+    wrong = next((change.path for change in changes if found[change.path] != change.after), None)
+    if wrong is not None:
+        files.apply([Change(c.path, found[c.path], c.before, mode=c.mode) for c in reversed(changes)])
+        raise UserError(
+            f"{wrong} is not what was just written there.",
+            "The files were put back; find out which other program writes there, then run again.",
+        )
+
+
+def _bring_back(place: Place, now: Contents) -> List[Change]:
+    """Put back the files that were there before us, which had no manifest and no aliases."""
+    return _needed(
+        [
+            *(_change(place, now, place.path_of(file), now[place.previous_of(file)]) for file in place.files),
+            *(_change(place, now, alias, None) for alias in _owned_aliases(place, now)),
+            _change(place, now, place.manifest, None),
+            *(_change(place, now, path, None) for path in _forget(place)),
+        ]
+    )
+
+
+def _forget(place: Place) -> Tuple[str, ...]:
+    """Return the files of the previous image in the order in which they are removed."""
+    return (*(place.previous_of(file) for file in place.files), place.previous_manifest)
+
+
+def _previous(place: Place, now: Contents) -> Contents:
+    """Return the contents as they would be with the previous image in the place of this one."""
+    moved = {place.path_of(file): now[place.previous_of(file)] for file in place.files}
+    main = now[place.previous_of(place.files[0])]
+    return {**now, **moved, **dict.fromkeys(place.aliases, main), place.manifest: now[place.previous_manifest]}
+
+
+def _unlike(place: Place, now: Contents, record: Manifest, aliases: Sequence[str] = ()) -> Optional[str]:
+    """Return the first file or alias that is not as the manifest describes it."""
+    for path in (*(place.path_of(file) for file in place.files), *aliases):
+        content = now[path]
+        if content is None or record.files.get(os.path.basename(path)) != files.sha256(content):
+            return path
+    return None
 
 
 def _owned_aliases(place: Place, now: Contents) -> List[str]:
-    recorded = (record(now[place.manifest]) or {}).get("files", {})
-    return [alias for alias in place.aliases if now[alias] is None or os.path.basename(alias) in recorded]
-
-
-def _changes(place: Place, now: Contents, after: Mapping[str, Optional[bytes]]) -> List[Change]:
-    images = (place.path, place.previous)
-    changes = [
-        Change(path, now[path], content, mode=place.mode if path in images else 0o644)
-        for path, content in after.items()
+    """Return the aliases that are ours, or are not there; beside a damaged manifest, copies of the image are ours."""
+    record = manifest.parse(now[place.manifest])
+    recorded = record.files if record is not None else {}
+    damaged = record is None and now[place.manifest] is not None
+    return [
+        alias
+        for alias in place.aliases
+        if now[alias] is None or os.path.basename(alias) in recorded or (damaged and now[alias] == now[place.path])
     ]
+
+
+def _change(place: Place, now: Contents, path: str, after: Optional[bytes]) -> Change:
+    records = (place.manifest, place.previous_manifest)
+    return Change(path, now[path], after, mode=manifest.MODE if path in records else place.mode)
+
+
+def _needed(changes: List[Change]) -> List[Change]:
     return [change for change in changes if change.needed]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from typing import Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -32,3 +33,16 @@ def directory(xen: Xen) -> str:
         f"Install {distributions.install_hint('toolstack_programs', xen.distribution, version=release)}, "
         "or name the directory with the parameter firmware_directory.",
     )
+
+
+def find(xen: Xen, named: Optional[str]) -> Optional[str]:
+    """Return the firmware directory, None where it cannot be found.
+
+    :param named: the one that the user names.
+    """
+    if named is not None:
+        return named if os.path.isdir(xen.path(named)) else None
+    try:
+        return directory(xen)
+    except UserError:
+        return None

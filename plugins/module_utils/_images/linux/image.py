@@ -102,8 +102,13 @@ def memory_mib(kernel: int, root_file_system: int) -> int:
     return -(-(kernel + root_file_system + max(root_file_system, QEMU_BYTES)) // MIB)
 
 
-def listing(identity: str, contents: Mapping[str, str]) -> str:
-    """Return what an image is made of, a line each, for people."""
+def listing(identity: str, contents: object) -> str:
+    """Return what an image is made of, a line each, for people.
+
+    :param contents: path by name, if it is as this collection writes it.
+    """
+    if not isinstance(contents, dict):
+        contents = {}
     width = max((len(name) for name in contents), default=0)
     return "".join(
         [f"identity {identity}\n", *(f"{name.ljust(width)} from {path}\n" for name, path in sorted(contents.items()))]

@@ -122,7 +122,15 @@ def test_check_mode_writes_nothing(host: Host) -> None:
 
 
 def test_memory_of_the_stub_domain_comes_from_its_record(host: Host) -> None:
-    record = {"kind": "linux", "memory_mib": 160, "files": {"qemu-stubdom-linux-kernel": "1"}}
+    record = {
+        **dict.fromkeys(("compiler", "flags", "built", "sha256")),
+        "kind": "linux",
+        "xen": "4.20",
+        "identity": "1",
+        "sources": [],
+        "memory_mib": 160,
+        "files": {"qemu-stubdom-linux-kernel": "1"},
+    }
     host.put(f"{BOOT}/linux.json", json.dumps(record))
     assert run(host, **linux())["settings"]["stubdomain_memory"] == 160
     host.put(f"{BOOT}/linux.json", json.dumps({**record, "memory_mib": 128}))

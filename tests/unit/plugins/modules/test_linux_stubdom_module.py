@@ -132,9 +132,10 @@ def test_equal_files_give_an_equal_image(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ("remove qemu-stubdom-linux-kernel", "is not what was installed"),
-        ("spoil qemu-stubdom-linux-rootfs", "is not what was installed"),
-        ("spoil linux.json", "No manifest tells"),
+        ("remove qemu-stubdom-linux-kernel", "is not the file that the manifest"),
+        ("spoil qemu-stubdom-linux-rootfs", "is not the file that the manifest"),
+        ("spoil linux.json", "is damaged: it is not JSON"),
+        ("remove linux.json", "There is no manifest"),
         ("upgrade", "not those that the image was made of"),
     ],
 )
@@ -158,6 +159,56 @@ def test_a_second_run_starts_no_program_but_xl(machine: Machine) -> None:
     machine.calls.clear()
     run(machine)
     assert machine.calls == [["xl", "info"]]
+
+
+def upgrade(machine: Machine) -> None:
+    machine.host.put("bin/busybox", machine.host.root.joinpath("bin/busybox").read_bytes() + b"new")
+
+
+def test_the_previous_image_is_put_back(machine: Machine) -> None:
+    run(machine)
+    before = machine.host.tree()
+    upgrade(machine)
+    saved = {f"{name}.previous" for name in NAMES}
+    assert saved <= set(map(os.path.basename, run(machine, check=True)["files"]))
+    result = run(machine)
+    assert set(machine.installed()) == {*NAMES, *saved}
+    assert result["manifest"] != run(machine, check=True, state="rollback")["manifest"]
+    back = run(machine, state="rollback")
+    assert back["changed"] and back["manifest"] and back["diff"]
+    assert {path: content for path, content in machine.host.tree().items() if path != "bin/busybox"} == {
+        path: content for path, content in before.items() if path != "bin/busybox"
+    }
+    with pytest.raises(UserError, match="There is no previous image"):
+        run(machine, state="rollback")
+    # The files of the host are what present makes the image of, again.
+    assert run(machine)["reason"] == "The files on this host are not those that the image was made of."
+    assert run(machine, state="absent")["changed"]
+    assert machine.installed() == []
+
+
+def test_files_that_were_there_before_come_back(machine: Machine) -> None:
+    theirs = {name: name.encode() for name in NAMES[1:]}
+    for name, content in theirs.items():
+        (machine.directory / name).write_bytes(content)
+    assert "has no manifest" in run(machine, state="absent")["reason"]
+    run(machine)
+    run(machine, state="absent")
+    assert {name: (machine.directory / name).read_bytes() for name in machine.installed()} == theirs
+
+
+@pytest.mark.parametrize(
+    "content", [b"null", b"5", b"[1]", b"", b"[" * 100_000, b'{"kind": "linux"}', b'{"memory_mib": "abc"}']
+)
+def test_a_damaged_manifest_is_reported_and_not_believed(machine: Machine, content: bytes) -> None:
+    run(machine)
+    (machine.directory / "linux.json").write_bytes(content)
+    for state in ("present", "absent"):
+        result = run(machine, check=True, state=state)
+        assert len(result["warnings"]) == 1 and "linux.json is damaged: " in result["warnings"][0]
+        assert result["changed"]
+    assert run(machine, state="absent")["changed"]
+    assert machine.installed() == []
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -192,13 +243,13 @@ def test_mksquashfs_fails(machine: Machine) -> None:
     assert machine.host.tree() == before
 
 
-@pytest.mark.parametrize("failing_call", [0, 1, 2])
+@pytest.mark.parametrize("failing_call", range(6))
 def test_a_failure_half_way_leaves_the_old_image(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, failing_call: int
 ) -> None:
     run(machine)
     os.utime(machine.host.root / "usr/libexec/xen-qemu-system-i386", (1, 1))
-    machine.host.put("bin/busybox", machine.host.root.joinpath("bin/busybox").read_bytes() + b"new")
+    upgrade(machine)
     machine.host.put(f"boot/vmlinuz-{machine.host.release}", b"\0" * 0x202 + kernel_tail(machine))
     before = machine.host.tree()
     calls = iter(range(10))
@@ -260,4 +311,4 @@ def test_a_kernel_that_xen_cannot_start(machine: Machine) -> None:
 
 
 def test_the_result_is_what_is_documented(machine: Machine) -> None:
-    assert set(run(machine)) - {"changed", "diff"} == set(yaml.safe_load(linux_stubdom.RETURN))
+    assert set(run(machine)) - {"changed", "diff", "warnings"} == set(yaml.safe_load(linux_stubdom.RETURN))

@@ -17,6 +17,23 @@ from ansible_collections.xen.stubdom.plugins.modules import stubdom_install
 FILE = "pv-grub-x86_64.gz"
 
 
+def manifest(content: str, **more: Any) -> Dict[str, Any]:
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return {
+        "kind": "pv-grub",
+        "xen": "4.17",
+        "sources": [],
+        "compiler": "gcc 12",
+        "flags": "",
+        "built": None,
+        "identity": f"id-{content}",
+        "sha256": digest,
+        "files": {},
+        "remedies": [],
+        **more,
+    }
+
+
 class Host:
     def __init__(self, path: Path) -> None:
         self.boot = path / "boot"
@@ -26,18 +43,19 @@ class Host:
 
     def run(self, state: str = "present", content: str = "one", *, check: bool = False, **more: Any) -> Dict[str, Any]:
         self.carried.write_text(content)
-        digest = hashlib.sha256(content.encode()).hexdigest()
         params = {
             "state": state,
             "image": "pv-grub",
             "src": str(self.carried),
-            "manifest": {"kind": "pv-grub", "identity": f"id-{content}", "sha256": digest},
+            "manifest": manifest(content),
             "firmware_directory": str(self.boot),
             "helpers_directory": None,
             **more,
         }
-        module = SimpleNamespace(params=params, check_mode=check, warn=self.warnings.append, run_command=None)
-        return stubdom_install.run(module)  # type: ignore[arg-type]
+        module = SimpleNamespace(params=params, check_mode=check, run_command=None)
+        result = stubdom_install.run(module)  # type: ignore[arg-type]
+        self.warnings += result.pop("warnings")
+        return result
 
     def files(self) -> Dict[str, str]:
         return {path.name: path.read_text() for path in self.boot.iterdir()}
@@ -70,10 +88,10 @@ def test_the_manifest_names_every_file_with_its_checksum(host: Host) -> None:
 
 def test_what_is_there_needs_no_file(host: Host) -> None:
     host.run()
-    assert not host.run(src=None)["lacks"]
+    assert not host.run(src=None)["missing"]
     with pytest.raises(UserError, match="There is no image None to install"):
         host.run(content="two", src=None)
-    assert host.run(content="two", src=None, check=True)["lacks"]
+    assert host.run(content="two", src=None, check=True)["missing"]
 
 
 def test_a_damaged_image_is_installed_again(host: Host) -> None:
@@ -133,5 +151,60 @@ def test_helpers_go_where_they_are_told(host: Host, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_the_manifests_is_refused(host: Host) -> None:
     with pytest.raises(UserError, match="its manifest says beef"):
-        host.run(manifest={"identity": "x", "sha256": "beef"})
+        host.run(manifest=manifest("one", sha256="beef"))
     assert host.files() == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "how"),
+    [
+        ({}, "it has no kind"),
+        ({"identity": "x"}, "it has no kind"),
+        (manifest("one", files=None), "files is not a dictionary"),
+        (manifest("one", memory_mib="abc"), "memory_mib is not a number"),
+        (manifest("one", remedies=[[[[[[[[[]]]]]]]]]), "nested deeper"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_a_manifest_that_is_none_is_refused(host: Host, given: Dict[str, Any], how: str, check: bool) -> None:
+    with pytest.raises(UserError, match=f"manifest is not the manifest of an image: .*{how}") as refused:
+        host.run(manifest=given, check=check)
+    assert "Set manifest to" in refused.value.remedy
+    assert host.files() == {}
+
+
+@pytest.mark.parametrize("content", ["null", "5", "[1]", "", "[" * 100_000, '{"kind": "pv-grub", "files": null}'])
+def test_a_damaged_manifest_is_reported_and_not_believed(host: Host, content: str) -> None:
+    host.run()
+    record = host.boot / "pv-grub-x86_64.json"
+    record.write_text(content)
+    assert host.run(check=True)["missing"]
+    assert all("pv-grub-x86_64.json is damaged: " in said for said in host.warnings) and host.warnings
+    assert host.run()["identity"] == "id-one"
+    # Nothing is worth keeping of what nobody knows.
+    assert set(host.files()) == {FILE, "pv-grub-x86_64.json", "pv-grub.gz"}
+    record.write_text(content)
+    host.run("absent")
+    assert host.files() == {}
+
+
+def test_a_damaged_previous_image_is_not_put_back(host: Host) -> None:
+    host.run(content="one")
+    host.run(content="two")
+    (host.boot / f"{FILE}.previous").write_text("on")
+    before = host.files()
+    with pytest.raises(UserError, match="cannot be put back"):
+        host.run("rollback")
+    (host.boot / "pv-grub-x86_64.json.previous").write_text("null")
+    with pytest.raises(UserError, match="damaged: it is not a JSON object"):
+        host.run("rollback")
+    host.run("absent")
+    assert host.files() == {} != before
+
+
+def test_rollback_to_what_was_there_before_us(host: Host) -> None:
+    (host.boot / FILE).write_text("the distribution's")
+    before = host.files()
+    host.run()
+    host.run("rollback")
+    assert host.files() == before

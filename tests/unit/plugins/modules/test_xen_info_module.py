@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -12,8 +12,23 @@ import pytest
 import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import xen_info
+
+MANIFEST = Manifest(
+    kind="linux",
+    xen="4.20",
+    sources=[],
+    compiler=None,
+    flags=None,
+    built=None,
+    sha256="1",
+    identity="1",
+    files={"qemu-stubdom-linux-kernel": "1"},
+    memory_mib=128,
+)
+RECORD = MANIFEST.render()
 
 ANSWERS = {
     ("xl", "info"): "xen_major : 4\nxen_minor : 20\nxen_version : 4.20.5-pre\nmachine : x86_64\ntotal_memory : 4095\n"
@@ -90,7 +105,7 @@ def described(result: Dict[str, Any], documented: Dict[str, Any]) -> None:
 def test_the_result_is_what_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xen: bool) -> None:
     host = play(tmp_path, monkeypatch, xen=xen)
     result = xen_info.run(host)  # type: ignore[arg-type]
-    assert not result.pop("changed")
+    assert not result.pop("changed") and not result.pop("warnings")
     described(result, yaml.safe_load(xen_info.RETURN))
 
 
@@ -100,10 +115,26 @@ def test_images_and_what_is_no_record(tmp_path: Path, monkeypatch: pytest.Monkey
     boot.mkdir(parents=True)
     for name in ("qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs", "broken.json", "list.json"):
         (boot / name).write_text("[]" if name == "list.json" else "{")
-    (boot / "linux.json").write_text(json.dumps({"kind": "linux", "files": {"qemu-stubdom-linux-kernel": "1"}}))
+    (boot / "linux.json").write_bytes(RECORD)
     host.params["firmware_directory"] = "/srv/images"
     found = xen_info.run(host)["images"]  # type: ignore[arg-type]
     assert [(image["name"], image["manifest"]["kind"]) for image in found] == [("linux", "linux")]
+
+
+@pytest.mark.parametrize("content", [b"null", b"5", b"[1]", b"", b"[" * 100_000, RECORD.replace(b": 128", b': "abc"')])
+def test_a_damaged_manifest_is_reported_and_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    host = play(tmp_path, monkeypatch)
+    boot = tmp_path / "usr/lib/xen-4.20/boot"
+    for name in ("qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs", "linux.json"):
+        (boot / name).write_bytes(content)
+    # A file of another program, without an image.
+    (boot / "other.json").write_bytes(content)
+    result = xen_info.run(host)  # type: ignore[arg-type]
+    assert [(image["name"], image["manifest"]) for image in result["images"]] == [("linux", None)]
+    assert result["images"][0]["manifest_error"]
+    assert len(result["warnings"]) == 1 and "qemu-stubdom-linux-kernel is damaged: " in result["warnings"][0]
 
 
 def test_which_helpers_of_ioemu_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +151,13 @@ def test_which_helpers_of_ioemu_are_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert there() == {"hvmloader": "/usr/lib/xen-4.20/boot/hvmloader", "qemu-dm": "/usr/lib/xen-4.20/bin/qemu-dm"}
     ours = "usr/lib/xen-4.20/boot/helpers"
     host.put(f"{ours}/hvmloader", "ROMBIOS")
-    host.put(f"{ours}/hvmloader.json", '{"kind": "hvmloader", "identity": "1"}')
+    host.put(f"{ours}/hvmloader.json", replace(MANIFEST, kind="hvmloader").render().decode())
     assert there()["hvmloader"] == f"/{ours}/hvmloader"
     assert xen_info.run(host)["helpers"][0]["manifest"]["kind"] == "hvmloader"  # type: ignore[arg-type]
+    host.put(f"{ours}/hvmloader.json", "null")
+    result = xen_info.run(host)  # type: ignore[arg-type]
+    assert result["helpers"][0]["manifest"] is None
+    assert [f"/{ours}/hvmloader is damaged: it is not a JSON object" in said for said in result["warnings"]] == [True]
     host.put("opt/helpers/hvmloader", "ROMBIOS")
     host.params["helpers_directory"] = "/opt/helpers"
     assert there()["hvmloader"] == "/opt/helpers/hvmloader"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, List, Optional
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
@@ -64,9 +65,57 @@ def test_what_the_image_does_not_decide_is_left_out() -> None:
     assert manifest.as_dict() == plain
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"kind": "linux"}', b"\xff"])
-def test_a_missing_or_damaged_manifest_is_none(content: bytes) -> None:
-    assert _manifest.parse(content) is None
+def test_a_missing_manifest_is_none() -> None:
+    assert (_manifest.parse(None), _manifest.damage(None), _manifest.damage(RENDERED.encode())) == (None, None, None)
+
+
+def changed(**entries: Any) -> bytes:
+    return json.dumps({**json.loads(RENDERED), **entries}).encode()
+
+
+def nested(depth: int) -> List[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
+@pytest.mark.parametrize(
+    ("content", "how"),
+    [
+        (b"", "it is not JSON"),
+        (b"{", "it is not JSON"),
+        (b"\xff", "it is not JSON"),
+        (b"[" * 100_000, "it is not JSON"),
+        (b"1" * 10_000, "it is not"),
+        (b" " * (1 << 20) + b"{}", "it is larger than 1 MiB"),
+        (b"null", "it is not a JSON object"),
+        (b"5", "it is not a JSON object"),
+        (b"[1]", "it is not a JSON object"),
+        (b"{}", "it has no kind"),
+        (b'{"kind": "linux"}', "it has no xen"),
+        (changed(files=None), "files is not a dictionary of checksums by name of file"),
+        (changed(files={"": "1"}), "files is not a dictionary of checksums by name of file"),
+        (changed(files={"a": {}}), "files is not a dictionary of checksums by name of file"),
+        (changed(memory_mib="abc"), "memory_mib is not a number of MiB"),
+        (changed(memory_mib=True), "memory_mib is not a number of MiB"),
+        (changed(memory_mib=-1), "memory_mib is not a number of MiB"),
+        (changed(memory_mib=10**30), "memory_mib is not a number of MiB"),
+        (changed(memory_mib=1.5), "memory_mib is not a number of MiB"),
+        (changed(kind=5), "kind is not a line of text"),
+        (changed(identity=""), "identity is not a line of text"),
+        (changed(command_line="a\nb"), "command_line is not a line of text"),
+        (changed(sources=[None]), "sources is not a list of dictionaries of text"),
+        (changed(sources=[{"name": None}]), "sources is not a list of dictionaries of text"),
+        (changed(sha256=[]), "sha256 is not text or null"),
+        (changed(linux=nested(6)), None),
+        (changed(linux=nested(7)), "it is nested deeper than 8 levels"),
+        (changed(linux=nested(500)), "it is nested deeper than 8 levels"),
+        (changed(linux=float("nan")), "it holds what JSON cannot"),
+        (changed(linux="\ud800"), "it holds what JSON cannot"),
+    ],
+)
+def test_a_damaged_manifest_is_not_believed(content: bytes, how: Optional[str]) -> None:
+    said = _manifest.damage(content)
+    assert said == how or (how is not None and (said or "").startswith(how))
+    assert (_manifest.parse(content) is None) == (how is not None)
 
 
 def test_the_identity_depends_on_every_part() -> None:

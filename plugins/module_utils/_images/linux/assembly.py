@@ -1,0 +1,158 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: makes the Linux stub domain of the files that a plan names.
+
+from __future__ import annotations
+
+import os
+import zlib
+from lzma import LZMAError
+from typing import Dict, List, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import (
+    IMAGE,
+    KERNEL,
+    ROOT_FILE_SYSTEM,
+    Part,
+    Plan,
+)
+
+
+class Assembly:
+    """One image, before and while it is made.
+
+    :param xen: release of Xen.
+    :param root: where the host's files are; only tests give another one.
+    """
+
+    def __init__(self, plan: Plan, xen: str, run: Runner, *, root: str = "/") -> None:
+        self.plan = plan
+        self.xen = xen
+        self._run = run
+        self._root = root
+        # Packages that are upgraded change sizes and times, so that no file has to be read to see it.
+        self.identity = manifest.identity(
+            image.RECIPE,
+            xen,
+            [(part.name, part.path, *parts.size_and_time(part.path, root=root)) for part in plan.all_parts()],
+            dict(plan.orders),
+        )
+
+    @property
+    def contents(self) -> Dict[str, str]:
+        """Path on the host by name in the image."""
+        return {part.name: part.path for part in self.plan.all_parts()}
+
+    @property
+    def most_bytes(self) -> int:
+        """What goes in is the upper bound of what comes out."""
+        return self._size(self.plan.all_parts())
+
+    def make(self) -> Tuple[Dict[str, bytes], Manifest]:
+        """Return the files by name, and their manifest.
+
+        :raises UserError: a program that is needed is missing or failed, or there is no room.
+        """
+        kernel = self._read(self.plan.kernel)
+        try:
+            kernel_bytes = image.kernel_bytes(kernel)
+        except ValueError as error:
+            raise UserError(
+                f"{self.plan.kernel.path} cannot be started by Xen: {error}.", "Use the kernel of the distribution."
+            ) from error
+        root_file_system = self._root_file_system()
+        contents = {KERNEL: kernel, ROOT_FILE_SYSTEM: root_file_system}
+        checksums = {name: files.sha256(content) for name, content in contents.items()}
+        return contents, Manifest(
+            kind=IMAGE,
+            xen=self.xen,
+            sources=self._sources(),
+            compiler=None,
+            flags=None,
+            built=manifest.now(),
+            sha256=checksums[ROOT_FILE_SYSTEM],
+            identity=self.identity,
+            files=checksums,
+            memory_mib=image.memory_mib(kernel_bytes, len(root_file_system)),
+            command_line=image.COMMAND_LINE,
+            more={"linux": self.plan.release, "contents": self.contents},
+        )
+
+    def _root_file_system(self) -> bytes:
+        # Packed modules grow, and the compressed file system is at most as large as what goes in.
+        with files.scratch(3 * self._size(self.plan.parts)) as scratch:
+            tree = os.path.join(scratch, "tree")
+            for part in self.plan.parts:
+                files.put(os.path.join(tree, part.name), self._content(part, scratch), mode=part.mode)
+            for group, order in self.plan.orders.items():
+                if group != "start":
+                    files.put(os.path.join(tree, "modules", group, "order"), order.encode())
+            compressed = os.path.join(scratch, image.COMPRESSED)
+            status, output, errors = self._command(image.squash(tree, compressed))
+            if status != 0:
+                raise UserError(
+                    f"mksquashfs failed: {last_line(errors or output)}.",
+                    f"Check that {os.path.dirname(scratch)} has free space and that mksquashfs supports zstd.",
+                )
+            return image.archive(
+                self._content(self.plan.busybox, scratch),
+                {part.name: self._content(part, scratch) for part in self.plan.start},
+                self.plan.orders["start"],
+                files.read(compressed) or b"",
+            )
+
+    def _content(self, part: Part, scratch: str) -> bytes:
+        """Return the bytes of a part as they go into the image; modules are unpacked."""
+        suffix = os.path.splitext(part.path)[1]
+        if not part.name.startswith("modules/") or suffix == ".ko":
+            return self._read(part)
+        if suffix in image.UNPACK:
+            try:
+                return image.UNPACK[suffix](self._read(part))
+            except (OSError, EOFError, LZMAError, zlib.error) as error:
+                raise _damaged(part, str(error)) from error
+        unpacked = os.path.join(scratch, "module")
+        status, _output, errors = self._command(
+            [*image.UNPACK_WITH[suffix], self._host_path(part.path), "-o", unpacked]
+        )
+        if status != 0:
+            raise _damaged(part, last_line(errors))
+        return files.read(unpacked) or b""
+
+    def _sources(self) -> List[Dict[str, str]]:
+        """Return the packages that the parts come from, as far as the host's package manager knows them."""
+        paths = {spelling for part in self.plan.all_parts() for spelling in image.spellings(part.path)}
+        try:
+            owners = self._run(["dpkg-query", "--search", *sorted(paths)])[1]
+            packages = image.packages(owners)
+            versions = self._run(["dpkg-query", "--show", "--showformat=${Package} ${Version}\n", *packages])[1]
+        except FileNotFoundError:
+            return [{"name": "linux", "version": self.plan.release}]
+        return [dict(zip(("name", "version"), line.split())) for line in sorted(set(versions.splitlines()))]
+
+    def _command(self, arguments: List[str]) -> Tuple[int, str, str]:
+        try:
+            return self._run(arguments)
+        except FileNotFoundError as error:
+            package = distributions.install_hint(image.PURPOSES[arguments[0]], distributions.detect(self._root))
+            raise UserError(f"There is no {arguments[0]} on this host.", f"Install {package}.") from error
+
+    def _size(self, of: Tuple[Part, ...]) -> int:
+        return sum(os.stat(self._host_path(part.path)).st_size for part in of)
+
+    def _read(self, part: Part) -> bytes:
+        return files.read(self._host_path(part.path)) or b""
+
+    def _host_path(self, path: str) -> str:
+        return os.path.join(self._root, path.lstrip("/"))
+
+
+def _damaged(part: Part, why: str) -> UserError:
+    return UserError(f"{part.path} cannot be unpacked: {why}.", "Install the package of the kernel again.")
