@@ -1,0 +1,69 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: packages
+short_description: Name the packages of a host's distribution by what they are for
+version_added: 0.1.0
+description:
+  - What one distribution calls C(squashfs-tools) another calls C(squashfs). This filter takes the names from the table
+    that the modules of this collection take theirs from.
+  - What is not known of a distribution, or is not in its own repositories, is left out. An unknown distribution has no
+    packages at all.
+author:
+  - The xen.stubdom authors (@xen-stubdom)
+positional: purposes
+options:
+  _input:
+    description: The facts of the host, as C(ansible_facts) or as the module M(ansible.builtin.setup) returns them.
+    type: dict
+    required: true
+  purposes:
+    description: What the packages are for, for example V(busybox), V(qemu), V(squashfs) or V(xenstore).
+    type: list
+    elements: str
+    required: true
+  builds:
+    description: >-
+      What is to be built from source there: V(base), and names of images (V(hvmloader), V(pv-grub-x86_32)) or of what
+      an older release needs besides (V(texinfo), V(libcrypto), V(libaio)).
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Show what a Linux stub domain is assembled from
+  ansible.builtin.debug:
+    msg: "{{ ansible_facts | xen.stubdom.packages(['busybox', 'qemu', 'squashfs']) }}"
+    # On Debian: ['busybox-static', 'qemu-system-xen', 'squashfs-tools']
+"""
+
+RETURN = r"""
+_value:
+  description: Names of packages, in alphabetical order.
+  type: list
+  elements: str
+"""
+
+from typing import Any, Callable, Dict, List, Mapping, Sequence
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+
+
+def packages(facts: Mapping[str, Any], purposes: Sequence[str], builds: Sequence[str] = ()) -> List[str]:
+    """Return the packages of the distribution that the facts tell."""
+    name, family = (
+        str(facts.get(fact) or facts.get(f"ansible_{fact}") or "") for fact in ("distribution", "os_family")
+    )
+    return list(distributions.packages(distributions.by_os_family(name, family), purposes, builds))
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> Dict[str, Callable[..., List[str]]]:
+        return {"packages": packages}
