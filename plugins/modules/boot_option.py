@@ -144,21 +144,20 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, options
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    run_command = runner(module)
-    xen = Xen(run_command)
+    xen = Xen(run_program)
     warnings: List[str] = []
 
     judge = options.judge(xen, params["root"], platform.machine())
     wish = options.wish(params["name"], params["value"], params["state"] == "present", judge, warnings)
     outcome = change.change(
         wish,
-        loader=change.loader(params["loader"], run_command, xen, params["root"]),
+        loader=change.loader(params["loader"], run_program, xen, params["root"]),
         xen=xen,
         root=params["root"],
         regenerate=params["regenerate"],

@@ -125,7 +125,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import f
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 # Where the menu lies, and what the programs beside it begin with: Debian and most others; Fedora, RHEL and openSUSE.
@@ -307,7 +307,7 @@ def stop_watchdog(host: Host) -> None:
 
 
 def run(module: AnsibleModule, *, root: str = "/") -> Dict[str, Any]:
-    host = Host(runner(module), root)
+    host = Host(run_program, root)
     arming = module.params["state"] == "armed"
 
     grub = require_grub(host) if arming else find_grub(host)

@@ -159,7 +159,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.memory import au
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -202,15 +202,14 @@ def memory(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    run_command = runner(module)
-    xen = Xen(run_command)
+    xen = Xen(run_program)
     warnings: List[str] = []
 
     judge = options.judge(xen, params["root"], platform.machine()).memory
     wish = plan(params, judge, warnings)
     outcome = change.change(
         wish,
-        loader=change.loader(params["loader"], run_command, xen, params["root"]),
+        loader=change.loader(params["loader"], run_program, xen, params["root"]),
         xen=xen,
         root=params["root"],
         regenerate=params["regenerate"],

@@ -135,7 +135,7 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import load, refuse_namesake, require_files
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
@@ -143,7 +143,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     name, wanted, says, timeout = (params[key] for key in ("name", "state", "says", "timeout"))
-    xen = Xen(runner(module))
+    xen = Xen(run_program)
     guest = load(
         xen, name, params["config"] or f"/etc/xen/{name}.cfg", needed=wanted == "running" and not module.check_mode
     )

@@ -301,7 +301,7 @@ from typing import Any, Dict, List
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.config_files import (
     HEADER,
@@ -316,7 +316,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
-    xen = Xen(runner(module))
+    xen = Xen(run_program)
     name: str = params["name"]
     present = params["state"] == "present"
     path: str = params["path"] or f"/etc/xen/{name}.cfg"

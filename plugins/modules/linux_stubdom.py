@@ -105,7 +105,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files, 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._images import installed
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
@@ -177,14 +177,13 @@ def described(record: Optional[Manifest]) -> str:
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     state, check_mode = module.params["state"], module.check_mode
-    run_command = runner(module)
-    xen = Xen(run_command, root=ROOT)
+    xen = Xen(run_program, root=ROOT)
     directory = firmware_directory(xen, module.params["firmware_directory"])
     place = Place(directory, (parts.KERNEL, parts.ROOT_FILE_SYSTEM), parts.IMAGE)
     if state == "present":
         xen.require_dom0()
         plan = parts.plan(os.uname().release, xen.version(), root=ROOT)
-        assembly = Assembly(plan, text(xen.version()), run_command, root=ROOT)
+        assembly = Assembly(plan, text(xen.version()), run_program, root=ROOT)
     now = installed.read(place)
     if state == "present":
         changed, record, reason, listing = present(place, now, assembly, check_mode)

@@ -178,6 +178,7 @@ from typing import Any, Dict, List, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job, build_plan, fetch, releases
 from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_job import Job
@@ -212,7 +213,7 @@ def given(module: AnsibleModule) -> build_plan.Input:
 
     def run(arguments: List[str]) -> str:
         try:
-            status, output, _errors = module.run_command(arguments, handle_exceptions=False)
+            status, output, _errors = run_program(arguments)
         except OSError:
             status, output = 1, ""
         if status != 0:

@@ -115,7 +115,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files, 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, releases
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
@@ -157,7 +157,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
 
     def firmware_directory() -> str:
-        return params["firmware_directory"] or firmware.directory(Xen(runner(module)))
+        return params["firmware_directory"] or firmware.directory(Xen(run_program))
 
     # Plan
     place = installed.place_of(params["image"], firmware_directory, params["helpers_directory"])

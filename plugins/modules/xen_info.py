@@ -200,7 +200,7 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._images import found
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware
@@ -222,8 +222,7 @@ def hypervisor(xen: Xen, running: bool) -> Dict[str, Any]:
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
-    run_command = runner(module)
-    xen = Xen(run_command)
+    xen = Xen(run_program)
     running = xen.is_dom0()
     if module.params["require"]:
         xen.require_dom0()
@@ -237,7 +236,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "running": running,
         "hypervisor": hypervisor(xen, running),
         "toolstack": {"version": None if version is None else text(version)},
-        "boot_line": change.report(run_command, xen),
+        "boot_line": change.report(run_program, xen),
         "memory": memory.observe(xen, rows, xl_conf=module.params["xl_conf"]),
         "firmware_directory": directory,
         "images": images,

@@ -117,8 +117,10 @@ class Builder:
             "step": "all",
             "seen": [],
         }
-        module = SimpleNamespace(params=params, check_mode=False, run_command=self.command)
-        return stubdom_build.run(module)  # type: ignore[arg-type]
+        module = SimpleNamespace(params=params, check_mode=False)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(stubdom_build, "run_program", self.command)
+            return stubdom_build.run(module)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every result that a test of a module sees is compared with the RETURN block of that module."""
+"""Every result that a test of a module sees is compared with the RETURN block of that module.
+
+Programs are run by the method run_command of what the test gives instead of an AnsibleModule, where that has one.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,11 @@ def compared(module: ModuleType, run: Callable[..., Dict[str, Any]]) -> Callable
 
     @functools.wraps(run)
     def wrapper(*arguments: Any, **options: Any) -> Dict[str, Any]:
-        result = run(*arguments, **options)
+        program_runner = getattr(arguments[0], "run_command", None)
+        with pytest.MonkeyPatch.context() as patched:
+            if program_runner is not None:
+                patched.setattr(module, "run_program", program_runner)
+            result = run(*arguments, **options)
         assert documented.problems(returned, result) == [], module.__name__
         return result
 

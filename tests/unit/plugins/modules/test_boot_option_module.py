@@ -25,7 +25,7 @@ def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
 
-    monkeypatch.setattr(boot_option, "runner", lambda module: read_only)
+    monkeypatch.setattr(boot_option, "run_program", read_only)
     monkeypatch.setattr(boot_option, "Xen", lambda run: toolstack.Xen(run, root="/nowhere"))
     (tmp_path / "etc/default/grub.d").mkdir(parents=True)
     (tmp_path / "etc/default/grub").write_text('GRUB_TIMEOUT=5\nGRUB_CMDLINE_XEN="smt=0 loglvl=all"\n')
