@@ -73,7 +73,7 @@ class Guest:
 
     def look_inside(self, domain: Domain) -> None:
         """Ask xenstore where the device model runs, and with which configuration the guest was started."""
-        nodes = self.xen.ls("/")
+        nodes = self.xen.nodes()
         self.facts["device_model"] = xen_domains.device_model(nodes, domain.domid)
         recorded = nodes.get(RECORD.format(domid=domain.domid))
         if recorded is not None:

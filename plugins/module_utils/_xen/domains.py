@@ -71,4 +71,4 @@ def served_by(nodes: Mapping[str, str], domid: int) -> int:
 
 def observe_guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:
     """Every domain but dom0; none where there are no domains."""
-    return guests(domains, xen.ls("/")) if domains else []
+    return guests(domains, xen.nodes()) if domains else []

@@ -9,13 +9,14 @@ from __future__ import annotations
 import glob
 import os
 import re
+import time
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Answer, Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 
 CAPABILITIES = "/proc/xen/capabilities"
@@ -23,6 +24,15 @@ HYPERVISOR_TYPE = "/sys/hypervisor/type"
 
 # libxl carries the release of the toolstack in its name (tools/libs/light/Makefile, MAJOR).
 _LIBXL_RELEASE = re.compile(r"\.so\.(4)\.(\d+)$")
+
+# How often xl is asked whose answer cannot be right, and how long to wait before it is asked again, in seconds.
+ATTEMPTS = 4
+PAUSE = 0.5
+
+# How long a question may take, in seconds: without xenstored, xl and xenstore's programs wait for ever.
+PATIENCE = 120.0
+
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
@@ -37,9 +47,9 @@ class Domain:
 
 
 class Xen:
-    """What the hypervisor and the toolstack of this host say.
+    """The hypervisor and the toolstack of this host.
 
-    :param run: runs a command without a shell.
+    :param run: runs a program.
     :param root: where the kernel's own file systems are found; only tests give another one.
     """
 
@@ -71,27 +81,22 @@ class Xen:
                 "Run this against the Xen host itself.",
             )
         raise UserError(
-            f"This machine does not run under Xen: {CAPABILITIES} does not say control_d.",
+            f"This machine does not run under Xen: {CAPABILITIES} does not contain control_d.",
             f"Install {distributions.install_hint('hypervisor', self.distribution)}, reboot into it, then run again.",
         )
 
     def info(self) -> Dict[str, str]:
         """Return `xl info` as a dictionary, read once.
 
-        :raises UserError: xl is missing or does not get an answer.
+        :raises UserError: xl is missing, fails or gives no complete answer.
         """
         if self._info is None:
-            status, output, errors = self.xl("info")
-            if status != 0:
-                raise UserError(
-                    f"`xl info` failed: {last_line(errors)}.",
-                    f"Start {distributions.start_hint(self.distribution)}.",
-                )
-            self._info = parse_info(output)
+            remedy = f"Start {distributions.start_hint(self.distribution)}."
+            self._info = self._ask(["xl", "info"], parse_info, remedy)
         return self._info
 
     def command_line(self) -> str:
-        """The words the running hypervisor was started with."""
+        """The command line that the running hypervisor was started with."""
         return self.info().get("xen_commandline", "")
 
     def version(self) -> Version:
@@ -110,52 +115,74 @@ class Xen:
     def domains(self) -> List[Domain]:
         """Every domain, dom0 and stub domains among them.
 
-        :raises UserError: xl cannot list them.
+        :raises UserError: xl is missing, fails or gives no complete answer.
         """
-        status, output, errors = self.xl("list")
-        if status != 0:
-            raise UserError(f"`xl list` failed: {last_line(errors)}.", "Look at `xl dmesg`.")
-        return parse_list(output)
+        return self._ask(["xl", "list"], parse_list, "Look at `xl dmesg`.")
 
     def domid(self, name: str) -> Optional[int]:
         """Number of the domain called *name*, None if there is none."""
         return next((domain.domid for domain in self.domains() if domain.name == name), None)
 
+    def _ask(self, arguments: List[str], parse: Callable[[str], _Parsed], remedy: str) -> _Parsed:
+        """Return the answer of a program; one that cannot be right is no answer, and is asked for again."""
+        command, problem = " ".join(arguments), ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(PAUSE)
+            status, output, errors = self._program(arguments, timeout=PATIENCE)
+            if status != 0:
+                raise UserError(f"`{command}` failed: {last_line(errors)}.", remedy)
+            try:
+                return parse(output)
+            except ValueError as error:
+                problem = str(error)
+        raise UserError(
+            f"`{command}` gave {ATTEMPTS} answers that cannot be right: {problem}.",
+            f"Run `{command}` by hand on this host, and run again when it is complete.",
+        )
+
+    def _program(self, arguments: List[str], *, timeout: Optional[float] = None) -> Answer:
+        try:
+            return self._run(arguments, timeout=timeout)
+        except FileNotFoundError as error:
+            purpose = "toolstack" if arguments[0] == "xl" else "xenstore"
+            raise UserError(
+                f"There is no {arguments[0]} on this host.",
+                f"Install {distributions.install_hint(purpose, self.distribution)}.",
+            ) from error
+
     def read(self, path: str) -> Optional[str]:
         """Value of a xenstore node, None if there is no such node."""
-        status, output, _errors = self._xenstore("read", path)
+        status, output, _errors = self._program(["xenstore-read", path], timeout=PATIENCE)
         return output.rstrip("\n") if status == 0 else None
 
-    def ls(self, path: str) -> Dict[str, str]:
-        """Every node at and below *path* with its value, in one call."""
-        status, output, _errors = self._xenstore("ls", "-f", path)
-        return parse_xenstore_ls(output) if status == 0 else {}
+    def nodes(self) -> Dict[str, str]:
+        """Every node of xenstore with its value, by full path, in one call.
+
+        :raises UserError: xenstore's program is missing, fails or gives no complete answer.
+        """
+        return self._ask(["xenstore-ls", "-f", "/"], parse_xenstore_ls, "Check that xenstored runs.")
 
     def write(self, path: str, value: str) -> None:
         """Give a xenstore node a value.
 
-        :raises UserError: xenstore does not take it.
+        :raises UserError: xenstore does not accept it.
         """
-        status, _output, errors = self._xenstore("write", path, value)
+        status, _output, errors = self._program(["xenstore-write", path, value], timeout=PATIENCE)
         if status != 0:
-            raise UserError(f"xenstore does not take {path}: {last_line(errors)}.", "Look whether xenstored runs.")
+            raise UserError(f"xenstore does not accept {path}: {last_line(errors)}.", "Check that xenstored runs.")
 
-    def xl(self, *arguments: str) -> Tuple[int, str, str]:
+    def xl(self, *arguments: str, timeout: Optional[float] = None) -> Answer:
         """Run xl.
 
-        :raises UserError: there is no xl on this host.
+        :param timeout: seconds after which it is killed; None waits as long as it takes.
+        :raises UserError: there is no xl on this host, or it did not end in time.
         """
-        try:
-            return self._run(["xl", *arguments])
-        except FileNotFoundError as error:
-            raise UserError(
-                "There is no xl on this host.",
-                f"Install {distributions.install_hint('toolstack', self.distribution)}.",
-            ) from error
+        return self._program(["xl", *arguments], timeout=timeout)
 
     def dmesg(self) -> str:
         """The hypervisor's own log."""
-        return self.xl("dmesg")[1]
+        return self.xl("dmesg", timeout=PATIENCE)[1]
 
     def toolstack_version(self) -> Optional[Version]:
         """Release of libxl: the running hypervisor's where several are installed, as xl wants; else the newest."""
@@ -165,15 +192,6 @@ class Xen:
         if len(found) > 1 and self.is_dom0() and self.version() in found:
             return self.version()
         return max(found, default=None)
-
-    def _xenstore(self, command: str, *arguments: str) -> Tuple[int, str, str]:
-        try:
-            return self._run([f"xenstore-{command}", *arguments])
-        except FileNotFoundError as error:
-            raise UserError(
-                f"There is no xenstore-{command} on this host.",
-                f"Install {distributions.install_hint('xenstore', self.distribution)}.",
-            ) from error
 
     def path(self, path: str) -> str:
         """Where a file of this host is found."""
@@ -187,13 +205,24 @@ class Xen:
             return None
 
 
+# The numbers in `xl info` that every release gives and that are needed here.
+_NUMBERS = ("xen_major", "xen_minor", "total_memory", "free_memory")
+
+
 def parse_info(output: str) -> Dict[str, str]:
-    """Read the `key : value` lines of `xl info`."""
-    return {
+    """Read the `key : value` lines of `xl info`.
+
+    :raises ValueError: a number that it always gives is not there.
+    """
+    info = {
         key.strip(): value.strip()
         for key, colon, value in (line.partition(":") for line in output.splitlines())
         if colon
     }
+    missing = [key for key in _NUMBERS if not info.get(key, "").isdecimal()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    return info
 
 
 _LIST_ROW = re.compile(
@@ -201,10 +230,17 @@ _LIST_ROW = re.compile(
 )
 
 
+_LIST_HEADER = re.compile(r"^Name\s+ID\s")
+
+
 def parse_list(output: str) -> List[Domain]:
-    """Read the table of `xl list`. A name may contain spaces, and "(null)" stands for one not yet given."""
-    rows = (_LIST_ROW.match(line.rstrip()) for line in output.splitlines())
-    return [
+    """Read the table of `xl list`. A name may contain spaces, and "(null)" stands for one not yet given.
+
+    :raises ValueError: a line is no row, or dom0 is missing.
+    """
+    lines = [line.rstrip() for line in output.splitlines() if line.strip() and not _LIST_HEADER.match(line)]
+    rows = [_LIST_ROW.match(line) for line in lines]
+    domains = [
         Domain(
             domid=int(row["domid"]),
             name=row["name"],
@@ -215,12 +251,25 @@ def parse_list(output: str) -> List[Domain]:
         for row in rows
         if row
     ]
+    malformed = [line for line, row in zip(lines, rows) if not row]
+    if malformed:
+        raise ValueError(f"{malformed[0]!r} is no row of its table")
+    if all(domain.domid != 0 for domain in domains):
+        raise ValueError("Domain-0 is missing")
+    return domains
 
 
 _NODE = re.compile(r'^(?P<path>/\S*) = "(?P<value>.*)"\s*(?:\([^()]*\))?$', re.DOTALL)
 
 
 def parse_xenstore_ls(output: str) -> Dict[str, str]:
-    """Read the lines of `xenstore-ls -f`: full path, then the value in quotes."""
-    nodes = (_NODE.match(line) for line in output.splitlines())
-    return {node["path"]: node["value"] for node in nodes if node}
+    """Read the lines of `xenstore-ls -f`: full path, then the value in quotes.
+
+    :raises ValueError: there is no node at all.
+    """
+    nodes = {
+        node["path"]: node["value"] for node in (_NODE.match(line) for line in output.splitlines()) if node is not None
+    }
+    if not nodes:
+        raise ValueError("there is no node in it")
+    return nodes

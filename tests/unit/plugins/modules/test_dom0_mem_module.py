@@ -64,7 +64,8 @@ class Host:
             self.update_grub()
             return 0, "", ""
         if arguments == ["xl", "info"]:
-            return 0, f"xen_major : 4\nxen_minor : 17\ntotal_memory : 4095\nxen_commandline : {self.running}\n", ""
+            memory = "total_memory : 4095\nfree_memory : 2900\n"
+            return 0, f"xen_major : 4\nxen_minor : 17\n{memory}xen_commandline : {self.running}\n", ""
         if arguments == ["xl", "list"]:
             return 0, "Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\n", ""
         raise AssertionError(f"not expected: {arguments}")

@@ -68,7 +68,7 @@ class Host:
             rows = f"Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\n{self.domains}"
             return 0, rows, ""
         if arguments == ["xenstore-ls", "-f", "/"]:
-            return 0, self.nodes, ""
+            return 0, '/tool = ""\n' + self.nodes, ""
         raise AssertionError(f"not expected: {arguments}")
 
 

@@ -69,7 +69,7 @@ class Host:
             self.calls.append(" ".join(rest).replace(str(self.root), ""))
             return getattr(self, f"xl_{rest[0]}")(*rest[1:])  # type: ignore[no-any-return]
         if command == "xenstore-ls":
-            return 0, "".join(f'{path} = "{value}"\n' for path, value in self.nodes.items()), ""
+            return 0, '/tool = ""\n' + "".join(f'{path} = "{value}"\n' for path, value in self.nodes.items()), ""
         if command == "xenstore-read":
             return (0, self.nodes[rest[0]] + "\n", "") if rest[0] in self.nodes else (1, "", "")
         self.nodes[rest[0]] = rest[1]

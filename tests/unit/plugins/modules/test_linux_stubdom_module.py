@@ -40,7 +40,8 @@ class Machine:
         self.calls.append(arguments)
         if arguments == ["xl", "info"]:
             major, minor = self.host.xen.split(".")
-            return 0, f"xen_major : {major}\nxen_minor : {minor}\nxen_version : {self.host.xen}.1\n", ""
+            memory = "total_memory : 4095\nfree_memory : 2900\n"
+            return 0, f"xen_major : {major}\nxen_minor : {minor}\nxen_version : {self.host.xen}.1\n{memory}", ""
         if arguments[0] not in self.programs:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), arguments[0])
         if arguments[:2] == ["dpkg-query", "--search"]:

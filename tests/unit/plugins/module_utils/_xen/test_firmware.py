@@ -12,6 +12,11 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
+
+def answering(info: str, root: Path, status: int = 0) -> Xen:
+    return Xen(lambda _arguments, **_options: (status, info, ""), root=str(root))
+
+
 INFO = "xen_major : 4\nxen_minor : 20\ntotal_memory : 4095\nfree_memory : 2900\n"
 
 
@@ -21,13 +26,13 @@ def test_the_firmware_directory_is_where_hvmloader_lies(tmp_path: Path) -> None:
     (tmp_path / "proc/xen").mkdir(parents=True)
     (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
     with pytest.raises(UserError, match="firmware directory cannot be found"):
-        firmware.directory(Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)))
+        firmware.directory(answering(INFO, tmp_path))
     (directory / "hvmloader").touch()
-    assert firmware.directory(Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path))) == "/usr/lib/xen-4.20/boot"
+    assert firmware.directory(answering(INFO, tmp_path)) == "/usr/lib/xen-4.20/boot"
 
 
 def test_without_a_hypervisor_the_firmware_is_that_of_the_toolstack(tmp_path: Path) -> None:
     for name in ("usr/lib/x86_64-linux-gnu/libxenlight.so.4.17", "usr/lib/xen-4.17/boot/hvmloader"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert firmware.directory(Xen(lambda _arguments: (1, "", ""), root=str(tmp_path))) == "/usr/lib/xen-4.17/boot"
+    assert firmware.directory(answering("", tmp_path, 1)) == "/usr/lib/xen-4.17/boot"

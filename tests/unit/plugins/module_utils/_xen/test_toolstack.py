@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import toolstack
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import (
     Domain,
     Xen,
-    parse_info,
     parse_list,
     parse_xenstore_ls,
 )
@@ -43,7 +44,7 @@ LS = """\
 
 def answering(*answers: tuple[int, str, str]) -> Xen:
     remaining = iter(answers)
-    return Xen(lambda _arguments: next(remaining))
+    return Xen(lambda _arguments, **_options: next(remaining))
 
 
 def test_info_is_read_once_and_keeps_colons_in_values() -> None:
@@ -51,7 +52,6 @@ def test_info_is_read_once_and_keeps_colons_in_values() -> None:
     assert xen.command_line() == "placeholder dom0_mem=1G,max:1G com1=115200,8n1 console=com1:x"
     assert xen.version() == (4, 20)
     assert xen.total_memory_mib() == 4095
-    assert parse_info("") == {}
 
 
 def test_list_knows_names_with_spaces_and_none() -> None:
@@ -60,6 +60,44 @@ def test_list_knows_names_with_spaces_and_none() -> None:
         Domain(12, "a guest with spaces", 256, 2, "b"),
         Domain(13, "(null)", 28, 1, "p"),
     ]
+
+
+WITHOUT_DOM0 = "".join(line for line in LIST.splitlines(True) if "Domain-0" not in line)
+
+
+@pytest.mark.parametrize(
+    "answer", ["", LIST.splitlines(True)[0], WITHOUT_DOM0, LIST + "web        5   25", LIST + "xl: error\n"]
+)
+def test_a_list_that_cannot_be_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr(toolstack, "PAUSE", 0)
+    assert len(answering((0, answer, ""), (0, answer, ""), (0, LIST, "")).domains()) == 3
+    with pytest.raises(UserError, match="`xl list` gave 4 answers that cannot be right: .* is "):
+        answering(*[(0, answer, "")] * 4).domains()
+
+
+@pytest.mark.parametrize("key", ["xen_major", "xen_minor", "total_memory", "free_memory"])
+def test_an_info_without_its_keys_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setattr(toolstack, "PAUSE", 0)
+    answer = INFO.replace(key, "other")
+    assert answering((0, answer, ""), (0, INFO, "")).free_memory_mib() == 2900
+    with pytest.raises(UserError, match=f"`xl info` gave 4 answers that cannot be right: {key} is missing"):
+        answering(*[(0, answer, "")] * 4).version()
+
+
+def test_questions_end_after_a_time_and_deeds_do_not() -> None:
+    asked: dict[str, Optional[float]] = {}
+
+    def run(arguments: list[str], *, timeout: Optional[float] = None) -> tuple[int, str, str]:
+        asked[arguments[0] if arguments[0] != "xl" else arguments[1]] = timeout
+        return 0, {"info": INFO, "list": LIST, "/": LS}.get(arguments[-1], ""), ""
+
+    xen = Xen(run)
+    for question in (xen.info, xen.domains, xen.dmesg, lambda: xen.read("/tool"), xen.nodes):
+        question()
+    xen.xl("create", "web.cfg")
+    assert asked.pop("create") is None
+    assert set(asked) == {"info", "list", "dmesg", "xenstore-read", "xenstore-ls"}
+    assert None not in asked.values()
 
 
 def test_xenstore_ls_gives_full_paths() -> None:
@@ -92,13 +130,13 @@ def test_a_machine_that_is_not_dom0_is_refused(tmp_path: Path, files: dict[str, 
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
-        Xen(lambda _arguments: (0, "", ""), root=str(tmp_path)).require_dom0()
+        Xen(lambda _arguments, **_options: (0, "", ""), root=str(tmp_path)).require_dom0()
 
 
 def test_dom0_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "proc/xen").mkdir(parents=True)
     (tmp_path / "proc/xen/capabilities").write_text("control_d\n")
-    Xen(lambda _arguments: (0, "", ""), root=str(tmp_path)).require_dom0()
+    Xen(lambda _arguments, **_options: (0, "", ""), root=str(tmp_path)).require_dom0()
 
 
 @pytest.mark.parametrize(
@@ -120,11 +158,11 @@ def test_the_toolstack_is_as_new_as_its_library(
     for name in [*libraries, *(["proc/xen/capabilities"] if dom0 else [])]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("control_d\n")
-    assert Xen(lambda _arguments: (0, INFO, ""), root=str(tmp_path)).toolstack_version() == version
+    assert Xen(lambda _arguments, **_options: (0, INFO, ""), root=str(tmp_path)).toolstack_version() == version
 
 
 def test_a_host_without_xenstore_is_told_what_is_missing() -> None:
-    def run(_arguments: list[str]) -> tuple[int, str, str]:
+    def run(_arguments: list[str], **_options: object) -> tuple[int, str, str]:
         raise FileNotFoundError
 
     with pytest.raises(UserError, match="no xenstore-read on this host"):
