@@ -19,6 +19,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,8 +53,23 @@ def run(command: Sequence[str], environment: Environment, directory: Path = REPO
 # ---- tiers ----------------------------------------------------------------------------------------------------------
 
 
+def pytest_command(asked: Sequence[str]) -> list[str]:
+    workers = str(min(4, os.cpu_count() or 1))
+    return ["pytest", "-q", "-n", workers, "--dist", "worksteal", *(asked or ["tests/unit"])]
+
+
 def unit(environment: Environment, asked: Sequence[str]) -> None:
-    run(["pytest", "-q", "-n", str(min(4, os.cpu_count() or 1)), *(asked or ["tests/unit"])], environment)
+    run(pytest_command(asked), environment)
+
+
+def unit_with_coverage(environment: Environment, asked: Sequence[str]) -> None:
+    """The unit tier, with the lines and branches of the plugins that it runs, also in processes that tests start."""
+    with tempfile.TemporaryDirectory(prefix="xen-stubdom-coverage-") as directory:
+        environment = {**environment, "COVERAGE_FILE": f"{directory}/data"}
+        run(["coverage", "run", f"--source={REPOSITORY / 'plugins'}", "-m", *pytest_command(asked)], environment)
+        run(["coverage", "combine", "--quiet"], environment)
+        # A part of the tests says nothing about the whole.
+        run(["coverage", "report", *(["--fail-under=0"] if asked else [])], environment)
 
 
 def check_sanity(environment: Environment, asked: Sequence[str]) -> None:
@@ -158,8 +174,10 @@ def main(words: Sequence[str]) -> int:
         prog="bin/test", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tiers", nargs="*", metavar="TIER", help="which tiers, in this order (default: all)")
+    parser.add_argument("--coverage", action="store_true", help="let unit measure and print what it runs of the code")
+    options = parser.parse_args(words)
     try:
-        asked = plan(parser.parse_args(words).tiers)
+        asked = plan(options.tiers)
     except ValueError as error:
         parser.error(str(error))
     os.chdir(REPOSITORY)
@@ -169,7 +187,8 @@ def main(words: Sequence[str]) -> int:
         start = time.monotonic()
         result = "failed"
         try:
-            TIERS[name].run(_machine.prepare("bin/test", *TIERS[name].needs), things)
+            run_tier = unit_with_coverage if options.coverage and name == "unit" else TIERS[name].run
+            run_tier(_machine.prepare("bin/test", *TIERS[name].needs), things)
             result = "passed"
         except (Failure, LabError) as error:
             print(f"bin/test: {name}: {error}", file=sys.stderr, flush=True)

@@ -21,7 +21,8 @@ def _importable() -> bool:
         return False
 
 
-# ansible-test and pytest-ansible have seen to it already.
+# ansible-test and pytest-ansible have seen to it. The latter alone is not enough: it serves only what is started
+# in the root of the checkout, leaves a tree of links there, and costs every process a second.
 if not _importable():
     directory = tempfile.TemporaryDirectory(prefix="xen-stubdom-")
     atexit.register(directory.cleanup)

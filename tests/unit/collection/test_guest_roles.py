@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any, Iterator
@@ -20,12 +21,14 @@ OF_THE_ROLE = ("name", "state", "type", "flavour")
 ROW = re.compile(r"^\| `(?P<key>[\w.\[\]]+)` \| (?P<type>[^|]+) \| [^|]+ \|$", re.MULTILINE)
 
 
+@functools.lru_cache(maxsize=None)
 def guests(role: str) -> dict[str, Any]:
     specification = yaml.safe_load((REPOSITORY / "roles" / role / "meta" / "argument_specs.yml").read_text())
     options = specification["argument_specs"]["main"]["options"]
     return dict(options[f"{role}_guests"]["options"])
 
 
+@functools.lru_cache(maxsize=None)
 def module_options(module: Any) -> dict[str, Any]:
     return dict(yaml.safe_load(module.DOCUMENTATION)["options"])
 

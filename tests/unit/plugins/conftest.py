@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Iterable, Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No clock decides about a property: a busy machine is slow at all of them.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "lib/x86_64-linux-gnu"

@@ -24,9 +24,13 @@ import documented
 PREFIX = "ansible_collections.xen.stubdom.plugins.modules."
 
 
-def compared(module: ModuleType, run: Callable[..., Dict[str, Any]]) -> Callable[..., Dict[str, Any]]:
-    returned = yaml.safe_load(module.RETURN) or {}
+# Reading a block takes longer than most tests do.
+@functools.lru_cache(maxsize=None)
+def returned_by(name: str) -> Dict[str, Any]:
+    return dict(yaml.safe_load(sys.modules[name].RETURN) or {})
 
+
+def compared(module: ModuleType, run: Callable[..., Dict[str, Any]]) -> Callable[..., Dict[str, Any]]:
     @functools.wraps(run)
     def wrapper(*arguments: Any, **options: Any) -> Dict[str, Any]:
         program_runner = getattr(arguments[0], "run_command", None)
@@ -34,7 +38,7 @@ def compared(module: ModuleType, run: Callable[..., Dict[str, Any]]) -> Callable
             if program_runner is not None:
                 patched.setattr(module, "run_program", program_runner)
             result = run(*arguments, **options)
-        assert documented.problems(returned, result) == [], module.__name__
+        assert documented.problems(returned_by(module.__name__), result) == [], module.__name__
         return result
 
     return wrapper

@@ -191,16 +191,23 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
     arguments = {"release": "4.17", "images": ["c"], "work_directory": str(place / "work")}
     arguments.update(online(sources, f"{server}/good"))
     del arguments["directory"]
+    # Each download is a run of the module; two show the order, so all others are there already.
+    store = place / "work" / "sources"
+    store.mkdir(parents=True)
+    for name in FILES[2:]:
+        shutil.copy(place / name, store)
+    own(place / "work")
     variables = real_play.environment(place)
     output = real_play.play(place, "stubdom_source", arguments, variables).communicate(timeout=120)[0]
     assert "changed True" in output
     assert [line for line in output.splitlines() if line.startswith("localhost: download")] == [
-        f"localhost: download {number} of {len(FILES)}, {name}" for number, name in enumerate(FILES, start=1)
+        f"localhost: download {number} of 2, {name}" for number, name in enumerate(FILES[:2], start=1)
     ]
     arguments["mirror"] = f"{server}/wrong"
-    shutil.rmtree(place / "work")
+    for name in FILES[:2]:
+        (store / name).unlink()
     output = real_play.play(place, "stubdom_source", arguments, variables).communicate(timeout=120)[0]
-    assert f"download 1 of {len(FILES)}" in output and "has sha256" in output and "download 2" not in output
+    assert "download 1 of 2" in output and "has sha256" in output and "download 2" not in output
 
 
 @pytest.mark.parametrize(

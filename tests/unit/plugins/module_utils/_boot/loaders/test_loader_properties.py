@@ -24,11 +24,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 OPTION = "dom0_mem"
-many = settings(
-    max_examples=int(os.environ.get("XEN_STUBDOM_CASES", "200")),
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+
+
+def cases(short: str) -> settings:
+    return settings(
+        max_examples=int(os.environ.get("XEN_STUBDOM_CASES", short)),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+
+
+many = cases("200")
+# Each of these starts a dozen shells.
+fewer = cases("60")
 
 HELD = ["dom0_mem=2G", "dom0-mem=max:3G", "dom0_mem=1G,max:1G", "dom0_mem", "no-dom0-mem"]
 OTHERS = ["a", "b=1", "loglvl=all", "no-smt", "com1=115200,8n1", "xdom0_mem=4G", "dom0_mem_x=1"]
@@ -136,7 +144,7 @@ def test_shell_files(loader: str) -> None:
     def edited(sources: Dict[str, bytes], word: Optional[str]) -> Dict[str, bytes]:
         return ours.order({**sources, **ours.edit(sources, OPTION, word, drop_ins=drop_ins, evaluate=read)})
 
-    @many
+    @fewer
     @given(shell_files(loader), WANTED)
     def holds(sources: Dict[str, bytes], word: str) -> None:
         sources = ours.order(sources)
