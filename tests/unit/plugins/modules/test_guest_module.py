@@ -296,3 +296,37 @@ def test_the_configuration_may_be_yet_to_be_written_in_check_mode(host: Host) ->
 
 def test_the_result_is_what_is_documented(host: Host) -> None:
     assert set(run(host)) - {"changed"} == set(yaml.safe_load(guest.RETURN))
+
+
+def test_a_guest_without_drivers_of_xen_is_sent_the_power_button(host: Host) -> None:
+    run(host)
+    run(host, state="shutdown")
+    assert "shutdown -F 3" in host.calls
+
+
+def test_the_end_of_the_stub_domain_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.put("etc/xen/web.cfg", HVM)
+    run(host)
+    listed = host.xl_list
+    left = ["web-dm  4  32  1  -b----  1.0\n"] * 3
+
+    def xl_list() -> Tuple[int, str, str]:
+        status, rows, errors = listed()
+        return status, rows + (left.pop() if host.letters is None and left else ""), errors
+
+    monkeypatch.setattr(host, "xl_list", xl_list)
+    monkeypatch.setattr(guest_domain.time, "sleep", lambda _seconds: None)
+    assert run(host, state="shutdown")["state"] == "absent"
+    assert left == []
+
+
+def test_a_guest_that_is_kept_after_its_end_has_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host)
+
+    def xl_shutdown(*_words: str) -> Tuple[int, str, str]:
+        host.letters = "---s--"
+        return 0, "", ""
+
+    monkeypatch.setattr(host, "xl_shutdown", xl_shutdown)
+    assert run(host, state="shutdown", timeout=0)["state"] == "shutdown"
+    assert not run(host, state="shutdown")["changed"]

@@ -226,3 +226,58 @@ def test_content_is_on_the_disk_before_it_takes_the_place(tmp_path: Path, monkey
     files.apply([Change(str(tmp_path / "file"), b"new", b"newer")])
     # The second fsync of each is that of the directory.
     assert steps == ["fsync", "replace", "fsync"] * 2
+
+
+def test_the_owner_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12346)
+    before = path.stat()
+    given: list[tuple[int, int]] = []
+    chown = os.chown
+
+    def recorded(name: str, user: int, group: int) -> None:
+        given.append((user, group))
+        chown(name, user, group)
+
+    monkeypatch.setattr(os, "chown", recorded)
+    files.apply([Change(str(path), b"old", b"new")])
+    assert given == [(before.st_uid, before.st_gid)]
+    assert (path.stat().st_uid, path.stat().st_gid) == given[0]
+
+
+def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    given: dict[str, bytes] = {}
+
+    def record(_path: str, name: str, value: bytes, **_options: bool) -> None:
+        given[name] = value
+
+    # Not every file system has any.
+    monkeypatch.setattr(os, "listxattr", lambda _path, **_options: ["user.note"])
+    monkeypatch.setattr(os, "getxattr", lambda _path, name, **_options: name.encode())
+    monkeypatch.setattr(os, "setxattr", record)
+    files.apply([Change(str(path), b"old", b"new")])
+    assert path.read_bytes() == b"new"
+    assert given == {"user.note": b"user.note"}
+
+
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_what_interrupts_puts_everything_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exception: type[BaseException]
+) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    synced: list[str] = []
+
+    def sync(path: str) -> None:
+        synced.append(path)
+        if len(synced) == 2:
+            raise exception
+
+    monkeypatch.setattr(files, "_sync_directory", sync)
+    with pytest.raises(exception):
+        files.apply([Change(str(tmp_path / "a"), b"a", b"1"), Change(str(tmp_path / "b"), None, b"2")])
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"a"

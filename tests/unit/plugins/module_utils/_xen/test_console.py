@@ -131,3 +131,13 @@ def test_text_without_what_moves_the_cursor() -> None:
 )
 def test_what_a_log_has_got_since(before: str, after: str, new: str) -> None:
     assert new_lines(before, after) == new
+
+
+def test_the_last_words_of_a_guest_are_heard(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "LOOK", 0.1)
+
+    def ends_speaking() -> None:
+        os.write(terminal.guest, b"Kernel panic\r\n")
+
+    assert terminal.console.listen("Kernel panic", 30, ends_speaking)
+    terminal.end()
