@@ -26,10 +26,13 @@ from pathlib import Path
 import _claims
 import _machine
 import _playbook
+import files
+import hosts
 import image
-import machine
 from _machine import REPOSITORY
-from image import LabError
+from errors import LabError
+from programs import end_as_by_ctrl_c
+from progress import Progress
 from verdict import deaths
 
 BUILD = REPOSITORY / "build" / "demo"
@@ -39,40 +42,14 @@ NAME = "demo"
 ATTEMPTS = 3
 
 
-def say(text: str) -> None:
-    """One line of news."""
-    print(f"demo: {text}", file=sys.stderr, flush=True)
-
-
-class Stages:
-    """The seconds each stage took, and the same numbers of the last run, to say beforehand how long it may take."""
-
-    def __init__(self, record: Path) -> None:
-        self._record = record
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str, text: str) -> Iterator[None]:
-        """One stage; its time counts even when it fails."""
-        last = json.loads(self._record.read_text()) if self._record.exists() else {}
-        say(f"== {text}" + (f" (last time {last[name]:.0f} s)" if name in last else ""))
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.monotonic() - start
-            image.write_atomically(self._record, json.dumps({**last, **self.seconds}).encode())
-            say(f"   {self.seconds[name]:.1f} s")
-
-
 class Demonstration:
     """A lab host and what is done to it."""
 
-    def __init__(self, release: str, keep: bool, environment: dict[str, str], stages: Stages) -> None:
+    def __init__(self, release: str, keep: bool, environment: dict[str, str], progress: Progress) -> None:
         self._release = release
         self._keep = keep
         self._environment = environment
-        self._stages = stages
+        self._progress = progress
 
     def lab(self, *words: str) -> None:
         """Runs a command of lab/xenlab."""
@@ -81,7 +58,7 @@ class Demonstration:
             env=self._environment, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise LabError(f"xenlab {words[0]} failed.", "What it said stands above.")
+            raise LabError(f"xenlab {words[0]} failed.", "Its messages stand above.")
 
     @contextmanager
     def host(self) -> Iterator[None]:
@@ -92,15 +69,15 @@ class Demonstration:
             yield
         finally:
             if self._keep:
-                say(f"the host is still up; enter it with: lab/xenlab ssh --name {NAME}")
-                say(f"end it with: lab/xenlab down --name {NAME}")
+                self._progress.say(f"the host is still up; enter it with: lab/xenlab ssh --name {NAME}")
+                self._progress.say(f"end it with: lab/xenlab down --name {NAME}")
             else:
                 self.lab("down", "--name", NAME)
 
     def ask(self, command: str, content: bytes | None = None) -> str:
         """Runs a command on the host and gives what it prints, whatever its status."""
         asked = subprocess.run(
-            [*machine.get(NAME).ssh(), command],
+            [*hosts.get(NAME).ssh(), command],
             input=content, stdin=subprocess.DEVNULL if content is None else None, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if content is not None else subprocess.DEVNULL, check=False,
         )  # fmt: skip
@@ -111,7 +88,7 @@ class Demonstration:
         program = (REPOSITORY / "lab" / "payload.py").read_bytes()
         for guest, kind in ((_claims.PV, "pv"), (_claims.HVM, "hvm")):
             words = [kind, "--stay", "--say", _claims.SAYS[guest], _claims.DISKS[guest]]
-            say(f"   {_claims.DISKS[guest]}, of a guest that says: {_claims.SAYS[guest]}")
+            self._progress.say(f"   {_claims.DISKS[guest]}, of a guest that says: {_claims.SAYS[guest]}")
             answer = self.ask(f"python3 - {shlex.join(words)} && echo made", program)
             if answer != "made\n":
                 raise LabError(f"The disk of {guest} could not be made: {answer.strip()}", "See the host's console.")
@@ -121,7 +98,7 @@ class Demonstration:
         directory = BUILD / "inventory"
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(EXAMPLE, directory)
-        (directory / "hosts.yml").write_text(machine.inventory([machine.get(NAME)]))
+        (directory / "hosts.yml").write_text(hosts.inventory([hosts.get(NAME)]))
         return directory
 
     def play(self, inventory: Path, number: int) -> _playbook.Run:
@@ -131,12 +108,12 @@ class Demonstration:
             ["--inventory", str(inventory), "xen.stubdom.site"],
             self._environment,
             BUILD / f"site-{number}.log",
-            lambda task: say(f"   {time.monotonic() - start:4.0f} s  {task}"),
+            lambda task: self._progress.say(f"   {time.monotonic() - start:4.0f} s  {task}"),
         )
 
     def first_run(self, inventory: Path) -> None:
         """Runs site.yml; once more only when the hypervisor's log says that the emulation has killed a guest."""
-        log = machine.get(NAME).directory / "serial.log"
+        log = hosts.get(NAME).directory / "serial.log"
         for attempt in range(1, ATTEMPTS + 1):
             before = log.stat().st_size
             run = self.play(inventory, 1)
@@ -147,28 +124,28 @@ class Demonstration:
                 killed = list(deaths(serial.read()))
             if not killed or attempt == ATTEMPTS:
                 break
-            say(f"   the emulation has killed a guest, so once more: {killed[0].line}")
+            self._progress.say(f"   the emulation has killed a guest, so once more: {killed[0].line}")
         raise LabError(f"site.yml failed: {run.failure}", f"See {BUILD}/site-1.log.")
 
     def prove(self) -> tuple[list[_claims.Finding], _playbook.Run]:
         """Everything that is done to the host, in order."""
-        stage = self._stages.stage
-        with stage("disks", "the guests' disks"):
+        step = self._progress.step
+        with step("the guests' disks", "disks"):
             self.make_disks()
             inventory = self.write_inventory()
-        with stage("first run", "site.yml, first run: dom0's memory and a reboot, the stub domain's image, two guests"):
+        with step("site.yml, first run: dom0's memory and a reboot, the stub domain's image, two guests", "first run"):
             self.first_run(inventory)
-        with stage("proof", "what the hypervisor, xenstore and the guests themselves say"):
+        with step("what the hypervisor, xenstore and the guests themselves say", "proof"):
             findings = list(_claims.check(self.ask))
             before = self.lasting()
-        with stage("second run", "site.yml, second run: nothing is to change"):
+        with step("site.yml, second run: nothing is to change", "second run"):
             second = self.play(inventory, 2)
             if second.failure:
                 raise LabError(f"The second run of site.yml failed: {second.failure}", f"See {BUILD}/site-2.log.")
         findings.append(_claims.unchanged(second.changed))
         findings += _claims.lasting(before, self.lasting())
         if second.changes:
-            say("   changed by the second run: " + ", ".join(second.changes))
+            self._progress.say("   changed by the second run: " + ", ".join(second.changes))
         return findings, second
 
     def lasting(self) -> dict[str, str]:
@@ -179,27 +156,27 @@ class Demonstration:
 def write_report(report: dict[str, object]) -> None:
     """Writes the report; it says `ok: false` from the beginning until all is proved."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    image.write_atomically(BUILD / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    files.write(BUILD / "report.json", (json.dumps(report, indent=2) + "\n").encode())
 
 
-def demonstrate(arguments: argparse.Namespace, stages: Stages) -> bool:
+def demonstrate(arguments: argparse.Namespace, progress: Progress) -> bool:
     """Prepares this machine, runs the demonstration, reports."""
     start = time.monotonic()
-    with stages.stage("machine", "what this machine needs: a QEMU for the lab, mmdebstrap, ssh and ansible-core"):
+    with progress.step("what this machine needs: a QEMU for the lab, mmdebstrap, ssh and ansible-core", "machine"):
         environment = _machine.prepare("demo", "ansible", "lab")
-    demonstration = Demonstration(arguments.release, arguments.keep, environment, stages)
+    demonstration = Demonstration(arguments.release, arguments.keep, environment, progress)
     with ExitStack() as stack:
-        with stages.stage("lab", f"a Xen host: Debian {arguments.release} in QEMU"):
+        with progress.step(f"a Xen host: Debian {arguments.release} in QEMU", "lab"):
             stack.enter_context(demonstration.host())
         findings, second = demonstration.prove()
-    stages.seconds["total"] = time.monotonic() - start
-    report = _claims.report(findings, second.changed, second.modules, stages.seconds)
+    progress.seconds["total"] = time.monotonic() - start
+    report = _claims.report(findings, second.changed, second.modules, progress.seconds)
     write_report(report)
     print(_claims.table(findings))
     print(
         f"{sum(finding.ok for finding in findings)} of {len(findings)} claims proved on Debian {arguments.release}; "
         f"second run: {second.changed} changed, {second.modules} module executions; "
-        f"{stages.seconds['total']:.0f} s in all; report: build/demo/report.json"
+        f"{progress.seconds['total']:.0f} s in all; report: build/demo/report.json"
     )
     return bool(report["ok"])
 
@@ -214,18 +191,18 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="leave the host up, and say how to enter it")
     arguments = parser.parse_args()
-    image.end_as_by_ctrl_c()
-    stages = Stages(image.base_directory() / "demo.json")
+    end_as_by_ctrl_c()
+    progress = Progress("demo", files.base_directory() / "demo.json")
     try:
         write_report(_claims.report([], None, 0, {}))
-        return 0 if demonstrate(arguments, stages) else 1
+        return 0 if demonstrate(arguments, progress) else 1
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
-        write_report({**_claims.report([], None, 0, stages.seconds), "error": str(error)})
+        write_report({**_claims.report([], None, 0, progress.seconds), "error": str(error)})
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted", file=sys.stderr)
-        write_report({**_claims.report([], None, 0, stages.seconds), "error": "interrupted"})
+        write_report({**_claims.report([], None, 0, progress.seconds), "error": "interrupted"})
         return 130
 
 

@@ -11,16 +11,13 @@ A command says what it is going to do, as words of NEEDS, and gets the environme
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +26,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 sys.path.insert(0, str(REPOSITORY / "lab"))
 
+import apt_sources
 import efi
-import image
-import machine
-from image import LabError, Source
+import files
+import programs
+import qemu
+from errors import LabError
+from progress import Progress
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,8 @@ class Need:
 
 # What an ordinary user needs and root does not.
 UNPRIVILEGED = ("unshare", "newuidmap")
-LAB_PACKAGES = tuple(
-    sorted({package for program, (package, _) in image.TOOLS.items() if os.geteuid() or program not in UNPRIVILEGED})
-)
+TOOL_PACKAGES = {package for name, (package, _) in programs.TOOLS.items() if os.geteuid() or name not in UNPRIVILEGED}
+LAB_PACKAGES = tuple(sorted(TOOL_PACKAGES - set(efi.PACKAGES)))
 QEMU_PACKAGES = {"qemu-system-x86", "qemu-utils"}
 BACKPORTS_FILE = "/etc/apt/sources.list.d/xen-stubdom-backports.list"
 NEEDS = {
@@ -75,17 +74,9 @@ def prepare(command: str, *needs: str) -> dict[str, str]:
     return environment
 
 
-def say(command: str, text: str) -> None:
-    print(f"{command}: {text}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def step(command: str, text: str) -> Iterator[None]:
-    """Says what is being done, and how long it took."""
-    say(command, f"{text} ...")
-    start = time.monotonic()
-    yield
-    say(command, f"  done in {time.monotonic() - start:.1f} s")
+def progress(command: str) -> Progress:
+    """News of a command, with one record of durations for all of them."""
+    return Progress(command, files.base_directory() / "preparations.json")
 
 
 # ---- Debian packages ------------------------------------------------------------------------------------------------
@@ -115,7 +106,7 @@ def install(command: str, packages: Sequence[str], *options: str) -> None:
     """Installs packages from the sources this machine's apt knows."""
     if not packages:
         return
-    with step(command, f"installs the Debian packages {' '.join(packages)}"):
+    with progress(command).step(f"installs the Debian packages {' '.join(packages)}", " ".join(packages)):
         apt_get("update")
         apt_get("--no-install-recommends", *options, "install", *packages)
 
@@ -136,40 +127,29 @@ def candidate(policy: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def backports(sources: Sequence[Source], codename: str) -> Source:
-    """The source of a release's backports: where this machine takes the release itself from."""
-    for source in sources:
-        if source.suite in (codename, "stable", "oldstable") and "main" in source.components:
-            return Source(source.uri, f"{codename}-backports", ("main",), source.signed_by, source.options)
-    raise LabError(
-        f"This machine's apt has no Debian package source for its own release ({codename}).",
-        "See that /etc/apt/sources.list or sources.list.d names a Debian mirror.",
-    )
-
-
 def install_qemu(command: str) -> None:
     """Installs a QEMU that is new enough for the lab; the one of Debian 12 is not, that of its backports is."""
     if not missing(sorted(QEMU_PACKAGES)):
         try:
-            machine.qemu_version()
+            qemu.version()
             return
         except LabError as error:
-            say(command, str(error).splitlines()[0])
+            progress(command).say(str(error).splitlines()[0])
     apt_get("update")
     policy = subprocess.run(["apt-cache", "policy", "qemu-system-x86"], capture_output=True, text=True, check=True)
     options = []
-    if candidate(policy.stdout) < machine.MINIMUM_QEMU:
-        codename, sources = image.machine_codename(), image.machine_sources()
+    if candidate(policy.stdout) < qemu.MINIMUM:
+        codename, sources = apt_sources.machine_codename(), apt_sources.machine_sources()
         suite = f"{codename}-backports"
         options = ["--target-release", suite]
         if not any(source.suite == suite for source in sources):
-            say(command, f"adds {BACKPORTS_FILE}, as the QEMU of {codename} is too old for the lab")
-            line = backports(sources, codename).line()
+            progress(command).say(f"adds {BACKPORTS_FILE}, as the QEMU of {codename} is too old for the lab")
+            line = apt_sources.backports(sources, codename).line()
             subprocess.run(
                 as_root(["tee", BACKPORTS_FILE]), input=f"{line}\n", text=True, stdout=subprocess.DEVNULL, check=True
             )
     install(command, sorted(QEMU_PACKAGES), *options)
-    machine.qemu_version()
+    qemu.version()
 
 
 # ---- Python packages ------------------------------------------------------------------------------------------------
@@ -190,19 +170,19 @@ def wanted_packages(name: str) -> list[str]:
 def virtual_environment(command: str, name: str) -> Path:
     """The virtual environment with the packages of a file in requirements/; made when the cache does not have it."""
     constraints = REQUIREMENTS / "constraints.txt"
-    key = image.key_of([platform.python_version(), wanted_packages(name), constraints.read_text()])
-    directory = image.base_directory() / f"venv-{name}-{key}"
+    key = files.key_of([platform.python_version(), wanted_packages(name), constraints.read_text()])
+    directory = files.base_directory() / f"venv-{name}-{key}"
     finished = directory / "finished"
     if finished.exists():
         return directory
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    busy = f"another program installs the Python packages of requirements/{name}.txt; waiting for it"
+    with files.only_one(directory.with_suffix(".lock"), lambda: progress(command).say(busy)):
         if finished.exists():
             return directory
         # What an interrupted run has left.
         shutil.rmtree(directory, ignore_errors=True)
-        with step(command, f"installs the Python packages of requirements/{name}.txt into {directory}"):
+        news = f"installs the Python packages of requirements/{name}.txt into {directory}"
+        with progress(command).step(news, f"requirements/{name}.txt"):
             _pip([sys.executable, "-m", "venv", str(directory)], name)
             _pip(
                 [
@@ -239,7 +219,7 @@ def _pip(words: Sequence[str], name: str) -> None:
 
 def collections_path() -> Path:
     """A directory in which Ansible finds this checkout as the collection xen.stubdom."""
-    base = image.base_directory() / "collections" / image.key_of(str(REPOSITORY))
+    base = files.base_directory() / "collections" / files.key_of(str(REPOSITORY))
     link = base / "ansible_collections" / "xen" / "stubdom"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.is_symlink():

@@ -9,15 +9,15 @@ that the disk has in /boot.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from image import PARTITION_START, Image, LabError
-from machine import Machine
+from disk import PARTITION_START
+from errors import LabError
+from image import Image
+from programs import run
+from qemu import Machine
 
 # What it needs beside the lab's own packages.
 PACKAGES = ("dosfstools", "mtools", "ovmf")
@@ -77,31 +77,19 @@ def remove(directory: Path) -> None:
 def _make_partition(image: Image, files: Path, partition: Path) -> None:
     disk = f"{image.disk}?offset={PARTITION_START}"
     # /inode/mode/user/group/name/size/
-    listed = [line.split("/")[5] for line in _program("debugfs", "-R", "ls -p /boot", disk).splitlines() if "/" in line]
-    uuid = re.search(r"Filesystem UUID:\s+(\S+)", _program("debugfs", "-R", "show_super_stats -h", disk))
+    listed = [line.split("/")[5] for line in run("debugfs", "-R", "ls -p /boot", disk).splitlines() if "/" in line]
+    uuid = re.search(r"Filesystem UUID:\s+(\S+)", run("debugfs", "-R", "show_super_stats -h", disk))
     for name, pattern in BOOT_FILES.items():
         found = next((entry for entry in listed if re.fullmatch(pattern, entry)), None)
         if found is None or uuid is None:
-            raise LabError(f"The disk has no {pattern} in /boot.", f"Remove {image.directory} to have it made anew.")
-        _program("debugfs", "-R", f'dump "/boot/{found}" "{files / name}"', disk)
+            raise LabError(f"The disk has no {pattern} in /boot.", f"Remove {image.directory} to have it made again.")
+        run("debugfs", "-R", f'dump "/boot/{found}" "{files / name}"', disk)
     (files / "xen.cfg").write_text(XEN_CFG.format(uuid=uuid[1] if uuid else ""))
     (files / "startup.nsh").write_text(STARTUP)
     partition.unlink(missing_ok=True)
     with partition.open("wb") as stream:
         stream.truncate(PARTITION_MIB << 20)
-    _program("mkfs.fat", "-F", "32", "-n", "ESP", partition)
-    _program("mmd", "-i", partition, "::EFI", "::EFI/xen")
-    _program("mcopy", "-i", partition, *(files / name for name in (*BOOT_FILES, "xen.cfg")), "::EFI/xen/")
-    _program("mcopy", "-i", partition, files / "startup.nsh", "::")
-
-
-def _program(name: str, *words: str | Path) -> str:
-    """Runs a program of this machine and returns what it says; looks where an ordinary user's PATH does not, too."""
-    found = shutil.which(name, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
-    if found is None:
-        raise LabError(f"The program {name} is not installed.", f"Install the packages e2fsprogs {' '.join(PACKAGES)}.")
-    command = [found, *(str(word) for word in words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise LabError(f"{name} failed: {done.stderr.strip()}.", "See that there is room on the disk.")
-    return done.stdout
+    run("mkfs.fat", "-F", "32", "-n", "ESP", partition)
+    run("mmd", "-i", partition, "::EFI", "::EFI/xen")
+    run("mcopy", "-i", partition, *(files / name for name in (*BOOT_FILES, "xen.cfg")), "::EFI/xen/")
+    run("mcopy", "-i", partition, files / "startup.nsh", "::")

@@ -36,7 +36,7 @@ masked_generators="systemd-bless-boot-generator systemd-cryptsetup-generator sys
 
 before() {
     export DEBIAN_FRONTEND=noninteractive
-    # There is no disk to install GRUB on yet: image.py writes the boot sector itself.
+    # There is no disk to install GRUB on yet: the lab writes the boot sector itself.
     echo "grub-pc grub-pc/install_devices_empty boolean true" | debconf-set-selections
     mkdir -p /etc/initramfs-tools/conf.d /etc/initramfs-tools/hooks
     printf 'MODULES=list\nCOMPRESS=lz4\n' > /etc/initramfs-tools/conf.d/lab
@@ -129,7 +129,7 @@ END
 [Service]
 # It would test its configuration in a process of its own before it starts.
 ExecStartPre=
-# What xenlab waits for (machine.py).
+# What xenlab waits for.
 ExecStartPost=/bin/sh -c 'echo "xenlab: the ssh server listens" > /dev/console'
 END
     # pam_systemd would ask a logind that is not installed; pam_motd runs scripts at every login.

@@ -12,7 +12,7 @@ from typing import Any
 
 import _machine
 import pytest
-from image import LabError, Source
+from errors import LabError
 
 POLICY = "qemu-system-x86:\n  Installed: (none)\n  Candidate: {}\n  Version table:\n"
 
@@ -28,22 +28,6 @@ POLICY = "qemu-system-x86:\n  Installed: (none)\n  Candidate: {}\n  Version tabl
 )
 def test_candidate(version: str, wanted: tuple[int, int]) -> None:
     assert _machine.candidate(POLICY.format(version)) == wanted
-
-
-def test_backports_come_from_where_the_release_comes_from() -> None:
-    sources = [
-        Source("http://elsewhere.example/vendor", "bookworm", ("contrib",)),
-        Source("http://security.example/debian", "bookworm-security", ("main",), "/other.gpg"),
-        Source("http://mirror.example/debian", "bookworm", ("main", "non-free"), "/key.gpg", ("check-date=no",)),
-    ]
-    assert _machine.backports(sources, "bookworm").line() == (
-        "deb [check-date=no signed-by=/key.gpg] http://mirror.example/debian bookworm-backports main"
-    )
-
-
-def test_backports_of_a_machine_without_debian() -> None:
-    with pytest.raises(LabError, match="no Debian package source for its own release"):
-        _machine.backports([Source("http://mirror.example/vendor", "unstable", ("main",))], "bookworm")
 
 
 def test_unit_tests_need_no_qemu() -> None:
@@ -96,7 +80,7 @@ def test_apt_failure_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch, capsy
     assert "installs the Debian packages tra" in capsys.readouterr().err
 
 
-def test_half_made_virtual_environments_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_made_virtual_environments_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calls = played(monkeypatch, 1, "ERROR: No matching distribution found\n")
     with pytest.raises(LabError, match="requirements/unit.txt could not be installed"):

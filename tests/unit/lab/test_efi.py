@@ -7,8 +7,9 @@ from pathlib import Path
 
 import efi
 import pytest
-from image import Image, LabError
-from machine import Machine
+from errors import LabError
+from image import Image
+from qemu import Machine
 
 
 def test_hardware_with_firmware_is_other_hardware() -> None:
@@ -22,15 +23,6 @@ def test_a_machine_without_the_firmware_is_told_so(tmp_path: Path, monkeypatch: 
     with pytest.raises(LabError, match="Install the Debian package ovmf"):
         efi.prepare(Image("trixie", tmp_path), tmp_path / "host")
     assert not (tmp_path / "host").exists()
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [(["/nowhere/mkfs.fat"], "is not installed"), (["sh", "-c", "echo why >&2; exit 1"], "sh failed: why")],
-)
-def test_a_program_that_is_missing_or_fails(command: list[str], message: str) -> None:
-    with pytest.raises(LabError, match=message):
-        efi._program(*command)
 
 
 def test_nothing_of_it_stays(tmp_path: Path) -> None:

@@ -1,0 +1,36 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import files
+import pytest
+import qemu
+from errors import LabError
+
+
+def test_qemu_listens_on_loopback_only_and_chooses_its_port() -> None:
+    words = qemu.command_line(qemu.Machine(4096, 1, "tcg"), disk="disk.qcow2", port=0)
+    assert [word for word in words if "hostfwd" in word] == ["user,id=net0,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22"]
+    assert not {"-no-reboot", "-loadvm"} & set(words)
+
+
+def test_emulated_cpus_share_one_thread_when_there_are_several() -> None:
+    assert "tcg,thread=multi" in qemu.Machine(4096, 1, "tcg").arguments()
+    assert "tcg,thread=single" in qemu.Machine(4096, 2, "tcg").arguments()
+
+
+def test_a_state_of_other_hardware_is_another_state() -> None:
+    keys = {
+        files.key_of(qemu.Machine(*settings).arguments())
+        for settings in ((4096, 1, "tcg"), (4096, 2, "tcg"), (2048, 1, "tcg"), (4096, 1, "kvm"))
+    }
+    assert len(keys) == 4
+
+
+def test_too_old_a_qemu_is_refused(fake_qemu: Callable[[str], None]) -> None:
+    fake_qemu("echo QEMU emulator version 7.2.1")
+    with pytest.raises(LabError, match=r"QEMU 7\.2 is too old"):
+        qemu.version()
