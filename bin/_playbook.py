@@ -1,26 +1,29 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a playbook, says task by task where it is, and counts what it did."""
+"""Runs a playbook, tells task by task where it is, and counts what it did."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Any
 
-from image import die_with_parent
+from programs import die_with_parent
 
-RECAP = re.compile(r"^\S+\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
-TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(?:[\w.]+\.)?(.*)\] \*+$")
+# The directory of the callback plugin that writes the events.
+CALLBACKS = Path(__file__).resolve().parent / "callback"
+# Seconds between two looks at what it has written.
+INTERVAL = 0.2
 
 
 @dataclass
 class Run:
-    """What a run of a playbook came to; `modules` are the executions of modules on hosts, `hosts` those that it met."""
+    """The result of a run of a playbook; `modules` are the executions of modules on hosts, `hosts` those it ran on."""
 
     hosts: int = 0
     changed: int = 0
@@ -30,73 +33,70 @@ class Run:
     failure: str = ""
 
 
-def follow(lines: Iterable[str], say: Callable[[str], None]) -> Run:
-    """Reads what `ansible-playbook -vvv` prints while it prints it; `say` gets the name of each task that begins."""
+def with_events(environment: Mapping[str, str], file: Path) -> dict[str, str]:
+    """The environment in which Ansible writes its events to a file."""
+    return {**environment, "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS), "XEN_STUBDOM_EVENTS": str(file)}
+
+
+def count(events: Iterable[Mapping[str, Any]], say: Callable[[str], None]) -> Run:
+    """Counts the events of a run while they happen; `say` gets the name of each task that begins."""
     run = Run()
     task = ""
-    fatal: list[str] | None = None
-    for line in lines:
-        text = line.rstrip("\n")
-        if fatal is not None:
-            fatal.append(text)
-            if text == "}":
-                reason = message("\n".join(fatal))
-                run.failure = f"{task}: {reason}"
-                fatal = None
-            continue
-        begins = TASK.match(text)
-        if begins:
-            task = begins[1].replace(" : ", ": ", 1)
+    of_item = ""
+    for event in events:
+        if event["event"] == "task":
+            task = event["name"]
+            of_item = ""
             say(task)
-        elif text.startswith("Using module file "):
-            run.modules += 1
-        elif text.startswith("changed: ["):
-            run.changes.append(task)
-        elif text.startswith(("fatal: [", "failed: [")) and "=> {" in text:
-            fatal = ["{" + text.partition("=> {")[2]]
-        elif text.startswith("ERROR! ") or (text.startswith("[ERROR]: ") and not run.failure):
-            run.failure = text.partition(" ")[2]
-        recap = RECAP.match(text)
-        if recap:
-            run.hosts += 1
-            run.changed += int(recap[2])
-            run.failed += int(recap[3]) + int(recap[4])
+        elif event["event"] == "result":
+            # The result of a loop comes after those of its items, and says less.
+            run.modules += event["module"] and not event["loop"]
+            if event["changed"] and not event["item"]:
+                run.changes.append(task)
+            if event["outcome"] != "ok" and not event["ignored"]:
+                of_item = event["message"] if event["item"] else of_item
+                run.failure = f"{task}: {of_item or event['message']}"
+        elif event["event"] == "stats":
+            run.hosts += len(event["hosts"])
+            for host in event["hosts"].values():
+                run.changed += host["changed"]
+                run.failed += host["failures"] + host["unreachable"]
     return run
-
-
-def message(result: str) -> str:
-    """The reason in the result of a task that failed."""
-    try:
-        return str(json.loads(result)["msg"])
-    except (ValueError, KeyError):
-        return result
 
 
 def play(words: Sequence[str], environment: Mapping[str, str], log: Path, say: Callable[[str], None]) -> Run:
-    """Runs ansible-playbook with these words; all that it says is in `log` afterwards."""
-    with log.open("w") as output:
-
-        def lines() -> Iterable[str]:
-            assert process.stdout is not None
-            for line in process.stdout:
-                output.write(line)
-                yield line
-
-        with subprocess.Popen(
-            ["ansible-playbook", "-vvv", *words],
-            env={**environment, "PYTHONUNBUFFERED": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_OK_HOSTS": "1"},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            preexec_fn=die_with_parent,  # noqa: PLW1509 -- there is one thread
-        ) as process:  # fmt: skip
-            try:
-                run = follow(lines(), say)
-            except BaseException:
-                process.terminate()
-                raise
-    if process.returncode != 0 and not run.failure:
-        run.failure = f"ansible-playbook ended with status {process.returncode}"
+    """Runs ansible-playbook with these words; `log` has its output afterwards, and the file beside it the events."""
+    file = log.with_suffix(".events")
+    file.write_bytes(b"")
+    with log.open("wb") as output, file.open("rb") as events, subprocess.Popen(
+        ["ansible-playbook", "-vvv", *words],
+        env=with_events({**environment, "ANSIBLE_NOCOLOR": "1"}, file),
+        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 -- there is one thread
+    ) as process:  # fmt: skip
+        try:
+            run = count(_follow(events, process), say)
+        except BaseException:
+            process.terminate()
+            raise
     if process.returncode == 0:
-        run.failure = ""
-    if not run.hosts and not run.failure:
-        run.failure = "the playbook met no host"
+        # What failed was rescued.
+        run.failure = "" if run.hosts else "the playbook met no host"
+    elif not run.failure:
+        lines = log.read_text(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+        run.failure = f"ansible-playbook ended with status {process.returncode}: {last}"
     return run
+
+
+def _follow(stream: IO[bytes], process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    """The events that a process writes, until it has ended."""
+    rest = b""
+    while True:
+        ended = process.poll() is not None
+        *lines, rest = (rest + stream.read()).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+        if ended:
+            return
+        time.sleep(INTERVAL)

@@ -3,85 +3,111 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import _playbook
 import pytest
 
-GOOD = """\
-PLAY [Guests] ******************************************************************
 
-TASK [xen.stubdom.dom0_memory : Set dom0's memory] *****************************
-task path: /x/roles/dom0_memory/tasks/configure.yml:2
-Using module file /x/plugins/modules/dom0_mem.py
-changed: [lab] => {
-    "changed": true,
-    "msg": "Using module file that is only said"
-}
+def event(kind: str, **content: Any) -> dict[str, Any]:
+    return {"event": kind, "time": 0.0, **content}
 
-TASK [Check what is asked for] *************************************************
-ok: [lab] => {
-    "changed": false
-}
 
-PLAY RECAP *********************************************************************
-lab                        : ok=2    changed=1    unreachable=0    failed=0    skipped=0    rescued=0    ignored=0
-"""
-BAD = """\
-TASK [xen.stubdom.hvm_stubdom : Start the guest] *******************************
-Using module file /x/plugins/modules/guest.py
-[ERROR]: Task failed: Module failed: it is dead
-fatal: [lab]: FAILED! => {
-    "changed": false,
-    "msg": "The guest hvm1 is dead.\\nLook at its log."
-}
+def result(outcome: str = "ok", **content: Any) -> dict[str, Any]:
+    usual = {"host": "lab", "changed": False, "module": True, "item": False, "loop": False, "ignored": False}
+    return event("result", **{**usual, "outcome": outcome, "message": "", **content})
 
-PLAY RECAP *********************************************************************
-lab                        : ok=0    changed=0    unreachable=0    failed=1    skipped=0    rescued=0    ignored=0
-"""
+
+def stats(**counted: int) -> dict[str, Any]:
+    return event("stats", hosts={"lab": {"ok": 1, "changed": 0, "failures": 0, "unreachable": 0, **counted}})
+
+
+GOOD = [
+    event("playbook", name="site.yml"),
+    event("play", name="Guests", check=False),
+    event("task", name="dom0_memory: Set dom0's memory"),
+    result(changed=True),
+    event("task", name="Check what is asked for"),
+    result(module=False),
+    stats(changed=1),
+]
+DEAD = "The guest hvm1 is dead.\nLook at its log."
+BAD = [event("task", name="hvm_stubdom: Start the guest"), result("failed", message=DEAD), stats(failures=1)]
 
 
 def test_a_run_is_followed_task_by_task_and_counted() -> None:
     said: list[str] = []
-    run = _playbook.follow(GOOD.splitlines(keepends=True), said.append)
+    run = _playbook.count(GOOD, said.append)
     assert said == ["dom0_memory: Set dom0's memory", "Check what is asked for"]
     assert run == _playbook.Run(hosts=1, changed=1, modules=1, changes=["dom0_memory: Set dom0's memory"])
 
 
 def test_a_failure_is_the_reason_the_task_gave() -> None:
-    run = _playbook.follow(BAD.splitlines(keepends=True), lambda _: None)
-    assert run.failure == "hvm_stubdom: Start the guest: The guest hvm1 is dead.\nLook at its log."
+    run = _playbook.count(BAD, lambda _: None)
+    assert run.failure == f"hvm_stubdom: Start the guest: {DEAD}"
     assert (run.failed, run.modules) == (1, 1)
 
 
+def test_an_ignored_failure_is_none() -> None:
+    assert not _playbook.count([result("failed", ignored=True, message="no")], lambda _: None).failure
+
+
+def test_a_loop_counts_its_items_and_fails_with_the_reason_of_one() -> None:
+    events = [
+        event("task", name="Look"),
+        result(changed=True, item=True),
+        result("failed", item=True, message=DEAD),
+        result("failed", changed=True, loop=True, module=False, message="One or more items failed"),
+    ]
+    run = _playbook.count(events, lambda _: None)
+    assert (run.modules, run.changes, run.failure) == (2, ["Look"], f"Look: {DEAD}")
+
+
 @pytest.mark.parametrize(
-    ("output", "status", "failure"),
+    ("events", "output", "status", "failure"),
     [
-        pytest.param(GOOD, 0, "", id="all went well"),
+        pytest.param(GOOD, "", 0, "", id="all went well"),
+        pytest.param([*BAD, *GOOD], "", 0, "", id="a failure was rescued"),
+        pytest.param(BAD, "", 2, f"hvm_stubdom: Start the guest: {DEAD}", id="a task failed"),
+        pytest.param([], "", 4, "ansible-playbook ended with status 4: it printed nothing", id="it died silently"),
         pytest.param(
-            BAD, 2, "hvm_stubdom: Start the guest: The guest hvm1 is dead.\nLook at its log.", id="a task failed"
+            [], "loading\n[ERROR]: no such file\n\n", 1,
+            "ansible-playbook ended with status 1: [ERROR]: no such file", id="it could not begin",
         ),
-        pytest.param("", 4, "ansible-playbook ended with status 4", id="it died without a word"),
-        pytest.param("[ERROR]: no such file\n", 1, "no such file", id="it could not begin"),
-        pytest.param("PLAY RECAP ****\n", 0, "the playbook met no host", id="no host matched"),
+        pytest.param([event("stats", hosts={})], "", 0, "the playbook met no host", id="no host matched"),
     ],
-)
-def test_what_a_run_comes_to(output: str, status: int, failure: str, tmp_path: Path) -> None:
+)  # fmt: skip
+def test_what_a_run_comes_to(
+    events: list[dict[str, Any]], output: str, status: int, failure: str, tmp_path: Path
+) -> None:
     program = tmp_path / "ansible-playbook"
     (tmp_path / "output").write_text(output)
-    program.write_text(f"#!/bin/sh\ncat '{tmp_path}/output'\nexit {status}\n")
+    (tmp_path / "written").write_text("".join(json.dumps(event) + "\n" for event in events))
+    program.write_text(f"""#!/bin/sh
+        cat '{tmp_path}/output'
+        cat '{tmp_path}/written' >> "$XEN_STUBDOM_EVENTS"
+        exit {status}
+    """)
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     run = _playbook.play(["site.yml"], environment, tmp_path / "log", lambda _: None)
     assert run.failure == failure
     assert (tmp_path / "log").read_text() == output
+    assert (tmp_path / "log.events").read_text() == (tmp_path / "written").read_text()
 
 
 def test_an_interrupted_run_does_not_go_on_alone(tmp_path: Path) -> None:
     program = tmp_path / "ansible-playbook"
-    program.write_text(f"#!/bin/sh\necho $$ > '{tmp_path}/pid'\necho 'TASK [Wait] ***'\nexec sleep 60\n")
+    program.write_text(f"""#!/bin/sh
+        echo $$ > '{tmp_path}/pid'
+        echo '{json.dumps(event("task", name="Wait"))}' >> "$XEN_STUBDOM_EVENTS"
+        exec sleep 60
+    """)
     program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
@@ -98,3 +124,42 @@ def test_an_interrupted_run_does_not_go_on_alone(tmp_path: Path) -> None:
         time.sleep(0.05)
     else:
         assert not Path(f"/proc/{pid}").exists()
+
+
+PLAY = """
+- name: Here
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Write
+      ansible.builtin.copy: {content: x, dest: "{{ there }}"}
+      loop: ["{{ place }}/a", "{{ place }}/b"]
+      loop_control: {loop_var: there}
+      notify: Tell
+    - name: Be wrong without harm
+      ansible.builtin.command: "false"
+      ignore_errors: true
+      changed_when: false
+    - name: Think
+      ansible.builtin.set_fact: {x: 1}
+    - name: Go there
+      ansible.builtin.command: {cmd: "true", chdir: "{{ item }}"}
+      changed_when: false
+      loop: ["/", "/nowhere/at/all"]
+  handlers:
+    - name: Tell
+      ansible.builtin.command: "true"
+"""
+
+
+def test_ansible_writes_what_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(PLAY)
+    said: list[str] = []
+    words = ["-i", "localhost,", "-c", "local", "-e", f"place={tmp_path}", str(tmp_path / "play.yml")]
+    environment = {**os.environ, "ANSIBLE_PYTHON_INTERPRETER": sys.executable, "ANSIBLE_HOME": str(tmp_path / "home")}
+    run = _playbook.play(words, environment, tmp_path / "log", said.append)
+    assert said == ["Write", "Be wrong without harm", "Think", "Go there"]
+    assert (run.hosts, run.changed, run.failed, run.changes) == (1, 1, 1, ["Write"])
+    # Two of copy and three of command; set_fact runs on no host.
+    assert run.modules == 5
+    assert run.failure == "Go there: Unable to change directory before execution."
