@@ -11,6 +11,7 @@ chroot   the scenarios molecule/* on Debian file systems without Xen
 xen      the scenarios molecule/xen_* on real Xen hosts in QEMU
 
 A tier may be followed by the names of scenarios or files: bin/test xen/xen_dom0_memory unit/tests/unit/lab
+Any other command can be run in the environment of a tier: bin/test --in xen molecule test -s xen_dom0_memory
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pathlib import Path
 
 import _machine
 from _machine import REPOSITORY
-from image import LabError, base_directory
+from errors import LabError
+from files import base_directory, key_of
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "tools"))
 
@@ -73,7 +75,8 @@ def unit_with_coverage(environment: Environment, asked: Sequence[str]) -> None:
 
 
 def check_sanity(environment: Environment, asked: Sequence[str]) -> None:
-    tree = sanity.tree(REPOSITORY, base_directory() / "sanity")
+    # A tree for each checkout, so that several can be tested at once; the environments of ansible-test serve them all.
+    tree = sanity.tree(REPOSITORY, base_directory() / "sanity" / key_of(str(REPOSITORY)))
     home = sanity.home(base_directory() / "sanity-home")
     tests = [word for name in asked for word in ("--test", name)]
     run(["ansible-test", "sanity", "--color", "no", *tests], sanity.environment(environment, home), tree)
@@ -160,6 +163,19 @@ def plan(words: Sequence[str]) -> dict[str, list[str]]:
     return result
 
 
+def run_inside(words: Sequence[str]) -> int:
+    """Runs a command in the environment of a tier, and returns its status. No tier or no command is a ValueError."""
+    tier, *command = words or [""]
+    if tier not in TIERS or not command:
+        raise ValueError(f"Use --in TIER COMMAND, with one of the tiers {', '.join(TIERS)}.")
+    try:
+        environment = _machine.prepare("bin/test", *TIERS[tier].needs)
+    except LabError as error:
+        print(f"bin/test: {error}", file=sys.stderr)
+        return 1
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
 def table(rows: Sequence[tuple[str, float, str]]) -> str:
     """The times, and a closing line in the manner of test runners."""
     lines = [f"{'TIER':8} {'SECONDS':>8}  RESULT"]
@@ -175,12 +191,18 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("tiers", nargs="*", metavar="TIER", help="which tiers, in this order (default: all)")
     parser.add_argument("--coverage", action="store_true", help="let unit measure and print what it runs of the code")
+    parser.add_argument(
+        "--in", dest="inside", nargs=argparse.REMAINDER, metavar="TIER COMMAND",
+        help="run COMMAND in the environment of this tier, and nothing else",
+    )  # fmt: skip
     options = parser.parse_args(words)
+    os.chdir(REPOSITORY)
     try:
+        if options.inside is not None:
+            return run_inside(options.inside)
         asked = plan(options.tiers)
     except ValueError as error:
         parser.error(str(error))
-    os.chdir(REPOSITORY)
     rows: list[tuple[str, float, str]] = []
     for name, things in asked.items():
         print(f"== {name}", flush=True)

@@ -6,26 +6,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from image import (
-    LabError,
-    Progress,
-    base_directory,
-    carried_apt_options,
-    debian_sources,
-    die_with_parent,
-    key_of,
-    machine_codename,
-    machine_sources,
-    only_one,
-    tool,
-)
+import apt_sources
+import files
+from errors import LabError
+from programs import die_with_parent, tool
+from progress import Progress
 
 # What Ansible needs, and the GRUB whose files and programs a host without Xen may have.
 PACKAGES = ("python3", "python3-apt", "grub2-common", "grub-pc-bin")
@@ -33,77 +22,64 @@ EXCLUDED = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/us
 
 
 def cache() -> Path:
-    return base_directory() / "chroot"
+    return files.base_directory() / "chroot"
 
 
 def archive(release: str) -> Path:
     """Where the archive of a release is kept; the name changes with what is in it."""
-    return cache() / f"{release}-{key_of([release, PACKAGES, EXCLUDED])}.tar"
+    return cache() / f"{release}-{files.key_of([release, PACKAGES, EXCLUDED])}.tar"
 
 
 def ensure(release: str, progress: Progress) -> Path:
     """The archive of a release; made first when the cache does not have it."""
-    result = archive(release)
-    with only_one(result.with_suffix(".lock"), lambda: progress.say(f"waiting for the {release} file system")):
-        if not result.exists():
-            with progress.step(f"making the {release} file system from Debian packages", f"chroot {release}"):
-                _make(release, result)
-    return result
+
+    def make(partial: Path) -> None:
+        with progress.step(f"making the {release} file system from Debian packages", f"chroot {release}"):
+            _make(release, partial)
+
+    return files.made_once(archive(release), lambda: progress.say(f"waiting for the {release} file system"), make)
 
 
 def _make(release: str, result: Path) -> None:
-    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-    sources = debian_sources(machine_sources(), machine_codename(), release)
-    partial = result.with_suffix(".partial")
+    apt_options, sources = apt_sources.mmdebstrap_words(release)
     done = subprocess.run(
         [
             tool("mmdebstrap"),
             *("--variant=minbase", "--mode=root", "--format=tar", f"--include={','.join(PACKAGES)}"),
-            *(f"--aptopt={option}" for option in carried_apt_options(dump)),
+            *apt_options,
             *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED),
-            *(release, str(partial)),
-            *(source.line() for source in sources),
+            *(release, str(result), *sources),
         ],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         env={**os.environ, "LC_ALL": "C.UTF-8"}, preexec_fn=die_with_parent,
     )  # fmt: skip
     if done.returncode != 0:
-        partial.unlink(missing_ok=True)
         telling = [line for line in done.stdout.splitlines() if line.startswith("E:")] or done.stdout.splitlines()
         raise LabError(f"The {release} file system could not be made.", f"mmdebstrap said: {' / '.join(telling[-3:])}")
-    partial.rename(result)
+
+
+def unpack(releases: Sequence[str], key: str, owner: str) -> dict[str, Path]:
+    """A fresh tree for each release. `key` names them for `remove`; without the process `owner` they are leftovers."""
+    progress = Progress("chroots.py", cache() / "durations.json")
+    archives = {release: ensure(release, progress) for release in releases}
+    remove_leftovers()
+    trees = {release: cache() / f"run-{owner or 0}-{key}" / release for release in releases}
+    for release, tree in trees.items():
+        tree.mkdir(parents=True)
+        words = ["--extract", "--numeric-owner", "--file", str(archives[release]), "--directory", str(tree)]
+        subprocess.run([tool("tar"), *words], check=True)
+    return trees
+
+
+def remove(key: str) -> None:
+    """Removes the trees of this key."""
+    for run in cache().glob(f"run-*-{key}"):
+        files.remove(run)
 
 
 def remove_leftovers() -> None:
-    """Removes the trees of runs that were killed; a tree is named after its process."""
-    for tree in cache().glob("run-*-*"):
-        if not Path("/proc", tree.name.split("-")[1]).exists():
-            shutil.rmtree(tree)
-
-
-@contextmanager
-def unpacked(releases: Sequence[str]) -> Iterator[dict[str, Path]]:
-    """A fresh tree for each release."""
-    progress = Progress(cache() / "durations.json")
-    archives = {release: ensure(release, progress) for release in releases}
-    remove_leftovers()
-    run = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=cache()))
-    try:
-        trees = {release: run / release for release in releases}
-        for release, tree in trees.items():
-            tree.mkdir(parents=True)
-            subprocess.run(
-                [
-                    tool("tar"),
-                    "--extract",
-                    "--numeric-owner",
-                    "--file",
-                    str(archives[release]),
-                    "--directory",
-                    str(tree),
-                ],
-                check=True,
-            )
-        yield trees
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
+    """Removes the trees whose owner has ended."""
+    for run in cache().glob("run-*-*"):
+        owner = run.name.split("-")[1]
+        if owner != "0" and not Path("/proc", owner).exists():
+            files.remove(run)

@@ -1,7 +1,7 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays molecule's scenarios of one tier, each on hosts that were made for it and end with it.
+"""Plays molecule's scenarios of one tier: decides how many at a time, and shows what each step of them took.
 
 scenarios.py chroot [NAME...]    on Debian file systems without Xen
 scenarios.py xen [NAME...]       on real Xen hosts in QEMU
@@ -14,16 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,17 +29,16 @@ from typing import IO, Any
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY / "lab"), str(REPOSITORY / "tests" / "tools")]
+sys.path[:0] = [str(REPOSITORY / name) for name in ("bin", "lab", "tests/tools")]
 
-import chroots
-import machine
-from image import LabError, end_as_by_ctrl_c
+import _playbook
+import files
+from errors import LabError
+from instances import XEN, Variables
+from programs import end_as_by_ctrl_c
 
-Variables = dict[str, Any]
-Hosts = dict[str, Variables]
-SHARED = REPOSITORY / ".config" / "molecule" / "config.yml"
-# The name of a scenario says on what it is played.
-XEN = "xen_"
+TIERS = ("chroot", "xen")
+PLAYBOOKS = ("destroy", "create", "prepare", "converge", "side_effect", "verify")
 # A Xen host takes up to 3 GiB of memory, a scenario has up to two, and something has to be left. In bytes.
 MEMORY_FOR_TWO = 14 << 30
 
@@ -83,72 +80,6 @@ def choose(scenarios: Sequence[Scenario], tier: str, asked: Sequence[str]) -> li
     return [found[name] for name in asked or found]
 
 
-def inventory(hosts: Hosts) -> str:
-    """An inventory for Ansible, all hosts in the group xen_hosts."""
-    return json.dumps({"xen_hosts": {"hosts": hosts}}, indent=2)
-
-
-# ---- hosts ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def file_systems(scenario: Scenario) -> Iterator[Hosts]:
-    """Debian file systems without Xen."""
-    with chroots.unpacked([platform["name"] for platform in scenario.platforms]) as directories:
-        yield {
-            release: {
-                "ansible_connection": "community.general.chroot",
-                "ansible_host": str(directory),
-                "ansible_python_interpreter": "/usr/bin/python3",
-            }
-            for release, directory in directories.items()
-        }
-
-
-def xenlab(*words: str) -> str:
-    command = [sys.executable, str(REPOSITORY / "lab" / "xenlab"), *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False)
-    if done.returncode != 0:
-        raise LabError(f"The lab could not do this: {' '.join(words)}.", "It has said why.")
-    return done.stdout
-
-
-def host_name(scenario: str, release: str, process: int) -> str:
-    """A name that the lab takes (32 small letters, digits, hyphens) and that no other run of the tests uses."""
-    tail = f"-{release}-{process}"
-    return scenario.removeprefix(XEN).replace("_", "-")[: 32 - len(tail)] + tail
-
-
-@contextmanager
-def xen_hosts(scenario: Scenario) -> Iterator[Hosts]:
-    """Real Xen hosts, freshly booted. They end with this process, whatever becomes of it."""
-    names = {
-        platform["name"]: host_name(scenario.name, platform["name"], os.getpid()) for platform in scenario.platforms
-    }
-
-    def up(platform: Variables) -> None:
-        options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
-        options += ["--efi"] if platform.get("efi") else []
-        release = platform["name"]
-        xenlab("up", "--name", names[release], "--release", release, "--owner", str(os.getpid()), *options)
-
-    try:
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(up, scenario.platforms))
-        words = [word for name in names.values() for word in ("--name", name)]
-        hosts = yaml.safe_load(xenlab("inventory", *words))["xen_hosts"]["hosts"]
-        yield {release: hosts[name] for release, name in names.items()}
-    finally:
-        for name in names.values():
-            xenlab("down", "--name", name)
-    for name in names.values():
-        # After a failure their logs stay.
-        shutil.rmtree(machine.directory_of(name), ignore_errors=True)
-
-
-TIERS: dict[str, Callable[[Scenario], AbstractContextManager[Hosts]]] = {"chroot": file_systems, "xen": xen_hosts}
-
-
 # ---- playing --------------------------------------------------------------------------------------------------------
 
 
@@ -187,8 +118,8 @@ class Stage:
     def _perform(self, scenario: Scenario, live: bool) -> str:
         start = time.monotonic()
         print(f"scenarios.py: {scenario.name} begins", flush=True)
-        with tempfile.TemporaryFile() as output, TIERS[self._tier](scenario) as hosts:
-            content = play(scenario, hosts, self._run, None if live else output)
+        with tempfile.TemporaryFile() as output:
+            passed, steps = play(scenario, self._run, None if live else output)
             seconds = time.monotonic() - start
             output.seek(0)
             if self._closed:
@@ -196,12 +127,12 @@ class Stage:
             with self._lock:
                 sys.stdout.write(output.read().decode("utf-8", "replace"))
                 print(f"scenarios.py: {scenario.name} has ended after {seconds:.0f} s", flush=True)
-            if not content:
+            if not passed:
                 raise LabError(
                     f"The scenario {scenario.name} has failed after {seconds:.0f} s.",
                     f"Play it alone: bin/test {self._tier}/{scenario.name}",
                 )
-        return f"{scenario.name:30} {seconds:6.1f} s"
+        return f"{scenario.name:24} {seconds:6.1f} s  {', '.join(f'{step} {taken:.0f}' for step, taken in steps)}"
 
     def _run(self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None) -> int:
         with self._lock:
@@ -228,23 +159,42 @@ class Stage:
 Run = Callable[[Sequence[str], Mapping[str, str], "IO[bytes] | None"], int]
 
 
-def play(scenario: Scenario, hosts: Hosts, run: Run, output: IO[bytes] | None) -> bool:
-    """Whether molecule is content with the scenario; what it says goes to `output`, or to ours."""
-    with tempfile.TemporaryDirectory(prefix="xen-stubdom-") as name:
-        hosts_file = Path(name) / "hosts.json"
-        hosts_file.write_text(inventory(hosts))
-        command = ["molecule", "test", "--destroy", "never", "--scenario-name", scenario.name]
-        own = {
-            "XEN_STUBDOM_INVENTORY": str(hosts_file),
-            # Molecule keeps in its directory that hosts are prepared already; these are new ones.
-            "MOLECULE_EPHEMERAL_DIRECTORY": str(Path(name) / "molecule"),
-        }
-        return run(command, {**os.environ, **own}, output) == 0
+def play(scenario: Scenario, run: Run, output: IO[bytes] | None) -> tuple[bool, list[tuple[str, float]]]:
+    """Whether molecule passes the scenario, and the seconds of its steps; its output goes to `output`, or to ours."""
+    # Not the directory of a molecule that somebody runs by hand in this checkout.
+    directory = files.base_directory() / "molecule" / files.key_of(str(REPOSITORY)) / scenario.name
+    events = directory.with_suffix(".events")
+    own = {"MOLECULE_EPHEMERAL_DIRECTORY": str(directory), "XEN_STUBDOM_OWNER": str(os.getpid())}
+    busy = f"scenarios.py: another program plays {scenario.name} of this checkout; waiting for it"
+    with files.only_one(directory.with_suffix(".lock"), lambda: print(busy, flush=True)):
+        for left in (directory, events):
+            files.remove(left)
+        directory.mkdir()
+        command = ["molecule", "test", "--scenario-name", scenario.name]
+        status = run(command, {**_playbook.with_events(os.environ, events), **own}, output)
+        lines = events.read_text().splitlines() if events.exists() else []
+        return status == 0, durations([json.loads(line) for line in lines], time.time())
+
+
+def durations(events: Sequence[Mapping[str, Any]], end: float) -> list[tuple[str, float]]:
+    """The steps of a scenario with their seconds, by the events of its playbooks (see bin/callback)."""
+    starts: list[tuple[str, float]] = []
+    converged = False
+    for event in events:
+        step = event.get("name", "").removesuffix(".yml")
+        # A scenario may run a playbook of its own inside a step.
+        if event["event"] == "playbook" and step in PLAYBOOKS:
+            starts.append(("idempotence" if step == "converge" and converged else step, event["time"]))
+        elif event["event"] == "play" and event["check"]:
+            starts[-1] = ("check", starts[-1][1])
+        converged |= bool(starts) and starts[-1][0] == "converge" and event["event"] == "stats"
+    ends = [start for _, start in starts[1:]] + [end]
+    return [(step, until - start) for (step, start), until in zip(starts, ends)]
 
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tier", choices=sorted(TIERS))
+    parser.add_argument("tier", choices=TIERS)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which scenarios (default: all of the tier)")
     asked = parser.parse_args(words)
     end_as_by_ctrl_c()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import _test
 import pytest
-from image import LabError
+from errors import LabError
 
 
 def test_all_tiers_in_their_order() -> None:
@@ -59,3 +59,29 @@ def test_stops_at_the_first_failure(
     assert said.out.splitlines()[-1] == "1 passed, 1 failed"
     assert _test.main(["a"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
+
+
+@pytest.mark.parametrize(("words", "status"), [(["sh", "-c", "exit 3"], 3), (["true", "--flag"], 0)])
+def test_a_command_in_the_environment_of_a_tier(words: list[str], status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_test._machine, "prepare", lambda *_: {"PATH": "/usr/bin:/bin"})
+    assert _test.main(["--in", "xen", *words]) == status
+
+
+@pytest.mark.parametrize("words", [[], ["xen"], ["xenon", "true"]])
+def test_a_command_in_no_tier(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _test.main(["--in", *words])
+    assert "Use --in TIER COMMAND" in capsys.readouterr().err
+
+
+def test_each_checkout_has_its_own_tree_for_sanity(monkeypatch: pytest.MonkeyPatch) -> None:
+    trees = []
+    monkeypatch.setattr(_test.sanity, "tree", lambda _repository, cache: trees.append(cache))
+    monkeypatch.setattr(_test.sanity, "home", lambda _directory: None)
+    monkeypatch.setattr(_test.sanity, "environment", lambda *_: {})
+    monkeypatch.setattr(_test, "run", lambda *_: None)
+    for checkout in ("/one", "/other"):
+        monkeypatch.setattr(_test, "REPOSITORY", checkout)
+        _test.check_sanity({}, [])
+    assert len({tree.name for tree in trees}) == 2
+    assert len({tree.parent for tree in trees}) == 1

@@ -6,22 +6,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import chroots
 import image
 import pytest
 import scenarios
 import yaml
-from image import LabError
+from errors import LabError
 from scenarios import Scenario
 
 BOTH = ({"name": "bookworm"}, {"name": "trixie"})
@@ -66,19 +62,14 @@ def test_a_scenario_without_hosts_is_an_error() -> None:
         scenarios.choose([XEN_A, Scenario("xen_c", ())], "xen", [])
 
 
-@pytest.mark.parametrize("scenario", ["xen_a", "xen_dom0_memory_with_a_name_that_does_not_end"])
-def test_names_of_hosts(scenario: str) -> None:
-    name = scenarios.host_name(scenario, "bookworm", 4194304)
-    assert re.fullmatch(r"[a-z0-9-]{1,32}", name)
-    assert name.endswith("-bookworm-4194304")
-
-
 def test_our_own_scenarios() -> None:
     found = scenarios.read()
     for scenario in found:
         directory = scenarios.REPOSITORY / "molecule" / scenario.name
         sequence = yaml.safe_load((directory / "molecule.yml").read_text())["scenario"]["test_sequence"]
-        for step in sequence:
+        assert sequence[:2] == ["destroy", "create"], scenario.name
+        assert sequence[-1] == "destroy", scenario.name
+        for step in sequence[2:-1]:
             playbook = {"check": "converge", "idempotence": "converge"}.get(step, step)
             assert (directory / f"{playbook}.yml").is_file(), (scenario.name, step)
         assert {"converge", "verify"} <= set(sequence), scenario.name
@@ -89,36 +80,26 @@ def test_our_own_scenarios() -> None:
     assert {scenario.name for scenario in found} == directories
 
 
-def test_inventory() -> None:
-    assert json.loads(scenarios.inventory({"trixie": {"ansible_host": "x"}})) == {
-        "xen_hosts": {"hosts": {"trixie": {"ansible_host": "x"}}}
-    }
-
-
 XEN_ALONE = Scenario("xen_alone", ({"name": "trixie", "alone": True},))
 
 
 class Stage:
-    """Plays shell commands for scenarios, on hosts that are none; keeps what was played and how it began and ended."""
+    """Plays shell commands for scenarios; keeps what was played and how it began and ended."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, commands: dict[str, str]) -> None:
         self.commands = commands
         self.events: list[tuple[str, str]] = []
-        monkeypatch.setattr(scenarios, "TIERS", {"xen": self.hosts})
         monkeypatch.setattr(scenarios, "play", self.play)
         monkeypatch.setattr(scenarios, "at_a_time", lambda: 2)
         monkeypatch.setattr(scenarios, "read", lambda: [Scenario(name, XEN_B.platforms) for name in commands])
 
-    @contextmanager
-    def hosts(self, scenario: Scenario) -> Iterator[scenarios.Hosts]:
+    def play(
+        self, scenario: Scenario, run: scenarios.Run, output: IO[bytes] | None
+    ) -> tuple[bool, list[tuple[str, float]]]:
         self.events.append(("begin", scenario.name))
-        try:
-            yield {"trixie": {}}
-        finally:
-            self.events.append(("end", scenario.name))
-
-    def play(self, scenario: Scenario, _hosts: scenarios.Hosts, run: scenarios.Run, output: IO[bytes] | None) -> bool:
-        return run(["sh", "-c", self.commands[scenario.name]], os.environ, output) == 0
+        status = run(["sh", "-c", self.commands[scenario.name]], os.environ, output)
+        self.events.append(("end", scenario.name))
+        return status == 0, [("converge", 1.4)]
 
     def names(self, event: str) -> list[str]:
         return [name for what, name in self.events if what == event]
@@ -139,7 +120,7 @@ def test_two_are_played_at_a_time_and_each_is_shown_in_one_piece(
     assert sorted(stage.names("end")) == ["xen_a", "xen_b"]
     shown = capfd.readouterr().out
     assert shown.count("one\ntwo\nscenarios.py: xen_") == 2
-    assert re.findall(r"^(xen_\w+) +\d+\.\d s$", shown, re.MULTILINE) == ["xen_a", "xen_b"]
+    assert re.findall(r"^(xen_\w+) +\d+\.\d s  converge 1$", shown, re.MULTILINE) == ["xen_a", "xen_b"]
 
 
 def test_what_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,87 +152,36 @@ def test_one_alone_is_shown_while_it_is_played(
     assert "a word\nscenarios.py: xen_a has ended" in capfd.readouterr().out
 
 
-class Lab:
-    """Plays lab/xenlab."""
-
-    def __init__(self, fails: str = "") -> None:
-        self.calls: list[tuple[str, ...]] = []
-        self.fails = fails
-
-    def __call__(self, *words: str) -> str:
-        self.calls.append(words)
-        if words[0] == self.fails:
-            raise LabError("No.", "Do.")
-        names = [word for before, word in zip(words, words[1:]) if before == "--name"]
-        return json.dumps({"xen_hosts": {"hosts": {name: {"ansible_port": 1} for name in names}}})
-
-
-def test_xen_hosts_are_ended_and_named_after_their_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = Lab()
-    monkeypatch.setattr(scenarios, "xenlab", lab)
-    scenario = Scenario("xen_a", ({"name": "bookworm"}, {"name": "trixie", "memory": 6144}))
-    with scenarios.xen_hosts(scenario) as hosts:
-        assert hosts == {"bookworm": {"ansible_port": 1}, "trixie": {"ansible_port": 1}}
-    ups = {call[call.index("--release") + 1]: call for call in lab.calls if call[0] == "up"}
-    assert all("--owner" in call for call in ups.values())
-    assert ups["trixie"][-2:] == ("--memory", "6144")
-    assert "--memory" not in ups["bookworm"]
-    assert [call[0] for call in lab.calls[-2:]] == ["down", "down"]
-
-
-def test_xen_hosts_are_ended_when_one_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = Lab(fails="up")
-    monkeypatch.setattr(scenarios, "xenlab", lab)
-    with pytest.raises(LabError), scenarios.xen_hosts(XEN_A):
-        pytest.fail("played without hosts")
-    assert [call[0] for call in lab.calls].count("down") == 2
-
-
-def test_file_systems_are_fresh_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_scenario_starts_without_a_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def make(_release: str, result: Path) -> None:
-        (tmp_path / "etc").mkdir(exist_ok=True)
-        subprocess.run(["tar", "--create", "--file", str(result), "--directory", str(tmp_path), "etc"], check=True)
-
-    monkeypatch.setattr(chroots, "_make", make)
-    killed = chroots.cache() / "run-99999999-x"
-    killed.mkdir(parents=True)
-    with scenarios.file_systems(PLAIN) as hosts:
-        directories = [Path(variables["ansible_host"]) for variables in hosts.values()]
-        assert list(hosts) == ["bookworm", "trixie"]
-        assert all((directory / "etc").is_dir() for directory in directories)
-        assert not killed.exists()
-    assert not any(directory.exists() for directory in directories)
-    monkeypatch.setattr(chroots, "_make", lambda *_: pytest.fail("made twice"))
-    with scenarios.file_systems(PLAIN):
-        pass
-
-
-def test_a_file_system_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(chroots, "debian_sources", lambda *_: [])
-    monkeypatch.setattr(chroots, "tool", lambda name: name)
-
-    def run(words: list[str], **_options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(words, int(words[0] == "mmdebstrap"), "I: begin\nE: cannot reach it\n", "")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(LabError) as caught, scenarios.file_systems(PLAIN):
-        pytest.fail("played without hosts")
-    assert str(caught.value) == ("The bookworm file system could not be made.\nmmdebstrap said: E: cannot reach it")
-
-
-def test_every_scenario_starts_without_a_past() -> None:
     directories = []
 
     def run(_command: Sequence[str], environment: Mapping[str, str], _output: IO[bytes] | None) -> int:
-        assert not Path(environment["MOLECULE_EPHEMERAL_DIRECTORY"]).exists()
-        assert json.loads(Path(environment["XEN_STUBDOM_INVENTORY"]).read_text())["xen_hosts"]["hosts"] == {
-            "trixie": {}
-        }
-        directories.append(environment["MOLECULE_EPHEMERAL_DIRECTORY"])
+        directory = Path(environment["MOLECULE_EPHEMERAL_DIRECTORY"])
+        assert not list(directory.iterdir())
+        assert environment["XEN_STUBDOM_OWNER"] == str(os.getpid())
+        (directory / "state.yml").touch()
+        Path(environment["XEN_STUBDOM_EVENTS"]).write_text('{"event": "playbook", "name": "create.yml", "time": 1}\n')
+        directories.append(directory)
         return len(directories) - 1
 
-    assert [scenarios.play(PLAIN, {"trixie": {}}, run, None) for _ in range(2)] == [True, False]
-    assert len(set(directories)) == 2
+    played = [scenarios.play(PLAIN, run, None) for _ in range(2)]
+    assert [passed for passed, _ in played] == [True, False]
+    assert [[step for step, _ in steps] for _, steps in played] == [["create"], ["create"]]
+    assert len(set(directories)) == 1
+
+
+def test_durations() -> None:
+    names = ["destroy", "create", "converge", "converge", "converge", "verify", "destroy"]
+    events: list[dict[str, Any]] = []
+    inner = {"event": "playbook", "name": "dom0_memory_rolling.yml", "time": 1.0}
+    for number, name in enumerate(names):
+        events += [{"event": "playbook", "name": f"{name}.yml", "time": 10.0 * number}, inner]
+        # A playbook may have several plays, and one play more that is only looked at.
+        for check in (number == 2, number == 2):
+            events.append({"event": "play", "name": "x", "check": check, "time": 10.0 * number + 1})
+        events.append({"event": "stats", "hosts": {}, "time": 10.0 * number + 2})
+    assert scenarios.durations(events, 65.0) == [
+        ("destroy", 10), ("create", 10), ("check", 10), ("converge", 10), ("idempotence", 10), ("verify", 10),
+        ("destroy", 5),
+    ]  # fmt: skip
