@@ -153,7 +153,11 @@ class Stage:
         with self._lock:
             self._closed = True
             for process in self._running:
-                os.killpg(process.pid, signal.SIGTERM)
+                try:
+                    os.killpg(process.pid, signal.SIGTERM)
+                except ProcessLookupError:
+                    # It has just ended by itself.
+                    pass
 
 
 Run = Callable[[Sequence[str], Mapping[str, str], "IO[bytes] | None"], int]
