@@ -14,8 +14,7 @@ from typing import Optional
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
@@ -44,7 +43,7 @@ def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
     """Refuse to forget a guest that is still there."""
     if before is None or not xen.is_dom0():
         return
-    domain = plan.find(xen_domains.observe_guests(xen, xen.domains()), name)
+    domain = plan.find(domains.observe_guests(xen, xen.domains()), name)
     if domain is not None and domain["uuid"] == xl_cfg.read(path, before).get("uuid"):
         raise UserError(
             f"The guest {name} is still there as domain {domain['domid']} ({domain['state']}).",

@@ -15,8 +15,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, plan
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
@@ -67,20 +66,20 @@ class Guest:
     def observe(self) -> Optional[Domain]:
         """Look for the domain, and take down what is known about it."""
         domain = next((domain for domain in self.xen.domains() if domain.name == self.name), None)
-        self.facts["state"] = "absent" if domain is None else xen_domains.state(domain.state)
+        self.facts["state"] = "absent" if domain is None else domains.state(domain.state)
         self.facts["domid"] = None if domain is None else domain.domid
         return domain
 
     def look_inside(self, domain: Domain) -> None:
         """Ask xenstore where the device model runs, and with which configuration the guest was started."""
         nodes = self.xen.nodes()
-        self.facts["device_model"] = xen_domains.device_model(nodes, domain.domid)
+        self.facts["device_model"] = domains.device_model(nodes, domain.domid)
         recorded = nodes.get(RECORD.format(domid=domain.domid))
         if recorded is not None:
             self.facts["restart_required"] = recorded != self.digest
             return
         # Started by somebody else, such as the host's own service at boot: the file may be younger than the domain.
-        started = nodes.get(f"/vm/{xen_domains.uuid(nodes, domain.domid)}/start_time", "")
+        started = nodes.get(f"/vm/{domains.uuid(nodes, domain.domid)}/start_time", "")
         if re.match(r"\d+(\.\d+)?\Z", started) and os.path.exists(self.config):
             self.facts["restart_required"] = os.stat(self.config).st_mtime > float(started)
 
@@ -173,7 +172,7 @@ class Guest:
                 )
         deadline = time.monotonic() + timeout
         while True:
-            left = {other.domid: xen_domains.state(other.state) for other in self.xen.domains()}
+            left = {other.domid: domains.state(other.state) for other in self.xen.domains()}
             if domain.domid not in left and (not model["domid"] or model["domid"] not in left):
                 break
             if how == "shutdown" and left.get(domain.domid) in ("shutdown", "crashed"):
@@ -190,7 +189,7 @@ class Guest:
 
     def _terminal(self, domid: int) -> Optional[str]:
         """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
-        states = {domain.domid: xen_domains.state(domain.state) for domain in self.xen.domains()}
+        states = {domain.domid: domains.state(domain.state) for domain in self.xen.domains()}
         if states.get(domid, "dying") in _GONE:
             return None
         return self.xen.read(self._tty_path(domid)) or ""
@@ -276,5 +275,5 @@ def refuse_namesake(xen: Xen, guest: Guest) -> None:
     if not guest.settings:
         # In check mode, where an earlier task would have written the configuration.
         return
-    domains: List[Domain] = xen.domains()
-    plan.refuse_start(guest.settings, memory.observe(xen, domains), xen_domains.observe_guests(xen, domains))
+    rows: List[Domain] = xen.domains()
+    plan.refuse_start(guest.settings, memory.observe(xen, rows), domains.observe_guests(xen, rows))

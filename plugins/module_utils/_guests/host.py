@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory as host_memory
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied, satisfy
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._images import found
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains as xen_domains
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -47,8 +46,8 @@ def check_needs(xen: Xen, planned: model.Plan, *, start: bool) -> None:
 
 def check_start(xen: Xen, planned: model.Plan) -> Dict[str, Any]:
     """Require a host on which the guest could be started now, or is there already."""
-    domains = xen.domains()
-    memory, guests = host_memory.observe(xen, domains), xen_domains.observe_guests(xen, domains)
-    plan.refuse_start(planned.keys, memory, guests)
+    rows = xen.domains()
+    available, guests = memory.observe(xen, rows), domains.observe_guests(xen, rows)
+    plan.refuse_start(planned.keys, available, guests)
     domain = plan.find(guests, str(planned.keys["name"]))
-    return {"free_mib": memory["free_mib"], "domid": None if domain is None else domain["domid"]}
+    return {"free_mib": available["free_mib"], "domid": None if domain is None else domain["domid"]}
