@@ -36,6 +36,18 @@ PURPOSES: Mapping[str, str] = {
     "kernel": "the kernel and its modules",
     "libc": "the C library",
     "compiler": "gcc",
+    "python_headers": "the headers of Python 3, and setuptools",
+    "yajl_headers": "the headers of yajl",
+}
+
+# The same for what a build from source needs: "base", and by image or by what an older release asks for.
+BUILDS: Mapping[str, str] = {
+    "base": "the tools and headers that a build of Xen needs",
+    "pv-grub-x86_32": "the 32-bit headers of the C library",
+    "hvmloader": "as86, ld86, the headers of lzma and the 32-bit headers of the C library",
+    "texinfo": "makeinfo",
+    "libcrypto": "the headers of OpenSSL",
+    "libaio": "the headers of libaio",
 }
 
 # Purposes for which one of the packages is enough.
@@ -104,7 +116,7 @@ class Distribution:
     :param os_family: Ansible's name for the family, in ansible_facts.os_family.
     :param proven: how far "toolstack", "grub" and "packages" can be trusted.
     :param packages: packages by purpose, see PURPOSES; {version} is the release of Xen.
-    :param builds: packages that a build from source needs: "base", and by image or release what it needs besides.
+    :param builds: packages that a build from source needs, see BUILDS.
     :param origins: where packages of a purpose come from, if not from the distribution's own repositories.
     :param release: VERSION_ID of the host, empty in the table.
     :param start: the command that starts a service.
@@ -165,6 +177,8 @@ _DEBIAN = Distribution(
         "kernel": ("linux-image-amd64",),
         "libc": ("libc6",),
         "compiler": ("gcc",),
+        "python_headers": ("python3-dev", "python3-setuptools"),
+        "yajl_headers": ("libyajl-dev",),
     },
     builds={
         "base": (
@@ -233,6 +247,8 @@ _FEDORA = Distribution(
         "kernel": ("kernel",),
         "libc": ("glibc",),
         "compiler": ("gcc",),
+        "python_headers": ("python3-devel", "python3-setuptools"),
+        "yajl_headers": ("yajl-devel",),
     },
     builds={
         "base": (
@@ -286,6 +302,8 @@ _SUSE = Distribution(
         "kernel": ("kernel-default",),
         "libc": ("glibc",),
         "compiler": ("gcc",),
+        "python_headers": ("python3-devel", "python3-setuptools"),
+        "yajl_headers": ("libyajl-devel",),
     },
     builds={
         "base": (
@@ -338,6 +356,8 @@ _ALPINE = Distribution(
         "kernel": ("linux-lts",),
         "libc": ("musl",),
         "compiler": ("gcc",),
+        "python_headers": ("python3-dev", "py3-setuptools"),
+        "yajl_headers": ("yajl-dev",),
     },
     builds={
         "base": (
@@ -392,6 +412,8 @@ _ARCH = Distribution(
         "kernel": ("linux",),
         "libc": ("glibc",),
         "compiler": ("gcc",),
+        "python_headers": ("python", "python-setuptools"),
+        "yajl_headers": ("yajl",),
     },
     builds={
         "base": ("acpica", "base-devel", "git", "glib2", "ncurses", "pixman", "python", "python-setuptools", "yajl"),
@@ -534,17 +556,19 @@ def by_os_family(distribution: str, os_family: str) -> Distribution:
 def install_hint(purpose: str, row: Optional[Distribution] = None, *, version: Optional[Version] = None) -> str:
     """Return what to install, as it stands after "Install": the package of that host, else the thing itself.
 
-    :param purpose: a key of PURPOSES.
+    :param purpose: a key of PURPOSES or BUILDS.
     :param row: the host's row; without it, the row of the host that this runs on.
     :param version: the release of Xen, where packages are named after it.
     """
     row = detect() if row is None else row
-    names = [name.format(version=text(version, "VERSION")) for name in row.packages.get(purpose, ())]
+    found = row.packages.get(purpose) or row.builds.get(purpose) or ()
+    names = [name.format(version=text(version, "VERSION")) for name in found]
     if not names:
-        return PURPOSES[purpose]
+        return PURPOSES.get(purpose) or BUILDS[purpose]
     kind = "package" if len(names) == 1 or purpose in _EITHER else "packages"
     origin = f" from {row.origins[purpose]}" if purpose in row.origins else ""
-    return f"the {kind} {(' or ' if purpose in _EITHER else ' and ').join(names)}{origin}"
+    last = f" {'or' if purpose in _EITHER else 'and'} ".join(names[-2:])
+    return f"the {kind} {', '.join([*names[:-2], last])}{origin}"
 
 
 def start_hint(row: Optional[Distribution] = None) -> str:
@@ -558,7 +582,7 @@ def packages(row: Distribution, purposes: Iterable[str] = (), builds: Iterable[s
     """Return packages that the distribution's own package manager can install; what is not known is left out.
 
     :param purposes: keys of PURPOSES.
-    :param builds: "base", and names of images or of what a release needs besides.
+    :param builds: keys of BUILDS; other names are images that need nothing more.
     """
     found = [row.packages.get(purpose, ()) for purpose in purposes if purpose not in (*_EITHER, *row.origins)]
     found += [row.builds.get(name, ()) for name in builds]

@@ -83,13 +83,13 @@ def test_messages_name_what_the_host_has(key: str, tmp_path: Path) -> None:
 def test_rows_are_complete_and_use_known_words(row: distributions.Distribution) -> None:
     assert set(row.packages) <= set(distributions.PURPOSES)
     assert set(row.origins) <= set(row.packages)
-    assert set(row.builds) <= {"base", "pv-grub-x86_32", "hvmloader", "texinfo", "libcrypto", "libaio"}
+    assert set(row.builds) <= set(distributions.BUILDS)
     assert set(row.proven.values()) <= {distributions.RUNNING, distributions.FILES, distributions.READ}
     assert row.known == bool(row.proven) == bool(row.grub)
     if row.known:
         assert set(row.proven) == {"toolstack", "grub", "packages"}
         assert row.os_family and row.paths.firmware and row.paths.programs and row.paths.libxl and row.services
-    for purpose in distributions.PURPOSES:
+    for purpose in (*distributions.PURPOSES, *distributions.BUILDS):
         assert "{" not in distributions.install_hint(purpose, row)
 
 
