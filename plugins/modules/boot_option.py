@@ -176,6 +176,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec={
             "name": {"type": "str", "required": True},
             "value": {"type": "str"},

@@ -419,6 +419,7 @@ def choose(grub: Grub, changes: List[files.Change], variables: Mapping[str, Opti
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec={
             "state": {"type": "str", "choices": ["armed", "absent"], "default": "armed"},
             "options": {"type": "dict"},

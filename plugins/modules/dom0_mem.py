@@ -233,6 +233,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "size": {"type": "str"},

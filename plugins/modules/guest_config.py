@@ -335,15 +335,15 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         check_gone(xen, name, before, path)
 
     after = xl_cfg.emit(planned.keys, header=[HEADER]) if present else None
-    changes: List[files.Change] = [files.Change(path, before, after)]
     link = os.path.join(os.path.dirname(path), "auto", os.path.basename(path))
     wanted = os.path.join("..", os.path.basename(path)) if present and params["autostart"] else None
-    linked = os.readlink(link) if os.path.islink(link) else None
+    linked = files.link(link)
+    changes: List[files.AnyChange] = [files.Change(path, before, after), files.Link(link, linked, wanted)]
+    # xendomains never finds a link to a file that is not there.
+    changes = changes if present else changes[::-1]
     backups: Dict[str, str] = {}
     if not module.check_mode:
         backups = files.apply(changes, backup=params["backup"])
-        if linked != wanted:
-            files.link(link, wanted)
         if present:
             prove(path, planned)
     differs = before != after or linked != wanted
@@ -423,6 +423,7 @@ ARGUMENTS: Dict[str, Any] = {
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec=ARGUMENTS,
         required_if=[("state", "present", ("type", "flavour", "memory"))],
         supports_check_mode=True,

@@ -209,6 +209,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "firmware_directory": {"type": "path"},

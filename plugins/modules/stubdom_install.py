@@ -189,6 +189,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "image": {"type": "str", "required": True},

@@ -120,6 +120,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     run_module(
         run,
+        writes_files=True,
         argument_spec={
             "settings": {"type": "dict", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -13,12 +13,19 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
+import stat
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
-from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
+from ansible.module_utils.common.warnings import warn
+from ansible.module_utils.compat import selinux
+from ansible_collections.xen.stubdom.plugins.module_utils._common import place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
 
 # Larger or undecodable contents are shown in a diff by size and checksum only.
 _SHOWN_IN_DIFF = 1 << 20
@@ -26,7 +33,15 @@ _SHOWN_IN_DIFF = 1 << 20
 # Not /tmp, which may be in memory.
 SCRATCH_DIRECTORY = "/var/tmp"
 _LOCK_INTERVAL = 0.1  # seconds
-LOCK_DIRECTORIES = ("/run/lock", "/run", "/var/lock", "/tmp")
+# Where only root can make files; an ordinary user has a place of that kind, too. Never /run/lock or /tmp, where another
+# account could hold or plant the file.
+LOCK_DIRECTORIES = ("/run", "/var/run", "/run/user/{uid}")
+# How long to wait for others; one that generates a boot menu can take a minute, and ten may do so at once. In seconds.
+PATIENCE = 900.0
+# Beside a file, while it is replaced. A run that was killed may leave them, and the next one removes them.
+_NEW, _OLD = "xen-stubdom-new", "xen-stubdom-old"
+_LONGEST_NAME = 200
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -49,15 +64,35 @@ class Change:
         return self.before != self.after
 
 
-def read(path: str) -> Optional[bytes]:
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link: what it leads to now, and what it is to lead to; None for no link."""
+
+    path: str
+    before: Optional[str]
+    after: Optional[str]
+
+    @property
+    def needed(self) -> bool:
+        return self.before != self.after
+
+
+AnyChange = Union[Change, Link]
+AnyContent = Union[bytes, str, None]
+
+
+def read(path: str, *, longest: Optional[int] = None) -> Optional[bytes]:
     """Return a file's content, None if there is no such file.
 
-    :raises UserError: the path exists and cannot be read as a file.
+    :param path: absolute.
+    :param longest: bytes that it may have; None for any number.
+    :raises UserError: the path exists and is no regular file, cannot be read, or leads through a link of another
+        account.
     """
     try:
-        with open(path, "rb") as stream:
+        with place.find(path) as found, os.fdopen(place.open_regular(found, longest=longest), "rb") as stream:
             return stream.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(
@@ -105,22 +140,71 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+_held: List[str] = []
+
+
 @contextlib.contextmanager
-def lock(name: str = "xen.stubdom", *, timeout: float = 60.0) -> Iterator[None]:
-    """Hold the host-wide lock of this collection.
+def lock(name: str = "xen.stubdom", *, timeout: float = PATIENCE) -> Iterator[None]:
+    """Hold the host-wide lock of this collection; who holds it already just goes on.
 
     :param name: which lock.
     :param timeout: seconds to wait for another run to release it.
-    :raises UserError: another process held it all that time.
+    :raises UserError: another process held it all that time, or there is no directory that is only ours.
     """
-    usable = (path for path in LOCK_DIRECTORIES if os.path.isdir(path) and os.access(path, os.W_OK))
-    path = os.path.join(next(usable, LOCK_DIRECTORIES[-1]), f"{name}.lock")
+    if name in _held:
+        yield
+        return
+    path = os.path.join(_lock_directory(), f"{name}.lock")
     busy = UserError(
         f"Another run has held {path} for {timeout:.0f} seconds.",
         "Wait for it to end, or find it with `fuser`, then run again.",
     )
     with locked(path, timeout=timeout, busy=busy):
+        _held.append(name)
+        try:
+            yield
+        finally:
+            _held.remove(name)
+
+
+def _lock_directory() -> str:
+    """Return a directory in which no other account than root and ours can make files."""
+    for candidate in LOCK_DIRECTORIES:
+        directory = candidate.format(uid=os.geteuid())
+        with contextlib.suppress(OSError):
+            status = os.stat(directory)
+            ours = status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+            if ours and stat.S_ISDIR(status.st_mode) and os.access(directory, os.W_OK):
+                return directory
+    # A user without a session: a directory that is made for this account, or refused if it is not ours.
+    directory = os.path.join(tempfile.gettempdir(), f"xen.stubdom-{os.geteuid()}")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    status = os.lstat(directory)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077 or not stat.S_ISDIR(status.st_mode):
+        raise UserError(
+            f"{directory}, where the lock is to be, belongs to another account or is open to others.",
+            "Remove it, or run this as root.",
+        )
+    return directory
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let signals that would end this process wait until the block ends."""
+    if threading.current_thread() is not threading.main_thread():
+        # Handlers are the main thread's alone.
         yield
+        return
+    late: List[int] = []
+    before = {number: signal.signal(number, lambda caught, _frame: late.append(caught)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for caught in late[:1]:
+            os.kill(os.getpid(), caught)
 
 
 @contextlib.contextmanager
@@ -132,15 +216,22 @@ def replacing(path: str, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     :param path: the file; a symbolic link itself is replaced.
     :param mode: permission bits of the file.
     """
-    with _file_beside(path) as stream:
-        yield stream
-        _flush(stream)
-        os.fchmod(stream.fileno(), mode)
-        os.replace(stream.name, path)
-        _sync_directory(os.path.dirname(path) or ".")
+    with place.find(os.path.abspath(path), follow=False) as target:
+        new = _temporary(target, f"{os.getpid()}.{_NEW}")
+        _unlink(new)
+        try:
+            with _create(new) as stream:
+                yield stream
+                stream.flush()
+                os.fchmod(stream.fileno(), mode)
+                os.fsync(stream.fileno())
+            _rename(new, target)
+            _sync_directory(target)
+        finally:
+            _unlink(new)
 
 
-def difference(changes: Sequence[Change]) -> List[Dict[str, str]]:
+def difference(changes: Sequence[AnyChange]) -> List[Dict[str, str]]:
     """Show the changes in the form of Ansible's diff mode."""
     return [
         {
@@ -154,63 +245,59 @@ def difference(changes: Sequence[Change]) -> List[Dict[str, str]]:
     ]
 
 
-def apply(changes: Sequence[Change], *, backup: bool = False) -> Dict[str, str]:
-    """Make all the changes, or none of them.
+def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, str]:
+    """Make all the changes, or none of them, in their order.
 
     New contents are written beside their targets and flushed first, so that a full disk is met before anything is
     replaced; a failure while they are renamed into place puts the old contents back. Directories that a new file needs
-    are made.
+    are made. What a killed run has left beside these files is removed. Signals wait until all is done or put back.
 
     :param backup: keep a copy of each file that is replaced or removed.
     :return: path of the copy by path of the file, empty without *backup*.
-    :raises UserError: a file is not as it was when it was read, or cannot be written.
+    :raises UserError: a file is not as it was when it was read, is no regular file, or cannot be written.
     """
-    wanted = [change for change in changes if change.needed]
-    backups: Dict[str, str] = {}
-    if not wanted:
-        return backups
-    with lock(), contextlib.ExitStack() as leftovers:
-        undo = contextlib.ExitStack()
+    if not any(change.needed for change in changes) and not any(_strays(change.path) for change in changes):
+        return {}
+    with lock(), undisturbed(), contextlib.ExitStack() as opened:
+        transaction = _Transaction(opened)
         try:
-            staged = [(change, *_stage(change, leftovers)) for change in wanted]
-            for change, target, temporary in staged:
-                if backup and change.before is not None:
-                    backups[change.path] = _keep_copy(target)
-                _replace(target, temporary, undo, leftovers)
+            for change in changes:
+                transaction.stage(change)
+            return transaction.commit(backup=backup)
         except OSError as error:
-            undo.close()
+            lost = transaction.undo()
             raise UserError(
-                f"Cannot write {error.filename or wanted[0].path}: {error.strerror}.",
-                "Everything was left as it was; make room or correct the permissions, then run again.",
+                f"Cannot write {transaction.path}: {error.strerror}.",
+                f"These could not be put back: {', '.join(lost)}; correct this and run again."
+                if lost
+                else "Everything was left as it was; make room or correct the permissions, then run again.",
             ) from error
         except BaseException:
-            undo.close()
+            transaction.undo()
             raise
-    return backups
+        finally:
+            transaction.tidy()
 
 
-def link(path: str, target: Optional[str]) -> None:
-    """Make *path* a symbolic link to *target*, or remove the link (None).
+def link(path: str) -> Optional[str]:
+    """Return what a symbolic link leads to, None where nothing is there.
 
-    :raises UserError: it cannot be done, or there is something there that is no link.
+    :raises UserError: there is something there that is no link.
     """
-    if os.path.lexists(path) and not os.path.islink(path):
-        raise UserError(f"{path} is no symbolic link.", "Move it away, then run again.")
-    # With a dot, as xendomains starts every other entry of its directory.
-    temporary = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.{os.getpid()}.new")
     try:
-        if target is None:
-            _unlink_if_there(path)
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        os.symlink(target, temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"Cannot make the link {path}: {error.strerror}.", "Correct the permissions of its directory."
-        ) from error
-    finally:
-        _unlink_if_there(temporary)
+        with place.find(path, follow=False) as found:
+            return _link_target(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _link_target(found: Place) -> Optional[str]:
+    status = found.status()
+    if status is None:
+        return None
+    if not stat.S_ISLNK(status.st_mode):
+        raise UserError(f"{found.path} is {place.kind(status)}, not a symbolic link.", "Move it away, then run again.")
+    return os.readlink(found.name, dir_fd=found.directory)
 
 
 @contextlib.contextmanager
@@ -250,9 +337,15 @@ def put(path: str, content: bytes, *, mode: int = 0o644) -> None:
     os.chmod(path, mode)
 
 
-def reverse(changes: Sequence[Change]) -> List[Change]:
+def reverse(changes: Sequence[AnyChange]) -> List[AnyChange]:
     """Return the changes that take *changes* back."""
-    return [Change(path=c.path, before=c.after, after=c.before, mode=c.mode) for c in reversed(changes) if c.needed]
+    return [_reversed(change) for change in reversed(changes) if change.needed]
+
+
+def _reversed(change: AnyChange) -> AnyChange:
+    if isinstance(change, Link):
+        return Link(change.path, change.after, change.before)
+    return Change(change.path, change.after, change.before, change.mode)
 
 
 def remove_if_empty(directory: str) -> None:
@@ -266,105 +359,247 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _shown(content: Optional[bytes]) -> str:
+def _shown(content: AnyContent) -> str:
     if content is None:
         return ""
+    if isinstance(content, str):
+        return f"link to {content}\n"
     if len(content) <= _SHOWN_IN_DIFF and b"\0" not in content:
         with contextlib.suppress(UnicodeDecodeError):
             return content.decode("utf-8")
     return f"{len(content)} bytes, sha256 {sha256(content)}\n"
 
 
-def _stage(change: Change, leftovers: contextlib.ExitStack) -> Tuple[str, Optional[str]]:
-    """Write the new content beside its target, with the attributes it will have there.
+# --- the transaction -------------------------------------------------------------------------------------------------
 
-    :return: the target behind any symbolic link, and the path of the new content, None for a removal.
-    """
-    target = os.path.realpath(change.path)
-    if read(target) != change.before:
-        raise UserError(
-            f"{change.path} was changed by somebody else while this was running.",
-            "Nothing was written; run again to work on its new content.",
-        )
-    if change.after is None:
-        return target, None
-    _make_directory(os.path.dirname(target), leftovers)
-    stream = leftovers.enter_context(_file_beside(target))
-    stream.write(change.after)
-    _flush(stream)
-    if change.before is None:
-        os.chmod(stream.name, change.mode)
-    else:
-        old = os.stat(target)
-        os.chown(stream.name, old.st_uid, old.st_gid)
-        shutil.copystat(target, stream.name)
-        os.utime(stream.name)
-    return target, stream.name
+
+def _temporary(found: Place, ending: str) -> Place:
+    return found.beside(f".{found.name[:_LONGEST_NAME]}.{ending}")
+
+
+def _strays(path: str) -> List[str]:
+    """Return what a killed run has left beside a file."""
+    with contextlib.suppress(OSError), place.find(path, follow=not os.path.islink(path)) as found:
+        return [one.name for one in (_temporary(found, _NEW), _temporary(found, _OLD)) if one.status() is not None]
+    return []
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A change whose new content lies beside its target, ready to take its place."""
+
+    change: AnyChange
+    target: Place
+    exists: bool
+
+    @property
+    def new(self) -> Place:
+        return _temporary(self.target, _NEW)
+
+    @property
+    def old(self) -> Place:
+        return _temporary(self.target, _OLD)
+
+
+class _Transaction:
+    """The changes of one call. *path* is the file that is being worked on."""
+
+    def __init__(self, opened: contextlib.ExitStack) -> None:
+        self.path = ""
+        self._opened = opened
+        self._directories: List[Place] = []
+        self._temporaries: List[Place] = []
+        self._steps: List[_Step] = []
+        # What takes back what was done, and the path for the message if it does not.
+        self._undo: List[Tuple[str, Callable[[], None]]] = []
+        self._done = False
+
+    def stage(self, change: AnyChange) -> None:
+        """Write the new content beside its target, with the attributes that it will have there."""
+        self.path = change.path
+        creates = change.needed and change.after is not None
+        made = self._made if creates else None
+        try:
+            target = self._opened.enter_context(place.find(change.path, follow=isinstance(change, Change), made=made))
+        except (FileNotFoundError, NotADirectoryError):
+            if creates:
+                raise
+            if change.needed:
+                raise _changed_meanwhile(change.path) from None
+            return
+        step = _Step(change, target, target.status() is not None)
+        for stray in (step.new, step.old):
+            self._clean(stray)
+        if not change.needed:
+            return
+        self._temporaries += [step.new, step.old]
+        if isinstance(change, Link):
+            if _link_target(target) != change.before:
+                raise _changed_meanwhile(change.path)
+            if change.after is not None:
+                os.symlink(change.after, step.new.name, dir_fd=target.directory)
+        else:
+            self._stage_content(change, step)
+        self._steps.append(step)
+
+    def _made(self, directory: Place) -> None:
+        parent = os.dup(directory.directory)
+        self._opened.callback(os.close, parent)
+        self._directories.append(Place(directory.path, parent, directory.name))
+
+    def _stage_content(self, change: Change, step: _Step) -> None:
+        target = step.target
+        with contextlib.ExitStack() as opened:
+            old: Optional[BinaryIO] = None
+            if step.exists:
+                old = opened.enter_context(os.fdopen(place.open_regular(target), "rb"))
+            if (None if old is None else old.read()) != change.before:
+                raise _changed_meanwhile(change.path)
+            if change.after is None:
+                return
+            with _create(step.new) as new:
+                new.write(change.after)
+                new.flush()
+                if old is None:
+                    os.fchmod(new.fileno(), change.mode)
+                    _default_context(change.path, new.fileno())
+                else:
+                    _copy_attributes(old.fileno(), new.fileno())
+                os.fsync(new.fileno())
+
+    def commit(self, *, backup: bool) -> Dict[str, str]:
+        """Rename everything into place."""
+        backups: Dict[str, str] = {}
+        for step in self._steps:
+            self.path = step.change.path
+            if step.exists:
+                self._put_aside(step)
+                if backup and isinstance(step.change, Change):
+                    backups[step.change.path] = self._keep_copy(step)
+            if step.change.after is not None:
+                _rename(step.new, step.target)
+                if not step.exists:
+                    self._undo.append((step.change.path, lambda step=step: _unlink(step.target)))  # type: ignore[misc]
+            _sync_directory(step.target)
+        self._undo.clear()
+        self._done = True
+        return backups
+
+    def _put_aside(self, step: _Step) -> None:
+        """Have the old file under another name; where there is to be a new one, it stays under its own until then."""
+        if step.change.after is None:
+            _rename(step.target, step.old)
+        else:
+            try:
+                os.link(
+                    step.target.name,
+                    step.old.name,
+                    src_dir_fd=step.target.directory,
+                    dst_dir_fd=step.old.directory,
+                    follow_symlinks=False,
+                )
+            except OSError as error:
+                # The EFI system partition is FAT, which has no hard links.
+                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                    raise
+                _copy(step.target, step.old)
+        self._undo.append((step.change.path, lambda: _rename(step.old, step.target)))
+
+    def _keep_copy(self, step: _Step) -> str:
+        # The form of Ansible's own backup_local: path, process, date, time.
+        stamp = f"{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
+        copy = step.target.beside(f"{step.target.name}.{stamp}")
+        self._undo.append((copy.path, lambda: _unlink(copy)))
+        try:
+            os.link(step.old.name, copy.name, src_dir_fd=step.old.directory, dst_dir_fd=copy.directory)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            _copy(step.old, copy)
+        return f"{step.change.path}.{stamp}"
+
+    def undo(self) -> List[str]:
+        """Put everything back; return what could not be."""
+        lost: List[str] = []
+        for path, back in reversed(self._undo):
+            try:
+                back()
+            except OSError:
+                lost.append(path)
+        self._undo.clear()
+        return lost
+
+    def tidy(self) -> None:
+        """Remove what lies beside the files, and directories that were made for nothing."""
+        for temporary in self._temporaries:
+            self._clean(temporary)
+        for directory in () if self._done else reversed(self._directories):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory.name, dir_fd=directory.directory)
+
+    def _clean(self, stray: Place) -> None:
+        """Remove a file of ours; one of another account is no file of ours, and one that stays is a warning."""
+        try:
+            status = stray.status()
+            if status is not None and status.st_uid in (0, os.geteuid()) and not stat.S_ISDIR(status.st_mode):
+                _unlink(stray)
+        except OSError as error:
+            warn(f"{stray.path} could not be removed: {error.strerror}. The next run tries it again.")
+
+
+def _changed_meanwhile(path: str) -> UserError:
+    return UserError(
+        f"{path} was changed by another program or administrator while this was running.",
+        "Nothing was written; run again to work on its new content.",
+    )
 
 
 @contextlib.contextmanager
-def _file_beside(path: str) -> Iterator[BinaryIO]:
-    """Give a new file in the directory of *path*, which only we can read; it is removed if it was not renamed."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path) or ".")
-    try:
-        # By its name, so that the stream knows it.
-        with open(temporary, "wb", opener=lambda _path, _flags: descriptor) as stream:
-            yield stream
-    finally:
-        _unlink_if_there(temporary)
+def _create(at: Place) -> Iterator[BinaryIO]:
+    """Give a new file that nobody else can read yet."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(at.name, flags, 0o600, dir_fd=at.directory), "wb") as stream:
+        yield stream
 
 
-def _flush(stream: BinaryIO) -> None:
-    """Have the content on the disk, so that a rename never shows a file that is empty after a power failure."""
-    stream.flush()
-    os.fsync(stream.fileno())
+def _copy(source: Place, target: Place) -> None:
+    with os.fdopen(place.open_regular(source), "rb") as old, _create(target) as new:
+        shutil.copyfileobj(old, new)
+        new.flush()
+        _copy_attributes(old.fileno(), new.fileno())
+        os.fsync(new.fileno())
 
 
-def _make_directory(path: str, leftovers: contextlib.ExitStack) -> None:
-    """Make a directory and those above it; what stays empty is removed at the end."""
-    if not os.path.isdir(path):
-        _make_directory(os.path.dirname(path), leftovers)
-        os.mkdir(path, 0o755)
-        leftovers.callback(remove_if_empty, path)
+def _copy_attributes(source: int, target: int) -> None:
+    """Give a file the owner, mode and extended attributes (access lists and SELinux's context) of another."""
+    old = os.fstat(source)
+    os.fchown(target, old.st_uid, old.st_gid)
+    # It takes descriptors as os.stat does, and copies extended attributes where there are any.
+    shutil.copystat(cast(str, source), cast(str, target))
+    os.utime(target)
 
 
-def _replace(
-    target: str, temporary: Optional[str], undo: contextlib.ExitStack, leftovers: contextlib.ExitStack
-) -> None:
-    """Put *temporary* in the place of *target*; the old file stays at hand for *undo* until all is done."""
-    directory, name = os.path.split(target)
-    if os.path.exists(target):
-        aside = os.path.join(directory, f".{name}.{os.getpid()}.old")
-        leftovers.callback(_unlink_if_there, aside)
-        try:
-            os.link(target, aside)
-        except OSError:
-            # The EFI system partition is FAT, which has no hard links.
-            shutil.copy2(target, aside)
-        undo.callback(os.replace, aside, target)
-    else:
-        undo.callback(_unlink_if_there, target)
-    if temporary is None:
-        os.unlink(target)
-    else:
-        os.replace(temporary, target)
-    _sync_directory(directory)
+def _default_context(path: str, descriptor: int) -> None:
+    """Give a new file the SELinux context that the policy has for its path; it has that of its directory else."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        if selinux.is_selinux_enabled():
+            status, context = selinux.matchpathcon(os.path.realpath(path), stat.S_IFREG)
+            if status == 0:
+                os.setxattr(descriptor, "security.selinux", context.encode() + b"\0")
 
 
-def _unlink_if_there(path: str) -> None:
+def _rename(source: Place, target: Place) -> None:
+    os.replace(source.name, target.name, src_dir_fd=source.directory, dst_dir_fd=target.directory)
+
+
+def _unlink(at: Place) -> None:
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(at.name, dir_fd=at.directory)
 
 
-def _keep_copy(target: str) -> str:
-    # The form of Ansible's own backup_local: path, process, date, time.
-    copy = f"{target}.{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
-    shutil.copy2(target, copy)
-    return copy
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def _sync_directory(at: Place) -> None:
+    """Have the names of a directory on the disk."""
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at.directory)
     try:
         os.fsync(descriptor)
     finally:

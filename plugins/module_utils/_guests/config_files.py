@@ -57,11 +57,17 @@ def prove(path: str, planned: model.Plan) -> None:
         raise UserError(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
 
 
+# What editors and package managers keep beside a file, and what a killed run of this collection may leave.
+_NO_GUEST = re.compile(r"\A\.|~\Z|\.(bak|orig|old|dpkg-\w+|rpm\w+|ucf-\w+)\Z")
+
+
 def name_taken(directory: str, name: str, own: str) -> Optional[str]:
     """Return another configuration of that directory that has this guest's name, None for none."""
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if not entry.is_file() or entry.name.endswith("~") or os.path.realpath(entry.path) == os.path.realpath(own):
+            if _NO_GUEST.search(entry.name) or not entry.is_file():
+                continue
+            if os.path.realpath(entry.path) == os.path.realpath(own):
                 continue
             if entry.stat().st_size <= _LONGEST and guest_name(files.read(entry.path) or b"") == name:
                 return entry.path

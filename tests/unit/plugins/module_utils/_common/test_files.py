@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 from pathlib import Path
 from typing import Callable
@@ -14,7 +15,8 @@ from typing import Callable
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, Link
+from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +65,7 @@ def test_backup_keeps_the_old_content(tmp_path: Path) -> None:
 def test_refuses_a_file_that_changed_meanwhile(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     second.write_bytes(b"theirs")
-    with pytest.raises(UserError, match="changed by somebody else"):
+    with pytest.raises(UserError, match="changed by another program"):
         files.apply([Change(str(first), None, b"1"), Change(str(second), b"ours", b"2")])
     assert names(tmp_path) == ["second"]
 
@@ -78,10 +80,10 @@ def test_a_failure_half_way_puts_everything_back(
     calls = iter(range(10))
     real_sync = files._sync_directory
 
-    def sync(path: str) -> None:
+    def sync(at: Place) -> None:
         if next(calls) == failing_call:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-        real_sync(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), at.path)
+        real_sync(at)
 
     monkeypatch.setattr(files, "_sync_directory", sync)
     with pytest.raises(UserError, match="Input/output error"):
@@ -129,12 +131,14 @@ def test_difference_shows_text_and_sums_up_the_rest() -> None:
 
 
 def test_a_directory_is_refused_as_a_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Cannot read"):
+    with pytest.raises(UserError, match="is a directory"):
         files.read(str(tmp_path))
 
 
 def test_the_lock_is_waited_for_and_then_refused() -> None:
-    with files.lock(), pytest.raises(UserError, match="Another run has held"), files.lock(timeout=0.2):
+    path = str(Path(files.LOCK_DIRECTORIES[0]) / "xen.stubdom.lock")
+    other = files.locked(path, timeout=0, busy=BUSY)
+    with other, pytest.raises(UserError, match="Another run has held"), files.lock(timeout=0.2):
         pass
 
 
@@ -216,9 +220,9 @@ def test_content_is_on_the_disk_before_it_takes_the_place(tmp_path: Path, monkey
     for name in ("fsync", "replace"):
         real = getattr(os, name)
 
-        def noted(*arguments: object, name: str = name, real: Callable[..., None] = real) -> None:
+        def noted(*arguments: object, name: str = name, real: Callable[..., None] = real, **more: object) -> None:
             steps.append(name)
-            real(*arguments)
+            real(*arguments, **more)
 
         monkeypatch.setattr(os, name, noted)
     with files.replacing(str(tmp_path / "file")) as stream:
@@ -226,25 +230,6 @@ def test_content_is_on_the_disk_before_it_takes_the_place(tmp_path: Path, monkey
     files.apply([Change(str(tmp_path / "file"), b"new", b"newer")])
     # The second fsync of each is that of the directory.
     assert steps == ["fsync", "replace", "fsync"] * 2
-
-
-def test_the_owner_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"old")
-    if os.geteuid() == 0:
-        os.chown(path, 12345, 12346)
-    before = path.stat()
-    given: list[tuple[int, int]] = []
-    chown = os.chown
-
-    def recorded(name: str, user: int, group: int) -> None:
-        given.append((user, group))
-        chown(name, user, group)
-
-    monkeypatch.setattr(os, "chown", recorded)
-    files.apply([Change(str(path), b"old", b"new")])
-    assert given == [(before.st_uid, before.st_gid)]
-    assert (path.stat().st_uid, path.stat().st_gid) == given[0]
 
 
 def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,8 +256,8 @@ def test_what_interrupts_puts_everything_back(
     (tmp_path / "a").write_bytes(b"a")
     synced: list[str] = []
 
-    def sync(path: str) -> None:
-        synced.append(path)
+    def sync(at: Place) -> None:
+        synced.append(at.path)
         if len(synced) == 2:
             raise exception
 
@@ -281,3 +266,177 @@ def test_what_interrupts_puts_everything_back(
         files.apply([Change(str(tmp_path / "a"), b"a", b"1"), Change(str(tmp_path / "b"), None, b"2")])
     assert names(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"a"
+
+
+# --- what is never done ----------------------------------------------------------------------------------------------
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def directory(path: Path) -> None:
+    path.mkdir()
+
+
+def socket(path: Path) -> None:
+    os.mknod(path, 0o600 | stat.S_IFSOCK)
+
+
+@pytest.mark.parametrize("make", [fifo, directory, socket], ids=lambda make: make.__name__)
+def test_what_is_no_regular_file_is_neither_read_nor_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "thing"
+    make(path)
+    before = path.lstat().st_ino
+    for attempt in (
+        lambda: files.read(str(path)),
+        lambda: files.apply([Change(str(path), None, b"1")]),
+        lambda: files.apply([Change(str(path), b"", None)]),
+        lambda: files.link(str(path)),
+        lambda: files.apply([Link(str(path), None, "target")]),
+    ):
+        with pytest.raises(UserError) as caught:
+            attempt()
+        assert len(str(caught.value).splitlines()) == 2
+    assert path.lstat().st_ino == before
+    assert names(tmp_path) == ["thing"]
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(UserError, match="/dev/null is a device, not a regular file"):
+        files.apply([Change("/dev/null", b"", b"1")])
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("where", ["file", "directory"])
+def test_a_link_of_another_account_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "file").write_bytes(b"secret")
+    link = tmp_path / ("link" if where == "directory" else "file")
+    link.symlink_to(tmp_path / "secret" if where == "directory" else tmp_path / "secret" / "file")
+    path = str(link / "file" if where == "directory" else link)
+    assert files.read(path) == b"secret"
+    real = os.lstat
+
+    def lstat(name: str, **more: int) -> os.stat_result:
+        status = real(name, **more)
+        if not stat.S_ISLNK(status.st_mode):
+            return status
+        return os.stat_result((*status[:4], 4711, *status[5:10]))
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    for attempt in (
+        lambda: files.read(path),
+        lambda: files.apply([Change(path, b"secret", b"1")]),
+        lambda: files.apply([Change(path, b"secret", None)]),
+    ):
+        with pytest.raises(UserError, match=r"a symbolic link of another account \(uid 4711\)"):
+            attempt()
+    assert (tmp_path / "secret" / "file").read_bytes() == b"secret"
+
+
+@pytest.mark.parametrize("path", ["file", "../file", "", "/a\0b"])
+def test_a_path_that_leads_somewhere_else_is_refused(path: str) -> None:
+    with pytest.raises(UserError):
+        files.apply([Change(path, None, b"1")])
+
+
+def test_a_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert files.read(str(tmp_path / "file"), longest=5) == b"12345"
+    with pytest.raises(UserError, match="5 bytes, which is more than the 4"):
+        files.read(str(tmp_path / "file"), longest=4)
+
+
+# --- links, copies, leftovers, signals --------------------------------------------------------------------------------
+
+
+def test_links_are_part_of_the_whole(tmp_path: Path) -> None:
+    path, link = tmp_path / "web.cfg", tmp_path / "auto" / "web.cfg"
+    made = [Change(str(path), None, b"1"), Link(str(link), None, "../web.cfg")]
+    files.apply(made)
+    assert link.read_bytes() == b"1"
+    assert files.link(str(link)) == "../web.cfg"
+    assert "link to ../web.cfg" in files.difference(made)[1]["after"]
+    with pytest.raises(UserError, match="changed by another program"):
+        files.apply([Change(str(path), b"1", b"2"), Link(str(link), "../other.cfg", None)])
+    assert path.read_bytes() == b"1"
+    files.apply(files.reverse(made))
+    assert names(tmp_path) == ["auto"]
+    assert files.link(str(link)) is None
+
+
+def test_a_new_file_and_its_directories_have_their_modes_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        files.apply([Change(str(tmp_path / "a" / "b"), None, b"1", mode=0o644)])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o644
+
+
+def test_what_a_killed_run_has_left_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    for content in (b"1", b"2"):
+        for ending in ("xen-stubdom-new", "xen-stubdom-old"):
+            (tmp_path / f".file.{ending}").write_bytes(b"half")
+        files.apply([Change(str(path), b"1", content)])
+        assert names(tmp_path) == ["file"]
+
+
+def test_the_owner_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, uid, gid: owners.append((uid, gid)))
+    files.apply([Change(str(path), b"1", b"2")])
+    status = path.stat()
+    assert owners == [(status.st_uid, status.st_gid)]
+
+
+def test_a_signal_waits_until_everything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    def handler(_number: int, _frame: object) -> None:
+        seen.append((tmp_path / "b").exists())
+
+    real = os.replace
+
+    def replace(*arguments: str, **more: int) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        real(*arguments, **more)
+
+    before = signal.signal(signal.SIGHUP, handler)
+    monkeypatch.setattr(os, "replace", replace)
+    try:
+        files.apply([Change(str(tmp_path / "a"), None, b"1"), Change(str(tmp_path / "b"), None, b"2")])
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert seen and all(seen)
+
+
+def test_whoever_holds_the_lock_goes_on() -> None:
+    with files.lock(), files.lock(timeout=0):
+        pass
+
+
+def test_the_lock_is_where_no_other_account_can_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_to_all, own = tmp_path / "open", tmp_path / "own"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o1777)
+    own.mkdir()
+    own.chmod(0o755)
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(open_to_all), str(own)))
+    with files.lock():
+        assert names(open_to_all) == []
+        assert names(own) == ["xen.stubdom.lock"]
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(open_to_all),))
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(open_to_all))
+    with files.lock():
+        (made,) = open_to_all.iterdir()
+        assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    made.chmod(0o777)
+    with pytest.raises(UserError, match="open to others"), files.lock():
+        pass
