@@ -4,6 +4,7 @@
 """Tests the collection, tier by tier, and stops at the first tier that fails. It installs what the tiers need.
 
 unit     the core, the modules and the tools by themselves: seconds
+faults   system calls that go wrong under the modules that write files; each 40th fault, all: tests/faults/matrix.py
 sanity   ansible-test sanity
 lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
 docs     the documentation, the changelog, the built collection
@@ -98,7 +99,7 @@ def lint(environment: Environment, asked: Sequence[str]) -> None:
     commands = {
         "ruff": ["ruff", "check", "."],
         "format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy", "--scripts-are-modules", "bin", "lab", "lab/xenlab", "tests/tools"],
+        "mypy": ["mypy", "--scripts-are-modules", "bin", "lab", "lab/xenlab", "tests/tools", "tests/faults"],
         "yamllint": ["yamllint", "--strict", "."],
         "shellcheck": ["shellcheck", "--external-sources", *shell_programs(REPOSITORY)],
         "reuse": ["reuse", "lint", "--lines"],
@@ -108,6 +109,10 @@ def lint(environment: Environment, asked: Sequence[str]) -> None:
         run(commands[name], environment)
         if name == "mypy":
             run(["mypy", "--config-file", str(REPOSITORY / "pyproject.toml"), PLUGINS], environment, collections)
+
+
+def faults(environment: Environment, asked: Sequence[str]) -> None:
+    run(["python", "tests/faults/matrix.py", *(asked or ["--every", "40"])], environment)
 
 
 PLUGINS = "ansible_collections/xen/stubdom/plugins"
@@ -141,6 +146,7 @@ class Tier:
 
 TIERS = {
     "unit": Tier(("unit",), unit),
+    "faults": Tier(("unit",), faults),
     "sanity": Tier(("check",), check_sanity),
     "lint": Tier(("check",), lint),
     "docs": Tier(("check",), docs),
