@@ -6,13 +6,13 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Options of the modules that change the hypervisor's boot line."""
+    """Options of the modules that change the Xen command line."""
 
     DOCUMENTATION = r"""
 options:
   loader:
     description:
-      - The boot loader. V(auto) looks which one the host has, and of several which one has an entry for a hypervisor.
+      - The boot loader. V(auto) selects the one that is installed, and of several the one with an entry for Xen.
       - V(grub2) is GRUB 2 as Debian, Ubuntu, Fedora, RHEL, openSUSE, Arch, Alpine and Gentoo configure it.
       - V(efi_cfg) is C(xen.cfg), which C(xen.efi) reads when the firmware or systemd-boot starts it.
       - V(extlinux) is C(/etc/update-extlinux.conf) of Alpine.
@@ -22,16 +22,17 @@ options:
     default: auto
   root:
     description:
-      - The file tree to work on, for example the mount point of an image that is being built.
-      - In another tree than V(/), files are changed as if it were home, but nothing of it is run and the loader's
-        configuration is not generated; RV(unchecked) says what could not be checked. A file that C(sh -n) does not
-        take is refused. To have the tree's own programs run, run the module in a chroot of the tree instead.
+      - The file tree whose files are changed, for example the mount point of an image that is being built.
+      - In another tree than V(/), nothing of the tree is run and the loader's configuration is not generated;
+        RV(unchecked) lists what could not be checked. A file that C(sh -n) rejects is refused. To have the tree's own
+        programs run, run the module in a chroot of the tree instead.
     type: path
     default: /
   regenerate:
     description:
-      - Whether the loader's configuration is generated anew where it does not pass what the files say, and read back.
-      - V(false) also allows a host on which no hypervisor is installed yet.
+      - Whether the loader's configuration is generated again where it does not pass what the files contain. What it
+        passes is then verified.
+      - With V(false), the host may be one on which no hypervisor is installed yet.
     type: bool
     default: true
   backup:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: boot_option
-short_description: Set one option of the Xen hypervisor on its boot line
+short_description: Set one option on the Xen command line
 version_added: 0.1.0
 description:
-  - Adds, changes or removes the word of one option on the hypervisor's boot line, in the boot loader's source files.
-  - All other words stay as they are and where they are. Exactly one word for the option remains; C(no-NAME) and
-    C(NAME) are the same option, and so are C(-) and C(_) in its name, as Xen reads them.
-  - The edited files are evaluated as the loader's own tool does it. When they would not give what was asked for,
-    nothing is changed.
-  - It never reboots.
+  - Adds, changes or removes one option of the Xen command line, in the boot loader's source files.
+  - All other options stay as they are and where they are. The option is set exactly once; C(no-NAME) and C(NAME) are
+    the same option, and so are C(-) and C(_) in its name, as Xen reads them.
+  - The edited files are evaluated as the loader's own tool does it. If they would not give what was asked for, nothing
+    is changed.
+  - This module never reboots.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -34,17 +34,17 @@ attributes:
     platforms: linux
 options:
   name:
-    description: Name of the option, for example V(dom0_max_vcpus).
+    description: Name of the option as in Xen's documentation, for example V(dom0_max_vcpus).
     type: str
     required: true
   value:
     description:
-      - Value of the option. Without one, the name stands alone, for example V(dom0_vcpus_pin).
-      - Values of C(dom0_mem), C(dom0_max_vcpus) and C(dom0_vcpus_pin) that Xen would not understand are refused; those
-        of other options are taken as they are.
+      - Value of the option. Without it, the option is set without a value, for example V(dom0_vcpus_pin).
+      - Values of C(dom0_mem), C(dom0_max_vcpus) and C(dom0_vcpus_pin) are validated; those of other options are written
+        as they are.
     type: str
   state:
-    description: Whether the word is to be there.
+    description: Whether the option should be set or removed.
     type: str
     choices: [present, absent]
     default: present
@@ -53,12 +53,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let dom0 have two to four virtual processors
+- name: Limit dom0 to between two and four virtual CPUs
   xen.stubdom.boot_option:
     name: dom0_max_vcpus
     value: 2-4
 
-- name: Keep each of them on one processor
+- name: Pin each virtual CPU of dom0 to one physical CPU
   xen.stubdom.boot_option:
     name: dom0_vcpus_pin
 
@@ -67,12 +67,12 @@ EXAMPLES = r"""
     name: loglvl
     value: all
 
-- name: Leave hyper-threading to Xen again
+- name: Return to Xen's default for hyper-threading
   xen.stubdom.boot_option:
     name: smt
     state: absent
 
-- name: Prepare an image that is mounted
+- name: Configure a mounted image
   xen.stubdom.boot_option:
     name: ucode
     value: scan
@@ -81,25 +81,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 configured:
-  description: Words for the option in the loader's source files.
+  description: The option in the loader's source files, once for each time it is set.
   type: list
   elements: str
   returned: success
   sample: [dom0_max_vcpus=2-4]
 effective:
-  description: Words for the option that the next boot passes; null where the loader has no entry for Xen.
+  description: The option as the next boot passes it; null where the loader has no entry for Xen.
   type: list
   elements: str
   returned: success
   sample: [dom0_max_vcpus=2-4]
 running:
-  description: Words for the option that the hypervisor was started with; null where Xen does not run.
+  description: The option as the hypervisor was started with it; null where Xen does not run.
   type: list
   elements: str
   returned: success
   sample: []
 reboot_required:
-  description: Whether the hypervisor runs with other words for the option than the next boot will pass.
+  description: Whether the next boot will pass the option with another value than the hypervisor runs with.
   type: bool
   returned: success
   sample: true
@@ -125,7 +125,7 @@ loader:
   returned: success
   sample: grub2
 root:
-  description: The file tree that was worked on.
+  description: The file tree whose files were changed.
   type: str
   returned: success
   sample: /
@@ -138,10 +138,10 @@ unchecked:
 """
 
 import platform
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, options
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
@@ -151,24 +151,29 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     xen = Xen(run_program)
-    warnings: List[str] = []
 
-    judge = options.judge(xen, params["root"], platform.machine())
-    wish = options.wish(params["name"], params["value"], params["state"] == "present", judge, warnings)
-    outcome = change.change(
-        wish,
-        loader=change.loader(params["loader"], run_program, xen, params["root"]),
-        xen=xen,
-        root=params["root"],
-        regenerate=params["regenerate"],
-        check_mode=module.check_mode,
-        backup=params["backup"],
-    )
+    # Plan.
+    facts = host_facts.read(xen, params["root"], platform.machine())
+    desired, warnings = options.plan(params["name"], params["value"], params["state"] == "present", facts)
+
+    # Observe, difference.
+    target = change.target(params, run_program, xen)
+    observed = change.observe(desired, target)
+    difference = change.difference(desired, target, observed)
+
+    # Apply, verify.
+    boot_line = change.predict(desired, target, observed, difference)
+    backups: Dict[str, str] = {}
+    if difference.needed and not module.check_mode:
+        with change.restored_on_error(target, observed, difference):
+            backups = change.apply(desired, target, observed, difference, backup=params["backup"])
+            boot_line = change.verify(desired, target)
+
     return {
-        **outcome.result,
-        "configured": list(outcome.configured),
-        "effective": None if outcome.effective is None else list(outcome.effective),
-        "running": None if outcome.running is None else list(outcome.running),
+        **change.result(desired, target, observed, difference, boot_line, backups if params["backup"] else None),
+        "configured": list(boot_line.configured),
+        "effective": None if boot_line.effective is None else list(boot_line.effective),
+        "running": None if boot_line.running is None else list(boot_line.running),
         "warnings": warnings,
     }
 

@@ -11,16 +11,16 @@ module: dom0_mem
 short_description: Set how much memory the control domain of a Xen host gets
 version_added: 0.1.0
 description:
-  - Sets, changes or removes the word C(dom0_mem=) of the hypervisor's boot line, in the boot loader's source files.
-  - All other words stay as they are and where they are. Exactly one C(dom0_mem=) remains, wherever the files had put it
-    or several of it; Xen keeps size, minimum and maximum apart, so that a second one would change a part of the first.
-  - With GRUB 2 the word stays in the variable and file in which one counts, C(GRUB_CMDLINE_XEN) before
-    C(GRUB_CMDLINE_XEN_DEFAULT), as the former reaches recovery entries too. Where there is none, a file
-    C(/etc/default/grub.d/zz-xen-stubdom.cfg) adds it to what the other files say; a GRUB that does not read that
-    directory gets a line at the end of C(/etc/default/grub).
-  - The edited files are run as C(grub-mkconfig) runs them before anything is written. When they would not give what was
-    asked for, nothing is changed.
-  - It never reboots. O(state=absent) gives dom0 all memory again.
+  - Sets, changes or removes the option C(dom0_mem) of the Xen command line, in the boot loader's source files.
+  - All other options stay as they are and where they are. C(dom0_mem) is set exactly once, wherever and how often the
+    files had set it; Xen stores size, minimum and maximum separately, so a second one would change a part of the first.
+  - With GRUB 2 the option stays in the variable and file in which it takes effect, C(GRUB_CMDLINE_XEN) before
+    C(GRUB_CMDLINE_XEN_DEFAULT), as the former applies to recovery entries too. Where it is not set, a file
+    C(/etc/default/grub.d/zz-xen-stubdom.cfg) appends it to the variable; a GRUB that does not read that directory gets
+    a line at the end of C(/etc/default/grub).
+  - The edited files are evaluated as C(grub-mkconfig) does it before anything is written. If they would not give what
+    was asked for, nothing is changed.
+  - This module never reboots.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -38,27 +38,34 @@ attributes:
     platforms: linux
 options:
   state:
-    description: Whether the word is to be there.
+    description:
+      - Whether the option should be set, or removed to give dom0 all memory again.
+      - With V(absent), O(size), O(min), O(max) and O(value) are ignored.
     type: str
     choices: [present, absent]
     default: present
   size:
     description:
       - Memory that dom0 starts with, for example V(2G), V(1536M), V(-1G) for all but 1 GiB, V(10%) or V(1G+5%).
-      - A unit is required, as Xen reads a bare number as KiB. Percentages need Xen 4.12 or newer.
+      - A unit is required, as Xen reads a number without one as KiB. Percentages need Xen 4.12 or newer.
+      - Required with O(state=present) unless O(value) is set.
     type: str
   min:
-    description: The least that dom0 starts with, where O(size) is relative. In the forms of O(size).
+    description:
+      - Minimum that dom0 starts with, where O(size) is relative.
+      - Takes the same forms as O(size).
     type: str
   max:
     description:
-      - The most that dom0 may ever have. In the forms of O(size).
-      - The default is O(size), so that dom0's memory is fixed. Xen's own default is all of the host's memory.
+      - Maximum that dom0 can balloon up to.
+      - Takes the same forms as O(size).
+      - Defaults to O(size), which fixes dom0's memory. Xen's own default is all of the host's memory.
     type: str
   value:
     description:
       - The whole value as Xen documents it, for example V(1G,max:2G), written as it is.
-      - Whatever Xen understands is taken; what it would read in a surprising way is warned about.
+      - Every value that Xen accepts is allowed; there is a warning for one with a surprising meaning.
+      - Mutually exclusive with O(size), O(min) and O(max).
     type: str
 seealso:
   - module: xen.stubdom.boot_option
@@ -70,12 +77,12 @@ EXAMPLES = r"""
   xen.stubdom.dom0_mem:
     size: 2G
 
-- name: Let dom0 balloon between 1 and 4 GiB
+- name: Start dom0 with 1 GiB and let it balloon up to 4 GiB
   xen.stubdom.dom0_mem:
     size: 1G
     max: 4G
 
-- name: Write the value the way Xen documents it
+- name: Set a value in the syntax of Xen's documentation
   xen.stubdom.dom0_mem:
     value: 1G+5%,max:4G
 
@@ -101,7 +108,7 @@ running:
   returned: success
   sample: 1G,max:1G
 reboot_required:
-  description: Whether the hypervisor runs with another value than the next boot will pass.
+  description: Whether the next boot will pass another value than the hypervisor runs with.
   type: bool
   returned: success
   sample: true
@@ -116,7 +123,7 @@ memory_mib:
   returned: success
   sample: 2048
 expected_mib:
-  description: Memory that dom0 has to have under the running value; null where that is not fixed.
+  description: Memory that dom0 should have with the running value; null where that is not fixed.
   type: int
   returned: success
   sample: 2048
@@ -137,7 +144,7 @@ loader:
   returned: success
   sample: grub2
 root:
-  description: The file tree that was worked on.
+  description: The file tree whose files were changed.
   type: str
   returned: success
   sample: /
@@ -150,84 +157,56 @@ unchecked:
 """
 
 import platform
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, command_line, dom0_mem, options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, memory, options
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.memory import autoballoon_warnings
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
-def plan(params: Dict[str, Any], judge: dom0_mem.Host, warnings: List[str]) -> change.Wish:
-    """Return the word that is asked for."""
-    value: Optional[str] = None
-    if params["state"] == "present" and params["value"] is not None:
-        value = params["value"]
-        warnings += dom0_mem.check(dom0_mem.parse(value, arm=judge.arm), judge)
-    elif params["state"] == "present":
-        wanted = dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=judge.arm)
-        dom0_mem.refuse_too_small(wanted, judge)
-        warnings += dom0_mem.check(wanted, judge)
-        value = str(wanted)
-    word = None if value is None else command_line.word(dom0_mem.OPTION, value)
-    return change.Wish(dom0_mem.OPTION, word, dom0_mem.same_words)
-
-
-def shown(found: Optional[Sequence[str]]) -> Optional[str]:
-    """Return the values of the words alone."""
-    return " ".join(word.partition("=")[2] for word in found) if found else None
-
-
-def memory(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int]]:
-    """Return what dom0 has and, where its memory is fixed, what it has to have, in MiB."""
-    if running is None:
-        return {"memory_mib": None, "expected_mib": None}
-    expected = None
-    try:
-        started_with = dom0_mem.merge([word.partition("=")[2] for word in running])
-        if started_with is not None and started_with.size is not None and started_with.fixed:
-            expected = started_with.size.resolve(xen.total_memory_mib() * dom0_mem.MIB)
-    except UserError:
-        expected = None
-    return {
-        "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
-        "expected_mib": None if expected is None else expected // dom0_mem.MIB,
-    }
-
-
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     xen = Xen(run_program)
-    warnings: List[str] = []
 
-    judge = options.judge(xen, params["root"], platform.machine()).memory
-    wish = plan(params, judge, warnings)
-    outcome = change.change(
-        wish,
-        loader=change.loader(params["loader"], run_program, xen, params["root"]),
-        xen=xen,
-        root=params["root"],
-        regenerate=params["regenerate"],
-        check_mode=module.check_mode,
-        backup=params["backup"],
-    )
-    if wish.word is not None and outcome.running is not None:
-        warnings += autoballoon_warnings(wish.word, files.read(xen.path("/etc/xen/xl.conf")), xen.version())
-    if outcome.result["unchecked"] and wish.word is not None:
-        outcome.result["unchecked"].append("The value was not compared with the memory and the release of a host.")
+    # Plan.
+    facts = host_facts.read(xen, params["root"], platform.machine())
+    desired, warnings = options.plan_dom0_mem(params, facts)
+
+    # Observe, difference.
+    target = change.target(params, run_program, xen)
+    observed = change.observe(desired, target)
+    difference = change.difference(desired, target, observed)
+
+    # Apply, verify.
+    boot_line = change.predict(desired, target, observed, difference)
+    backups: Dict[str, str] = {}
+    if difference.needed and not module.check_mode:
+        with change.restored_on_error(target, observed, difference):
+            backups = change.apply(desired, target, observed, difference, backup=params["backup"])
+            boot_line = change.verify(desired, target)
+
+    result = change.result(desired, target, observed, difference, boot_line, backups if params["backup"] else None)
+    if desired.option is not None and boot_line.running is not None:
+        warnings += memory.autoballoon_warnings(desired.option, files.read(xen.path("/etc/xen/xl.conf")), xen.version())
+    if desired.option is not None and observed.unchecked:
+        result["unchecked"].append("The value was not compared with the memory and the release of a host.")
     return {
-        **outcome.result,
-        "configured": shown(outcome.configured),
-        "effective": shown(outcome.effective),
-        "running": shown(outcome.running),
-        **memory(xen, outcome.running),
+        **result,
+        "configured": value_of(boot_line.configured),
+        "effective": value_of(boot_line.effective),
+        "running": value_of(boot_line.running),
+        **memory.dom0(xen, boot_line.running),
         "warnings": warnings,
     }
+
+
+def value_of(found: Optional[Sequence[str]]) -> Optional[str]:
+    """Return the values of the options, without their name."""
+    return " ".join(option.partition("=")[2] for option in found) if found else None
 
 
 def main() -> None:
@@ -245,8 +224,6 @@ def main() -> None:
             "regenerate": {"type": "bool", "default": True},
             "backup": {"type": "bool", "default": False},
         },
-        required_if=[("state", "present", ("size", "value"), True)],
-        mutually_exclusive=[("value", "size"), ("value", "min"), ("value", "max")],
         supports_check_mode=True,
     )
 

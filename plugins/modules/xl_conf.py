@@ -12,7 +12,7 @@ short_description: Change settings of the Xen toolstack
 version_added: 0.1.0
 description:
   - Sets or removes keys of C(/etc/xen/xl.conf). Everything else in the file stays byte for byte.
-  - A key stays in its line; a new one follows the commented-out example that the file has for it.
+  - A key keeps its line; a new one is added after the commented-out example for it, if the file has one.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -30,17 +30,17 @@ attributes:
 options:
   settings:
     description:
-      - Values by key, for example C(autoballoon) with V(off). A value is a string, a number or a list of them.
+      - Values by key, for example C(autoballoon) with V(off). A value is a string, a number or a list of these.
       - With O(state=absent) the values are ignored.
     type: dict
     required: true
   state:
-    description: Whether the keys are to be there.
+    description: Whether the keys should be set or removed.
     type: str
     choices: [present, absent]
     default: present
   path:
-    description: The file.
+    description: Path of the file.
     type: path
     default: /etc/xen/xl.conf
   backup:
@@ -57,7 +57,7 @@ EXAMPLES = r"""
     settings:
       autoballoon: "off"
 
-- name: Go back to what xl does by itself
+- name: Return to the default of xl
   xen.stubdom.xl_conf:
     settings:
       autoballoon:
@@ -66,7 +66,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The file.
+  description: Path of the file.
   type: str
   returned: success
   sample: /etc/xen/xl.conf
@@ -93,19 +93,25 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     path: str = module.params["path"]
+
+    # Plan.
     present = module.params["state"] == "present"
     wanted = {key: value if present else None for key, value in module.params["settings"].items()}
     missing = [key for key, value in wanted.items() if present and value is None]
     if missing:
-        raise UserError(f"The setting {missing[0]} has no value.", "Give it one, or set state to absent.")
+        raise UserError(f"The key {missing[0]} in settings has no value.", "Set a value, or set state to absent.")
 
+    # Observe, difference.
     before = files.read(path)
     after = xl_cfg.put(path, before, wanted)
     changes = [files.Change(path, before, after)]
+
+    # Apply, read again.
     backups: Dict[str, str] = {}
     if not module.check_mode:
         backups = files.apply(changes, backup=module.params["backup"])
         after = files.read(path)
+
     result: Dict[str, Any] = {
         "changed": before != after,
         "path": path,

@@ -2,170 +2,296 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: one word of the boot line from what is asked for to what the next boot passes.
-# observe → difference → apply → prove, the same for every loader and every option.
+# Private to the xen.stubdom collection: one Xen command line option, from what is asked for to what the next boot
+# passes: observe → difference → apply → verify, the same for every loader and every option.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find, generate
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
-Words = Sequence[str]
+# Options as they are written, NAME or NAME=VALUE.
+Options = Sequence[str]
 
 
-def spelled_alike(one: Words, other: Words) -> bool:
-    """Whether two lists of words are the same to Xen, which takes - and _ in names for the same."""
+def equivalent(one: Options, other: Options) -> bool:
+    """Whether two lists of options are the same to Xen, which treats - and _ in names alike."""
 
-    def plain(words: Words) -> List[str]:
-        return [found.partition("=")[0].replace("-", "_") + "".join(found.partition("=")[1:]) for found in words]
+    def plain(options: Options) -> List[str]:
+        parts = (option.partition("=") for option in options)
+        return [name.replace("-", "_") + equals + value for name, equals, value in parts]
 
     return plain(one) == plain(other)
 
 
 @dataclass(frozen=True)
-class Wish:
+class DesiredOption:
     """What is asked for.
 
-    :param option: name of the option.
-    :param word: the whole word that is to set it; None for no word.
-    :param same: whether two lists of words for this option mean the same to Xen.
+    :param name: name of the option.
+    :param option: the option as it is written; None for no option of that name.
+    :param same: whether two lists of options of that name mean the same to Xen.
     """
 
-    option: str
-    word: Optional[str]
-    same: Callable[[Words, Words], bool] = spelled_alike
+    name: str
+    option: Optional[str]
+    same: Callable[[Options, Options], bool] = equivalent
 
-    def found_in(self, line: Optional[str]) -> List[str]:
-        return [] if line is None else command_line.setting(line, self.option)
+    def find(self, line: Optional[str]) -> List[str]:
+        """Return the options of that name on a line."""
+        return [] if line is None else command_line.find(line, self.name)
 
-    def fulfilled(self, found: Words) -> bool:
-        """Whether one word, in whatever spelling, says what is asked for."""
-        if self.word is None or len(found) != 1:
-            return not found and self.word is None
-        return self.same(found, [self.word])
+    def satisfied_by(self, found: Options) -> bool:
+        """Whether there is exactly one option, in whatever spelling, that means what is asked for."""
+        if self.option is None or len(found) != 1:
+            return not found and self.option is None
+        return self.same(found, [self.option])
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a wish; words for its option as they are, or would be, afterwards.
+class Target:
+    """The boot loader whose files are changed.
 
-    :param running: None where no hypervisor runs or another tree was worked on.
-    :param effective: None where the loader has no entry for a hypervisor.
+    :param root: the tree that the files are in; nothing is run in another one than /.
+    :param regenerate: whether the loader's configuration is generated.
     """
 
-    changed: bool
-    configured: Words
-    effective: Optional[Words]
-    running: Optional[Words]
-    result: Dict[str, Any]
+    loader: Loader
+    run: Runner
+    xen: Xen
+    root: str = "/"
+    regenerate: bool = True
+
+    @property
+    def home(self) -> bool:
+        """Whether the files are those of the running host."""
+        return self.root == "/"
+
+    @property
+    def generates(self) -> bool:
+        return self.regenerate and self.home
+
+
+@dataclass(frozen=True)
+class BootLine:
+    """The options of one name, in the three states of the boot line.
+
+    :param effective: None where the loader has no entry for a hypervisor.
+    :param running: None where no hypervisor runs or the files are those of another tree.
+    """
+
+    configured: Options
+    effective: Optional[Options]
+    running: Optional[Options]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was read before a change.
+
+    :param sources: contents of the loader's source files by path.
+    :param line: all options that the next boot was going to pass.
+    :param unchecked: what cannot be checked in another tree, in sentences.
+    """
+
+    sources: Mapping[str, bytes]
+    line: Optional[str]
+    boot_line: BootLine
+    unchecked: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What has to change.
+
+    :param stale: whether the generated configuration does not pass what is asked for.
+    """
+
+    changes: Sequence[files.Change]
+    stale: bool
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.changes) or self.stale
 
 
 def running_line(xen: Xen, root: str) -> Optional[str]:
-    """Return the line that the hypervisor of these files was started with, None where none was."""
+    """Return the options that the hypervisor of these files was started with, None where none was."""
     return xen.command_line() if root == "/" and xen.is_dom0() else None
 
 
-def loader(name: str, run: Runner, xen: Xen, root: str) -> Loader:
+def target(params: Mapping[str, Any], run: Runner, xen: Xen) -> Target:
     """Return the loader that was asked for, or the one that starts the hypervisor of these files.
 
+    :param params: the parameters loader, root and regenerate of a module.
     :raises UserError: it cannot be found.
     """
-    return find(name, run, root=root, foreign=root != "/", running=running_line(xen, root))
+    root = params["root"]
+    loader = find(params["loader"], run, root=root, foreign=root != "/", running=running_line(xen, root))
+    return Target(loader, run, xen, root, params["regenerate"])
 
 
-def change(
-    wish: Wish, *, loader: Loader, xen: Xen, root: str, regenerate: bool, check_mode: bool, backup: bool
-) -> Outcome:
-    """Bring the word where it is asked for, or tell in check mode what that would change.
+def observe(desired: DesiredOption, target: Target) -> Observed:
+    """Read the loader's files and the running hypervisor.
 
-    :param root: the tree that the files are in; in another one than / nothing is run.
-    :param regenerate: whether the loader's configuration is generated.
-    :raises UserError: it cannot be done; the files are as they were.
+    :raises UserError: a file is not understood, or there is no hypervisor to pass an option to.
     """
-    home = root == "/"
-    generate = regenerate and home
-    if wish.word is not None and generate and not loader.hypervisor_installed():
+    if desired.option is not None and target.generates and not target.loader.hypervisor_installed():
         raise UserError(
             "No hypervisor is installed on this host.",
-            "Install it (on Debian xen-system-amd64), or set regenerate to false to prepare the files only.",
+            f"Install {distributions.install_hint('hypervisor')}, or set regenerate to false to change the files only.",
         )
-    sources = loader.read()
-    configured = wish.found_in(loader.configured(sources))
-    line = loader.effective()
-    running = running_line(xen, root)
+    sources = target.loader.read()
+    unchecked = [] if target.home else target.loader.unchecked(sources)
+    line = target.loader.effective()
+    return Observed(sources, line, _boot_line(desired, target, sources, line), unchecked)
 
-    spelled = configured[0] if wish.fulfilled(configured) and configured else wish.word
-    changes = loader.plan(sources, wish.option, spelled)
-    stale = generate and (line is None or not wish.fulfilled(wish.found_in(line)))
-    if wish.word is None and line is None:
-        stale = False
-    changed = bool(changes) or stale
 
-    backups: Dict[str, str] = {}
-    unchecked = [] if home else loader.unchecked(sources)
-    if changed and not check_mode:
-        backups = files.apply(changes, backup=backup)
-        try:
-            sources = loader.read()
-            configured = wish.found_in(loader.configured(sources))
-            if (home or not unchecked) and not wish.fulfilled(configured):
-                raise UserError(
-                    "The files of the boot loader do not give what was written to them.", "They were put back."
-                )
-            if generate and (stale or not wish.fulfilled(wish.found_in(loader.effective()))):
-                _make_effective(loader, wish)
-        except BaseException:
-            _put_back(loader, changes, line, generate=generate)
-            raise
-        line = loader.effective()
-    elif changed:
-        configured = [wish.word] if wish.word is not None else []
-    # In check mode the next boot is told as it would be afterwards.
-    predicted = check_mode and changed and line is not None and (generate or not loader.generates)
-    effective = configured if predicted else None if line is None else wish.found_in(line)
+def _boot_line(desired: DesiredOption, target: Target, sources: Mapping[str, bytes], line: Optional[str]) -> BootLine:
+    running = running_line(target.xen, target.root)
+    return BootLine(
+        configured=desired.find(target.loader.configured(sources)),
+        effective=None if line is None else desired.find(line),
+        running=None if running is None else desired.find(running),
+    )
 
-    result: Dict[str, Any] = {
-        "changed": changed,
-        "files": [found.path for found in changes],
-        "loader": loader.name,
-        "root": root,
-        "unchecked": unchecked,
-        "diff": files.difference(changes),
-        **({"backup_files": backups} if backup else {}),
-        **reboot(wish, effective, None if running is None else wish.found_in(running), home=home),
+
+def difference(desired: DesiredOption, target: Target, observed: Observed) -> Difference:
+    """Return what has to change; an equivalent spelling in the files is kept.
+
+    :raises UserError: a file is not understood, or would not give what was asked for.
+    """
+    configured, effective = observed.boot_line.configured, observed.boot_line.effective
+    option = configured[0] if configured and desired.satisfied_by(configured) else desired.option
+    changes = target.loader.plan(observed.sources, desired.name, option)
+    # A menu without an entry for Xen passes nothing, which is what no option asks for.
+    stale = not desired.satisfied_by(effective or [])
+    return Difference(changes, stale and target.generates)
+
+
+def predict(desired: DesiredOption, target: Target, observed: Observed, difference: Difference) -> BootLine:
+    """Return the boot line as it would be after the difference was applied."""
+    before = observed.boot_line
+    if not difference.needed:
+        return before
+    configured = [] if desired.option is None else [desired.option]
+    takes_effect = before.effective is not None and (target.generates or not target.loader.generates)
+    return BootLine(configured, configured if takes_effect else before.effective, before.running)
+
+
+def apply(
+    desired: DesiredOption, target: Target, observed: Observed, difference: Difference, *, backup: bool
+) -> Dict[str, str]:
+    """Write the files and generate the loader's configuration from them.
+
+    :return: path of the copy by path of the file, empty without *backup*.
+    :raises UserError: it cannot be done.
+    """
+    backups = files.apply(difference.changes, backup=backup)
+    # No configuration is generated from files that do not give what was written to them.
+    configured = desired.find(target.loader.configured(target.loader.read()))
+    if (target.home or not observed.unchecked) and not desired.satisfied_by(configured):
+        raise UserError(
+            f"The boot loader's files give {_shown(desired, configured)} after {_shown(desired, [desired.option])} was "
+            "written to them.",
+            "They were restored. Look for another program that writes them, then run again.",
+        )
+    if target.generates and (difference.stale or not desired.satisfied_by(desired.find(target.loader.effective()))):
+        generate(target.loader, target.run)
+    return backups
+
+
+def verify(desired: DesiredOption, target: Target) -> BootLine:
+    """Read again what the next boot passes.
+
+    :raises UserError: it is not what is asked for.
+    """
+    line = target.loader.effective()
+    after = _boot_line(desired, target, target.loader.read(), line)
+    if not target.generates or (line is None and desired.option is None):
+        return after
+    if after.effective is None:
+        raise UserError(
+            "The generated loader configuration has no entry for Xen.",
+            "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
+        )
+    if not desired.satisfied_by(after.effective):
+        raise UserError(
+            f"The loader passes '{line}' to the hypervisor, with {_shown(desired, after.effective)} instead of "
+            f"{_shown(desired, [desired.option])}.",
+            "Look for what else changes these options: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
+            "in its own file, for systemd-boot the options of the entry.",
+        )
+    return after
+
+
+@contextlib.contextmanager
+def restored_on_error(target: Target, observed: Observed, difference: Difference) -> Iterator[None]:
+    """Restore the files, and what the next boot passes, where applying or verifying the difference fails."""
+    try:
+        yield
+    except BaseException:
+        files.apply(files.reverse(difference.changes))
+        if difference.changes and target.generates and target.loader.effective() != observed.line:
+            generate(target.loader, target.run)
+        raise
+
+
+def result(
+    desired: DesiredOption,
+    target: Target,
+    observed: Observed,
+    difference: Difference,
+    boot_line: BootLine,
+    backups: Optional[Mapping[str, str]],
+) -> Dict[str, Any]:
+    """Return the return values that the modules have in common.
+
+    :param backups: path of the copy by path of the file; None where none were asked for.
+    """
+    return {
+        "changed": difference.needed,
+        "files": [change.path for change in difference.changes],
+        "loader": target.loader.name,
+        "root": target.root,
+        "unchecked": list(observed.unchecked),
+        "diff": files.difference(difference.changes),
+        **({} if backups is None else {"backup_files": dict(backups)}),
+        **reboot(desired, boot_line, home=target.home),
     }
-    return Outcome(changed, configured, effective, None if running is None else wish.found_in(running), result)
 
 
-def reboot(wish: Wish, effective: Optional[Words], running: Optional[Words], *, home: bool = True) -> Dict[str, Any]:
-    """Say whether the running hypervisor differs from what the next boot passes, and why."""
+def _shown(desired: DesiredOption, options: Sequence[Optional[str]]) -> str:
+    return " ".join(option for option in options if option is not None) or f"no {desired.name}"
 
-    def shown(found: Words) -> str:
-        return " ".join(found) or f"no {wish.option}"
 
+def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) -> Dict[str, Any]:
+    """Return whether the running hypervisor differs from what the next boot passes, and why."""
+    effective, running = boot_line.effective, boot_line.running
     if not home:
         reason = "These are the files of another tree, so there is no running value to compare with."
     elif running is None:
         reason = "Xen is not running here, so there is no running value to compare with."
     elif effective is None:
         reason = "The loader has no entry for Xen, so what the next boot passes is not known."
-    elif wish.same(effective, running):
-        reason = f"The hypervisor already runs with {shown(running)}."
+    elif desired.same(effective, running):
+        reason = f"The hypervisor already runs with {_shown(desired, running)}."
     else:
-        reason = f"The hypervisor runs with {shown(running)} and will get {shown(effective)}."
+        reason = f"The hypervisor runs with {_shown(desired, running)} and will get {_shown(desired, effective)}."
         return {"reboot_required": True, "reboot_reason": reason}
     return {"reboot_required": False, "reboot_reason": reason}
 
 
 def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
-    """Return the whole hypervisor lines of a host, for whoever shows them; never fails on a host without them.
+    """Return the whole boot line of a host; never fails on a host without one.
 
     :return: loader, configured, effective, running (each None where it is not known), reboot_required, reboot_reason.
     """
@@ -176,43 +302,17 @@ def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
         loader = find("auto", run, root=root, foreign=root != "/", running=found["running"])
         found["loader"] = loader.name
         line = loader.effective()
-        found["effective"] = None if line is None else " ".join(command_line.configured_words(line))
-        found["configured"] = " ".join(command_line.configured_words(loader.configured(loader.read())))
+        found["effective"] = None if line is None else " ".join(command_line.configured_options(line))
+        found["configured"] = " ".join(command_line.configured_options(loader.configured(loader.read())))
     except UserError as error:
         reason = error.what
     effective = found["effective"]
-    running = None if found["running"] is None else " ".join(command_line.configured_words(found["running"]))
+    running = None if found["running"] is None else " ".join(command_line.configured_options(found["running"]))
     known = effective is not None and running is not None
     if not known:
         reason = reason or "Either Xen is not running here, or the loader has no entry for it."
     elif effective == running:
-        reason = "The hypervisor runs with the words that the next boot passes."
+        reason = "The hypervisor runs with the options that the next boot passes."
     else:
-        reason = f"The hypervisor runs with {running or 'no words'} and will get {effective or 'no words'}."
+        reason = f"The hypervisor runs with {running or 'no options'} and will get {effective or 'no options'}."
     return {**found, "reboot_required": known and effective != running, "reboot_reason": reason}
-
-
-def _make_effective(loader: Loader, wish: Wish) -> None:
-    """Generate the loader's configuration and read back what it passes."""
-    loader.regenerate()
-    line = loader.effective()
-    if line is None:
-        if wish.word is None:
-            return
-        raise UserError(
-            "The generated loader configuration has no entry for Xen.",
-            "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
-        )
-    if not wish.fulfilled(wish.found_in(line)):
-        raise UserError(
-            f"The loader passes {line!r} to the hypervisor, which is not {wish.word or f'without {wish.option}'}.",
-            "Look for what else decides about the line: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
-            "in its own file, for systemd-boot the options of the entry.",
-        )
-
-
-def _put_back(loader: Loader, changes: Sequence[files.Change], line: Optional[str], *, generate: bool) -> None:
-    """Leave the host as it was; *line* is what the next boot was going to pass."""
-    files.apply(files.reverse(changes))
-    if changes and generate and loader.effective() != line:
-        loader.regenerate()

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: the words of a hypervisor's boot line.
-# Words are separated by spaces, there is no quoting, and "--" ends them (xen/common/kernel.c, xen/arch/x86/setup.c).
+# Private to the xen.stubdom collection: the options on the Xen command line.
+# Options are separated by spaces, there is no quoting, and "--" ends them (xen/common/kernel.c, xen/arch/x86/setup.c).
 
 from __future__ import annotations
 
@@ -14,91 +14,91 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 
 END = "--"
 
-# Start and end of what has to go, and what comes in its place.
+# Start and end of the text to replace, and its replacement.
 Edit = Tuple[int, int, str]
 
-_WORD = re.compile(r"[^ \t\r\n]+")
+_OPTION = re.compile(r"[^ \t\r\n]+")
 _BLANK = " \t"
 
-# Characters that neither a shell's file nor GRUB's own language nor a configuration of xen.efi takes for its own.
-_OPTION = re.compile(r"^[A-Za-z][A-Za-z0-9_.\[\]-]*\Z", re.ASCII)
+# Characters that have no special meaning in a shell file, in GRUB's language and in a configuration of xen.efi.
+_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_.\[\]-]*\Z", re.ASCII)
 _VALUE = re.compile(r"^[A-Za-z0-9_.,:+%/@=\[\]-]+\Z", re.ASCII)
 
-# Put on the line by loaders (20_linux_xen of GRUB), not by anybody's configuration.
+# Added by boot loaders (20_linux_xen of GRUB) and not by any configuration.
 GENERATED = ("placeholder", "${xen_rm_opts}", "no-real-mode", "edd=off")
 
 
-def key(word: str) -> str:
-    """Return the name of the option that *word* sets.
+def name_of(option: str) -> str:
+    """Return the name of an option, in one spelling.
 
-    Xen takes - and _ for the same in names (cdiff), and "no-" before a name for the opposite (xen/common/kernel.c).
+    Xen treats - and _ in names alike (cdiff), and "no-" before a name as its negation (xen/common/kernel.c).
     """
-    name = word.partition("=")[0].replace("-", "_")
+    name = option.partition("=")[0].replace("-", "_")
     return name[3:] if name.startswith("no_") else name
 
 
-def names(word: str, option: str) -> bool:
-    """Whether *word* sets *option*."""
-    return key(word) == key(option)
+def sets(option: str, name: str) -> bool:
+    """Whether *option* sets the option called *name*."""
+    return name_of(option) == name_of(name)
 
 
-def word(option: str, value: Optional[str]) -> str:
-    """Return the word that gives *option* this value, or names it alone.
+def render(name: str, value: Optional[str]) -> str:
+    """Return the option as it is written on the command line: NAME=VALUE, or NAME without a value.
 
-    :raises UserError: a boot loader would take it for something else.
+    :raises UserError: a boot loader would interpret a character of it.
     """
-    if not _OPTION.match(option):
+    if not _NAME.match(name):
         raise UserError(
-            f"{option!r} is not the name of an option of the hypervisor.",
-            "Give the name alone, for example dom0_max_vcpus, without = and a value.",
+            f"{name!r} is not the name of a Xen command line option.",
+            "Use a name such as dom0_max_vcpus, without = and without a value.",
         )
     if value is None:
-        return option
+        return name
     if not _VALUE.match(value):
         raise UserError(
-            f"The value {value!r} of {option} cannot be written for every boot loader.",
-            "Use letters, digits and the characters . , : + % / @ = [ ] _ - without spaces or quotes.",
+            f"The value {value!r} of the option {name} contains characters that a boot loader would interpret.",
+            "Use only letters, digits and the characters . , : + % / @ = [ ] _ - in the value.",
         )
-    return f"{option}={value}"
+    return f"{name}={value}"
 
 
 def spans(line: str) -> List[Tuple[int, int]]:
-    """Return where the hypervisor's words are, those after -- left out."""
+    """Return the start and end of each option; what follows -- is not for the hypervisor."""
     found: List[Tuple[int, int]] = []
-    for match in _WORD.finditer(line):
+    for match in _OPTION.finditer(line):
         if match.group() == END:
             break
         found.append(match.span())
     return found
 
 
-def words(line: str) -> List[str]:
-    """Return the hypervisor's words in order."""
+def options(line: str) -> List[str]:
+    """Return the options in order."""
     return [line[start:end] for start, end in spans(line)]
 
 
-def configured_words(line: str) -> List[str]:
-    """Return the words in order, without those that a loader puts there by itself."""
-    return [found for found in words(line) if found not in GENERATED]
+def configured_options(line: str) -> List[str]:
+    """Return the options in order, without those that a boot loader adds by itself."""
+    return [option for option in options(line) if option not in GENERATED]
 
 
-def setting(line: str, option: str) -> List[str]:
-    """Return every word that sets *option*, in order."""
-    return [found for found in words(line) if names(found, option)]
+def find(line: str, name: str) -> List[str]:
+    """Return every option called *name*, in order."""
+    return [option for option in options(line) if sets(option, name)]
 
 
-def values(line: str, option: str) -> List[str]:
-    """Return every value that *option* is given, in order; empty for a word without a value."""
-    return [found.partition("=")[2] for found in setting(line, option)]
+def values(line: str, name: str) -> List[str]:
+    """Return every value of the options called *name*, in order; empty for one without a value."""
+    return [option.partition("=")[2] for option in find(line, name)]
 
 
-def edits(line: str, option: str, wanted: Optional[str]) -> List[Edit]:
-    """Return what to change so that the word *wanted*, and no other one, sets *option*; None for no word at all.
+def edits(line: str, name: str, wanted: Optional[str]) -> List[Edit]:
+    """Return the edits after which *wanted* is the only option called *name*; None removes all of them.
 
-    The word takes the place of the last one there, or stands behind the last word of the line. What is added to a line
-    is exactly what removing it takes away again.
+    The option replaces the last one of its name, or follows the last option of the line. Removing what was added to a
+    line gives the line back byte for byte.
     """
-    found = [span for span in spans(line) if names(line[slice(*span)], option)]
+    found = [span for span in spans(line) if sets(line[slice(*span)], name)]
     if wanted is None:
         return _removals(line, found)
     if not found:
@@ -108,21 +108,24 @@ def edits(line: str, option: str, wanted: Optional[str]) -> List[Edit]:
     return _removals(line, found[:-1]) + kept
 
 
-def changed(line: str, changes: Sequence[Edit]) -> str:
-    """Return *line* after *changes*, which do not overlap."""
-    for start, end, new in sorted(changes, reverse=True):
-        line = line[:start] + new + line[end:]
-    return line
+def apply_edits(text: str, changes: Sequence[Edit]) -> str:
+    """Return *text* after *changes*, which do not overlap."""
+    parts: List[str] = []
+    at = 0
+    for start, end, new in sorted(changes):
+        parts += [text[at:start], new]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
-def put(line: str, option: str, value: Optional[str]) -> str:
-    """Give *option* this value exactly once, or name it alone for None."""
-    return changed(line, edits(line, option, option if value is None else f"{option}={value}"))
+def put(line: str, name: str, value: Optional[str]) -> str:
+    """Set the option *name* exactly once, to *value* or without a value."""
+    return apply_edits(line, edits(line, name, name if value is None else f"{name}={value}"))
 
 
-def remove(line: str, option: str) -> str:
-    """Take every word of *option* away, each with one space beside it."""
-    return changed(line, edits(line, option, None))
+def remove(line: str, name: str) -> str:
+    """Remove every option called *name*, each with one space beside it."""
+    return apply_edits(line, edits(line, name, None))
 
 
 def _removals(line: str, removed: Sequence[Tuple[int, int]]) -> List[Edit]:

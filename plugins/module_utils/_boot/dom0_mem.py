@@ -12,19 +12,20 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB, HostFacts
+from ansible_collections.xen.stubdom.plugins.module_utils._common import version
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 OPTION = "dom0_mem"
 
 _KIB = 1 << 10
-MIB = 1 << 20
 _PAGE = 4 << 10
 
 # parse_size_and_unit, xen/common/lib.c @ stable-4.17: no suffix means KiB.
 _UNITS: Dict[str, int] = {"": 10, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 
-# A T is never written: the regular expression of autoballoon="auto" does not know it before Xen 4.16
-# (tools/xl/xl.c), so that xl would shrink dom0 although its size was fixed.
+# The suffix T is never written: the regular expression of autoballoon="auto" does not match it before Xen 4.16
+# (tools/xl/xl.c), so xl would shrink dom0 although its size is fixed.
 _CANONICAL_UNITS: Sequence[Tuple[str, int]] = (("G", 30), ("M", 20), ("K", 10), ("B", 0))
 
 _NUMBER = r"(?:0[xX][0-9a-fA-F]+|[0-9]+)"
@@ -33,12 +34,12 @@ _AMOUNT = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-# libxl takes no dom0 below this (LIBXL_MIN_DOM0_MEM, tools/libs/light/libxl_internal.h @ stable-4.17).
+# libxl never shrinks dom0 below this (LIBXL_MIN_DOM0_MEM, tools/libs/light/libxl_internal.h @ stable-4.17).
 SMALLEST_BYTES = 128 * MIB
 
 PERCENT_SINCE = (4, 12)
 
-_FORMS = "Write it as a number with one of the suffixes M or G, for example 1G or 1536M."
+_FORMS = "Write it as a number with the suffix M or G, for example 1G or 1536M."
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Amount:
 
     :param size: bytes.
     :param percent: of the host's memory, added to the size.
-    :param negative: the amount is what is left of the host's memory after taking this away.
+    :param negative: whether it is subtracted from the host's memory.
     :param suffixed: whether a unit was written.
     """
 
@@ -102,20 +103,6 @@ class Dom0Mem:
         return self.size is not None and self.size == self.maximum
 
 
-@dataclass(frozen=True)
-class Host:
-    """What a value is judged by; None where it is not known.
-
-    :param total: bytes of memory of the whole host.
-    :param version: release of the hypervisor, as in (4, 17).
-    :param arm: whether the processor is an Arm.
-    """
-
-    total: Optional[int] = None
-    version: Optional[Tuple[int, int]] = None
-    arm: bool = False
-
-
 def parse_amount(text: str, *, what: str = "size") -> Amount:
     """Read one amount.
 
@@ -126,7 +113,7 @@ def parse_amount(text: str, *, what: str = "size") -> Amount:
         raise UserError(f"The {what} {text!r} is not an amount of memory.", _FORMS)
     percent = int(match["only"] or match["percent"] or 0)
     if percent >= 100:
-        raise UserError(f"The {what} {text!r} asks for {percent} percent.", "Stay below 100 percent.")
+        raise UserError(f"The {what} {text!r} is {percent} percent of the host's memory.", "Use less than 100 percent.")
     if match["size"] is None:
         return Amount(0, percent, bool(match["minus"]))
     unit = match["unit"].lower()
@@ -147,12 +134,10 @@ def parse(value: str, *, arm: bool = False) -> Dom0Mem:
         kind, colon, rest = item.partition(":")
         name = kind if colon and kind in ("min", "max") else "size"
         if arm and (name != "size" or "," in value):
-            raise UserError(
-                f"dom0_mem={value} is not understood on Arm.", "Give one size there, without min: and max:."
-            )
+            raise UserError(f"dom0_mem={value} is not supported on Arm.", "Use one size there, without min: and max:.")
         amount = parse_amount(rest if name != "size" else item, what=name)
         if arm and amount.relative:
-            raise UserError(f"dom0_mem={value} is not understood on Arm.", "Give a plain size there, for example 1G.")
+            raise UserError(f"dom0_mem={value} is not supported on Arm.", "Use a plain size there, for example 1G.")
         found[name] = amount
     return Dom0Mem(found.get("size"), found.get("min"), found.get("max"))
 
@@ -170,20 +155,20 @@ def merge(values: Sequence[str]) -> Optional[Dom0Mem]:
 
 
 def same(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two lists of values mean the same to Xen; what is not understood is compared letter by letter."""
+    """Whether two lists of values mean the same to Xen; values that Xen would reject are compared as text."""
     try:
         return merge(one) == merge(other)
     except UserError:
         return list(one) == list(other)
 
 
-def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two lists of words dom0_mem=VALUE mean the same to Xen."""
-    return same([word.partition("=")[2] for word in one], [word.partition("=")[2] for word in other])
+def same_options(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists of options dom0_mem=VALUE mean the same to Xen."""
+    return same([option.partition("=")[2] for option in one], [option.partition("=")[2] for option in other])
 
 
 def from_parameters(size: Optional[str], minimum: Optional[str], maximum: Optional[str], *, arm: bool) -> Dom0Mem:
-    """Read the typed parameters. Without a maximum it is the size: a dom0 of fixed memory.
+    """Return the value for the module's parameters. The maximum defaults to the size, which fixes dom0's memory.
 
     :raises UserError: one of them is no amount, or has no unit.
     """
@@ -192,103 +177,105 @@ def from_parameters(size: Optional[str], minimum: Optional[str], maximum: Option
         amounts[name] = None if text is None else parse_amount(text, what=name)
         amount = amounts[name]
         if amount is not None and not amount.suffixed:
+            number, plus, percent = str(text).partition("+")
             raise UserError(
-                f"The {name} {text!r} has no unit, and Xen would read it as {amount.size // _KIB} KiB.", _FORMS
+                f"The {name} {text!r} has no unit, and Xen would read it as {amount.size // _KIB} KiB.",
+                f"Add the unit to {name}: write {number}M{plus}{percent} for MiB, or use one of the suffixes K and G.",
             )
     if arm:
         if amounts["min"] is not None or amounts["max"] is not None:
-            raise UserError("Xen on Arm knows neither min nor max for dom0.", "Give the size alone.")
+            raise UserError("Xen on Arm supports neither min nor max for dom0's memory.", "Use size alone.")
         return parse(str(amounts["size"]), arm=True)
     return Dom0Mem(amounts["size"], amounts["min"], amounts["max"] or amounts["size"])
 
 
-def check(wanted: Dom0Mem, host: Host) -> List[str]:
-    """Judge a value by the host it is for.
+def validate(wanted: Dom0Mem, facts: HostFacts) -> List[str]:
+    """Validate a value against the host that it is for.
 
     :return: warnings, one sentence each.
     :raises UserError: Xen would not do what it says.
     """
     for name, amount in wanted.amounts:
-        if amount.percent and host.version is not None and host.version < PERCENT_SINCE:
+        if amount.percent and facts.version is not None and facts.version < PERCENT_SINCE:
             raise UserError(
-                f"The {name} {amount} is a percentage, which Xen {host.version[0]}.{host.version[1]} does not know.",
-                f"Give a size; percentages came with Xen {PERCENT_SINCE[0]}.{PERCENT_SINCE[1]}.",
+                f"The {name} {amount} is a percentage, which Xen {version.text(facts.version)} does not support.",
+                f"Use a size such as 2G; percentages need Xen {version.text(PERCENT_SINCE)} or newer.",
             )
-        resolved = amount.resolve(host.total)
+        resolved = amount.resolve(facts.memory)
         if resolved is None:
             continue
-        if host.total is not None and not 0 < resolved <= host.total:
+        if facts.memory is not None and not 0 < resolved <= facts.memory:
             raise UserError(
-                f"The {name} {amount} comes to {_mib(resolved)}, but the host has {_mib(host.total)} of memory.",
-                "Ask for less than the host has.",
+                f"The {name} {amount} comes to {_mib(resolved)}, but the host has {_mib(facts.memory)} of memory.",
+                f"Set {name} to less than that.",
             )
         if resolved <= 0:
             raise UserError(f"The {name} {amount} leaves dom0 no memory.", _FORMS)
-    _check_order("min", wanted.minimum, "max", wanted.maximum, host, "Xen would ignore the min")
-    _check_order("size", wanted.size, "max", wanted.maximum, host, "Xen would start dom0 with the max")
-    _check_order("min", wanted.minimum, "size", wanted.size, host, "Xen would start dom0 with the min")
-    return _warnings(wanted, host)
+    _check_order("min", wanted.minimum, "max", wanted.maximum, facts, "Xen would ignore min")
+    _check_order("size", wanted.size, "max", wanted.maximum, facts, "Xen would start dom0 with max")
+    _check_order("min", wanted.minimum, "size", wanted.size, facts, "Xen would start dom0 with min")
+    return _warnings(wanted, facts)
 
 
-def refuse_too_small(wanted: Dom0Mem, host: Host) -> None:
+def require_smallest(wanted: Dom0Mem, facts: HostFacts) -> None:
     """:raises UserError: dom0 would have less than libxl ever leaves it."""
     for name, amount in wanted.amounts:
-        if name != "min" and _too_small(amount, host):
+        if name != "min" and _too_small(amount, facts):
             raise UserError(
-                f"The {name} {amount} is less than dom0 can be expected to live in ({_mib(SMALLEST_BYTES)}).",
-                "Ask for more; libxl itself never takes dom0 below that (LIBXL_MIN_DOM0_MEM).",
+                f"The {name} {amount} is less than {_mib(SMALLEST_BYTES)}, which dom0 needs at least.",
+                f"Set {name} to more than that; libxl never shrinks dom0 below it (LIBXL_MIN_DOM0_MEM).",
             )
 
 
-def _warnings(wanted: Dom0Mem, host: Host) -> List[str]:
+def _warnings(wanted: Dom0Mem, facts: HostFacts) -> List[str]:
     warnings = [
         f"The {name} has no unit: Xen reads it as KiB, that is {amount}."
         for name, amount in wanted.amounts
         if not amount.suffixed
     ]
     warnings += [
-        f"The {name} {amount} is less than the {_mib(SMALLEST_BYTES)} below which libxl never takes dom0."
+        f"The {name} {amount} is less than {_mib(SMALLEST_BYTES)}, below which libxl never shrinks dom0."
         for name, amount in wanted.amounts
-        if name != "min" and _too_small(amount, host)
+        if name != "min" and _too_small(amount, facts)
     ]
     warnings += [
-        f"The {name} {amount} is no multiple of 4 KiB; Xen gives dom0 whole pages only."
+        f"The {name} {amount} is not a multiple of 4 KiB, and Xen gives dom0 whole pages only."
         for name, amount in wanted.amounts
         if amount.size % _PAGE
     ]
     if wanted.size is None and wanted.maximum is None:
-        warnings.append("There is no size: dom0 starts with all the memory of the host but a small rest.")
-    largest = None if wanted.size is None else wanted.size.resolve(host.total)
-    if host.total is not None and largest is not None and host.total - _reserve(host.total) < largest:
+        warnings.append("There is no size: dom0 starts with almost all memory of the host.")
+    largest = None if wanted.size is None else wanted.size.resolve(facts.memory)
+    if facts.memory is not None and largest is not None and facts.memory - _reserve(facts.memory) < largest:
         warnings.append(
-            f"The size {wanted.size} leaves Xen itself less than the {_mib(_reserve(host.total))} that it keeps back "
-            "by default: it may start dom0 with less, and no guest will start."
+            f"The size {wanted.size} leaves less than the {_mib(_reserve(facts.memory))} that Xen reserves by default: "
+            "it may start dom0 with less, and no guest will start."
         )
-    if wanted.maximum is None and not host.arm:
-        warnings.append("There is no max: dom0 may balloon up to all the memory of the host.")
+    if wanted.maximum is None and not facts.arm:
+        warnings.append("There is no max: dom0 may balloon up to all memory of the host.")
     return warnings
 
 
 def _reserve(total: int) -> int:
-    # default_nr_pages, xen/arch/x86/dom0_build.c @ stable-4.17: what Xen keeps for itself where no size is given.
+    # default_nr_pages, xen/arch/x86/dom0_build.c @ stable-4.17: what Xen reserves for itself where no size is given.
     return min(total // 16, 128 * MIB)
 
 
-def _too_small(amount: Amount, host: Host) -> bool:
-    resolved = amount.resolve(host.total)
+def _too_small(amount: Amount, facts: HostFacts) -> bool:
+    resolved = amount.resolve(facts.memory)
     return resolved is not None and resolved < SMALLEST_BYTES
 
 
 def _check_order(
-    low_name: str, low: Optional[Amount], high_name: str, high: Optional[Amount], host: Host, outcome: str
+    low_name: str, low: Optional[Amount], high_name: str, high: Optional[Amount], facts: HostFacts, consequence: str
 ) -> None:
     if low is None or high is None:
         return
-    low_bytes, high_bytes = low.resolve(host.total), high.resolve(host.total)
+    low_bytes, high_bytes = low.resolve(facts.memory), high.resolve(facts.memory)
     if low_bytes is not None and high_bytes is not None and low_bytes > high_bytes:
         raise UserError(
             f"The {low_name} {low} is above the {high_name} {high}.",
-            f"{outcome}; raise {high_name} or lower {low_name}.",
+            f"{consequence}; raise {high_name} or lower {low_name}.",
         )
 
 
@@ -299,7 +286,7 @@ def _number(digits: str, text: str, what: str) -> int:
             return int(digits, 16)
         return int(digits, 8 if digits.startswith("0") else 10) if len(digits) < 40 else 1 << 64
     except ValueError as error:
-        raise UserError(f"The {what} {text!r} starts with 0 but is no octal number.", _FORMS) from error
+        raise UserError(f"The {what} {text!r} starts with 0 but is not an octal number.", _FORMS) from error
 
 
 def _render_size(size: int) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: reads the menu that grub-mkconfig generates, and GRUB's environment block.
-# A menu is a program; only its entries and the choice of the default one are understood, the rest is stepped over.
+# A menu is a program; only its entries and the choice of the default one are parsed, the rest is skipped.
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPTIONS_WITH_VALUE = (*_ID_OPTIONS, "--class", "--users", "--hotkey", "--source
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a command, or one of { } that stands alone.
+    """A word of a command, or a brace that is a word of its own.
 
     :param text: without its quotes; variables are left as they are written.
     :param first: whether a command begins with it.
@@ -44,7 +44,6 @@ class Entry:
 
     title: str
     identity: Optional[str]
-    submenu: bool
     arguments: Tuple[Tuple[int, int], ...]
     body: Tuple[int, int]
     children: List[Entry] = field(default_factory=list)
@@ -52,9 +51,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Menu:
-    """What a generated menu holds.
+    """A generated menu.
 
-    :param entries: in their order; submenus hold others.
+    :param entries: in their order; submenus contain others.
     :param commands: the words of every command that is not inside an entry.
     """
 
@@ -69,7 +68,7 @@ class Menu:
 def words(text: str) -> Iterator[Word]:
     """Split a menu into words the way GRUB's own reader does.
 
-    :raises UserError: a quote is never closed.
+    :raises UserError: a quote is not closed.
     """
     at = 0
     first = True
@@ -135,8 +134,8 @@ def _closing(text: str, opened: int, mark: str) -> int:
         at += 1
     line = text.count("\n", 0, opened) + 1
     raise UserError(
-        f"The menu that GRUB reads is not understood: in line {line} a {text[opened]} is never closed.",
-        "Generate it anew with `update-grub` (or grub-mkconfig), then run again.",
+        f"GRUB's generated menu cannot be parsed: line {line} has a {text[opened]} that is not closed.",
+        "Generate it again with `update-grub` (or grub-mkconfig), then run this again.",
     )
 
 
@@ -202,22 +201,22 @@ def _entry(text: str, command: List[Word], body: int) -> Optional[Entry]:
             title = word.text
         else:
             arguments.append((word.start, word.end))
-    return Entry(title or "", identity, command[0].text == "submenu", tuple(arguments), (body, body))
+    return Entry(title or "", identity, tuple(arguments), (body, body))
 
 
 def _unbalanced(text: str, position: int) -> UserError:
     line = text.count("\n", 0, position) + 1
     return UserError(
-        f"The menu that GRUB reads is not understood: in line {line} the braces do not match.",
-        "Generate it anew with `update-grub` (or grub-mkconfig), then run again.",
+        f"GRUB's generated menu cannot be parsed: the braces in line {line} do not match.",
+        "Generate it again with `update-grub` (or grub-mkconfig), then run this again.",
     )
 
 
 def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
-    """Return the entry that is started when nobody chooses another one.
+    """Return the entry that boots unless another one is selected.
 
     :param environment: GRUB's environment block, for `GRUB_DEFAULT=saved`.
-    :raises UserError: it is chosen in a way that grub-mkconfig does not write, or is not there.
+    :raises UserError: it is not set as grub-mkconfig does, or does not exist.
     """
     chosen = [
         word.partition("=")[2] for command in menu.commands if command[0] == "set" for word in command[1:2]
@@ -225,8 +224,8 @@ def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
     ]  # fmt: skip
     if len(chosen) != 2 or chosen[0] != "${next_entry}":
         raise UserError(
-            "The menu that GRUB reads does not choose its default entry in the way of grub-mkconfig.",
-            "Look in /etc/grub.d for what sets `default`, and use GRUB_DEFAULT in /etc/default/grub instead.",
+            "GRUB's generated menu does not set `default` as grub-mkconfig does.",
+            "Look in /etc/grub.d for the program that sets it, and use GRUB_DEFAULT in /etc/default/grub instead.",
         )
     name = re.sub(r"\$\{(\w+)\}", lambda match: environment.get(match[1], ""), chosen[1])
     entries = list(menu.entries)
@@ -236,8 +235,8 @@ def default_entry(menu: Menu, environment: Mapping[str, str]) -> Entry:
         found = _choose(entries, part.replace(">>", ">"))
         if found is None:
             raise UserError(
-                f"GRUB's default entry {name!r} is not in its menu.",
-                "Set GRUB_DEFAULT in /etc/default/grub to an entry that is there and run update-grub.",
+                f"GRUB's default entry {name!r} does not exist in its menu.",
+                "Set GRUB_DEFAULT in /etc/default/grub to an existing entry, run update-grub, then run this again.",
             )
         path.append(found)
         entries = found.children

@@ -10,6 +10,7 @@ import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
@@ -63,12 +64,12 @@ def describe(
         limits = dom0_mem.merge(values) or dom0_mem.Dom0Mem()
     except UserError:
         limits = dom0_mem.Dom0Mem()
-    maximum = None if limits.maximum is None else limits.maximum.resolve(total_mib * dom0_mem.MIB)
+    maximum = None if limits.maximum is None else limits.maximum.resolve(total_mib * MIB)
     return {
         "total_mib": total_mib,
         "free_mib": free_mib,
         "dom0_mib": next((domain.memory_mib for domain in domains if domain.domid == 0), None),
-        "dom0_max_mib": None if maximum is None else maximum // dom0_mem.MIB,
+        "dom0_max_mib": None if maximum is None else maximum // MIB,
         "dom0_fixed": limits.fixed and not balloons(autoballoon, running, version),
         "autoballoon": autoballoon,
     }
@@ -83,21 +84,41 @@ def autoballoon(content: Optional[bytes]) -> str:
     return _AUTOBALLOON.get(value, "auto") if isinstance(value, (str, int)) else "auto"
 
 
-def balloons(setting: str, words: str, version: Version) -> bool:
+def balloons(setting: str, line: str, version: Version) -> bool:
     """Whether xl takes memory from dom0 when a guest starts."""
     if setting != "auto":
         return setting == "on"
     pattern = next(pattern for first, pattern in _AUTO_OFF if version >= first)
-    return re.search(pattern, words) is None
+    return re.search(pattern, line) is None
 
 
-def autoballoon_warnings(word: str, content: Optional[bytes], version: Version) -> List[str]:
-    """Say where xl would take memory from dom0 although *word* sets it."""
+def autoballoon_warnings(option: str, content: Optional[bytes], version: Version) -> List[str]:
+    """Return a warning where xl would take memory from dom0 although *option* fixes it."""
     setting = autoballoon(content)
-    if not balloons(setting, word, version):
+    if not balloons(setting, option, version):
         return []
-    cause = "" if setting == "on" else f", as xl of Xen {text(version)} does not look for {word}"
+    cause = "" if setting == "on" else f", as xl of Xen {text(version)} does not recognise {option}"
     return [
-        f'xl.conf has autoballoon="{setting}", so that xl takes memory from dom0 for each guest{cause}; '
-        "set it to off with xen.stubdom.xl_conf."
+        f'xl.conf has autoballoon="{setting}", so xl takes memory from dom0 for each guest{cause}. '
+        "Set autoballoon to off with xen.stubdom.xl_conf."
     ]
+
+
+def dom0(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int]]:
+    """Return how much memory dom0 has and, where that is fixed, how much it should have, in MiB.
+
+    :param running: the options dom0_mem that the hypervisor was started with; None where it does not run.
+    """
+    if running is None:
+        return {"memory_mib": None, "expected_mib": None}
+    expected = None
+    try:
+        started_with = dom0_mem.merge([option.partition("=")[2] for option in running])
+        if started_with is not None and started_with.size is not None and started_with.fixed:
+            expected = started_with.size.resolve(xen.total_memory_mib() * MIB)
+    except UserError:
+        expected = None
+    return {
+        "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
+        "expected_mib": None if expected is None else expected // MIB,
+    }

@@ -2,107 +2,110 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what is known about the values of the hypervisor's options.
+# Private to the xen.stubdom collection: the values of Xen command line options that are validated before they are set.
 # An option that is not in the table is written as it is given. Sources: xen/arch/x86/dom0_build.c,
 # xen/arch/arm/domain_build.c and parse_bool in xen/common/kernel.c @ stable-4.17.
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Callable, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import Wish, Words, spelled_alike
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import DesiredOption, Options, equivalent
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
-
-@dataclass(frozen=True)
-class Judge:
-    """What values are judged by.
-
-    :param memory: what dom0_mem is judged by.
-    :param processors: of the host; None where it is not known.
-    """
-
-    memory: dom0_mem.Host
-    processors: Optional[int] = None
-
-
-# Value and judge → warnings.
-Check = Callable[[Optional[str], Judge], List[str]]
+# Value and facts → warnings.
+Validate = Callable[[Optional[str], HostFacts], List[str]]
 
 _VCPUS = re.compile(r"^(?:(?P<low>[0-9]+)(?:(?P<range>-)(?P<high>[0-9]*))?|-(?P<only>[0-9]+))$", re.ASCII)
-_TRUTHS = ("", "yes", "on", "true", "enable", "1", "no", "off", "false", "disable", "0")
+_BOOLEANS = ("", "yes", "on", "true", "enable", "1", "no", "off", "false", "disable", "0")
 
 
-def _check_memory(value: Optional[str], judge: Judge) -> List[str]:
+def _validate_memory(value: Optional[str], facts: HostFacts) -> List[str]:
     if value is None:
-        raise UserError("The option dom0_mem has no value.", "Give it one, for example 2G,max:2G, or use state absent.")
-    return dom0_mem.check(dom0_mem.parse(value, arm=judge.memory.arm), judge.memory)
+        raise UserError("The option dom0_mem has no value.", "Set value, for example to 2G,max:2G, or state to absent.")
+    return dom0_mem.validate(dom0_mem.parse(value, arm=facts.arm), facts)
 
 
-def _check_vcpus(value: Optional[str], judge: Judge) -> List[str]:
+def _validate_vcpus(value: Optional[str], facts: HostFacts) -> List[str]:
     match = _VCPUS.match(value or "")
-    if match is None or (judge.memory.arm and match["low"] != value):
-        forms = "a number" if judge.memory.arm else "N, N-, -M or N-M with whole numbers"
-        raise UserError(f"The value {value!r} of dom0_max_vcpus is not understood by Xen.", f"Write it as {forms}.")
+    if match is None or (facts.arm and match["low"] != value):
+        forms = "a number" if facts.arm else "N, N-, -M or N-M with whole numbers"
+        shown = "The option dom0_max_vcpus has no value" if value is None else f"dom0_max_vcpus={value} is not valid"
+        raise UserError(f"{shown}.", f"Set value to {forms}.")
     low, high = int(match["low"] or 1), int(match["only"] or match["high"] or 0)
     if high and low > high:
         raise UserError(
-            f"The least of dom0_max_vcpus={value} is above the most, and Xen would take the most for both.",
-            "Write the lower number first.",
+            f"dom0_max_vcpus={value} has a minimum above its maximum, and Xen would use the maximum for both.",
+            "Write the lower number first in value.",
         )
     warnings = []
     if match["low"] and low == 0:
-        warnings.append(f"dom0_max_vcpus={value}: Xen takes 0 for 1.")
-    if judge.processors is not None and low > judge.processors:
-        warnings.append(
-            f"dom0_max_vcpus={value} asks for more processors than the host has, which is {judge.processors}."
-        )
+        warnings.append(f"dom0_max_vcpus={value}: Xen reads 0 as 1.")
+    if facts.processors is not None and low > facts.processors:
+        warnings.append(f"dom0_max_vcpus={value} is more than the {facts.processors} processors of the host.")
     return warnings
 
 
-def _check_truth(value: Optional[str], judge: Judge) -> List[str]:
-    if value is not None and value not in _TRUTHS:
+def _validate_boolean(value: Optional[str], facts: HostFacts) -> List[str]:
+    if value is not None and value not in _BOOLEANS:
         raise UserError(
-            f"The value {value!r} of dom0_vcpus_pin is not understood by Xen.",
-            "Leave it out, or write yes, on, true, enable, 1, no, off, false, disable or 0.",
+            f"dom0_vcpus_pin={value} is not a boolean.",
+            "Leave value out, or set it to yes, on, true, enable, 1, no, off, false, disable or 0.",
         )
     return []
 
 
-KNOWN: Mapping[str, Check] = {
-    dom0_mem.OPTION: _check_memory,
-    "dom0_max_vcpus": _check_vcpus,
-    "dom0_vcpus_pin": _check_truth,
+VALIDATED: Mapping[str, Validate] = {
+    dom0_mem.OPTION: _validate_memory,
+    "dom0_max_vcpus": _validate_vcpus,
+    "dom0_vcpus_pin": _validate_boolean,
 }
-SAME: Mapping[str, Callable[[Words, Words], bool]] = {dom0_mem.OPTION: dom0_mem.same_words}
+EQUIVALENT: Mapping[str, Callable[[Options, Options], bool]] = {dom0_mem.OPTION: dom0_mem.same_options}
 
 
-def judge(xen: Xen, root: str, machine: str) -> Judge:
-    """Return what the hypervisor says about the host, as far as one is running; nothing for another tree."""
-    if root != "/":
-        return Judge(dom0_mem.Host())
-    arm = machine.startswith(("arm", "aarch"))
-    if not xen.is_dom0():
-        return Judge(dom0_mem.Host(arm=arm))
-    memory = dom0_mem.Host(total=xen.total_memory_mib() * dom0_mem.MIB, version=xen.version(), arm=arm)
-    processors = xen.info().get("nr_cpus", "")
-    return Judge(memory, int(processors) if processors.isdigit() else None)
-
-
-def wish(name: str, value: Optional[str], present: bool, judge: Judge, warnings: List[str]) -> Wish:
-    """Return what is asked for.
+def plan(name: str, value: Optional[str], present: bool, facts: HostFacts) -> Tuple[DesiredOption, List[str]]:
+    """Return the option that is asked for, and warnings about its value.
 
     :raises UserError: Xen would not understand it.
     """
-    word = command_line.word(name, value if present else None)
-    key = command_line.key(name)
-    same = SAME.get(key, spelled_alike)
+    option = command_line.render(name, value if present else None)
+    key = command_line.name_of(name)
+    same = EQUIVALENT.get(key, equivalent)
     if not present:
-        return Wish(name, None, same)
-    if key in KNOWN:
-        warnings += KNOWN[key](value, judge)
-    return Wish(name, word, same)
+        return DesiredOption(name, None, same), []
+    warnings = VALIDATED[key](value, facts) if key in VALIDATED else []
+    return DesiredOption(name, option, same), warnings
+
+
+def _require_value(params: Mapping[str, Any]) -> None:
+    """:raises UserError: neither size nor value is set, or parameters that exclude each other are."""
+    if params["size"] is None and params["value"] is None:
+        raise UserError("Neither size nor value is set.", "Set size to dom0's memory with a unit, for example 2G.")
+    others = [name for name in ("size", "min", "max") if params[name] is not None]
+    if params["value"] is not None and others:
+        raise UserError(
+            f"The parameters value and {', '.join(others)} exclude each other.",
+            "Set either value, or size with min and max.",
+        )
+
+
+def plan_dom0_mem(params: Mapping[str, Any], facts: HostFacts) -> Tuple[DesiredOption, List[str]]:
+    """Return the option dom0_mem for the parameters of the module dom0_mem, and warnings about its value.
+
+    :raises UserError: Xen would not understand it, or dom0 would not get what is asked for.
+    """
+    if params["state"] == "absent":
+        return DesiredOption(dom0_mem.OPTION, None, dom0_mem.same_options), []
+    _require_value(params)
+    if params["value"] is not None:
+        value = params["value"]
+        warnings = dom0_mem.validate(dom0_mem.parse(value, arm=facts.arm), facts)
+    else:
+        wanted = dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=facts.arm)
+        dom0_mem.require_smallest(wanted, facts)
+        value, warnings = str(wanted), dom0_mem.validate(wanted, facts)
+    option = command_line.render(dom0_mem.OPTION, value)
+    return DesiredOption(dom0_mem.OPTION, option, dom0_mem.same_options), warnings

@@ -2,66 +2,59 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: a boot line that is tried once, on a host that finds back by itself.
-# GRUB forgets the choice of the trial entry before it starts it, so that every death leads to the default entry.
+# Private to the xen.stubdom collection: one boot with other Xen command line options, after which the host returns to
+# its default entry unless the trial was confirmed: plan → observe → difference → apply.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import re
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, List, Mapping, Optional
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_menu import Entry, Menu
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    change,
+    command_line,
+    grub,
+    grub_menu,
+    trial_entry,
+    trial_watchdog,
+)
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub import Grub
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-
-ENTRY = "xen-stubdom-trial"
-# A word of dom0's kernel, which tells that the trial runs, and a variable of GRUB, which tells that it was started.
-MARK = "xen_stubdom_trial"
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 RECORD = "/var/lib/xen.stubdom/trial.json"
-UNIT_NAME = f"{ENTRY}.service"
-UNIT = f"/etc/systemd/system/{UNIT_NAME}"
-UNIT_WANTED = f"/etc/systemd/system/sysinit.target.d/{ENTRY}.conf"
-
-# File systems in which GRUB can overwrite a file where it lies; none of them has checksums over data or moves it.
-WRITABLE = ("ext2", "fat", "jfs", "reiserfs", "xfs")
-
-# dom0's kernel restarts the machine this many seconds after a panic; the initramfs of Debian does it instead of
-# waiting in a shell (initramfs-tools, scripts/functions).
-PANIC_SECONDS = 10
-# The hypervisor restarts the machine when dom0 has not done so itself this long after it should have.
-GRACE_SECONDS = 120
 SHORTEST_TIMEOUT = 60
 
-_FALSE = ("0", "no", "off", "false", "disable")
-_HYPERVISOR_COMMAND = re.compile(
-    r"^(?P<before>[ \t]*(?:multiboot2?|xen_hypervisor)[ \t]+(?P<path>\S+))(?P<words>[^\n]*)$", re.MULTILINE
-)
-_MODULE_COMMAND = re.compile(
-    r"^(?P<before>[ \t]*(?:module2?|xen_module)[ \t]+(?:--nounzip[ \t]+)?\S+)(?P<words>[^\n]*)$", re.MULTILINE
-)
-# GRUB would print why it cannot load a file and wait in its menu for somebody to read it.
-_OR_RESTART = 'if [ "$?" != 0 ]; then reboot; fi'
+# File systems in which GRUB can overwrite a file in place; none of them has checksums over data or moves it.
+WRITABLE = ("ext2", "fat", "jfs", "reiserfs", "xfs")
+
+# States of a trial.
+NONE, WAITING, RUNNING, FAILED, SKIPPED = "none", "waiting", "running", "failed", "skipped"
 
 
 @dataclass(frozen=True)
 class Record:
-    """A trial under way, as it is kept on the host.
+    """A trial, as it is recorded on the host.
 
-    :param token: tells this trial from others.
-    :param words: by name of option, None for one that is taken away.
-    :param old: the hypervisor's words of the default entry, when the trial was armed.
-    :param new: the hypervisor's words of the trial entry.
+    :param token: identifies the trial.
+    :param options: whole option by name, None for one that is removed.
+    :param old: the hypervisor's options of the default entry, when the trial was armed.
+    :param new: the hypervisor's options of the trial entry.
     :param boot: identity of the boot in which the trial was armed.
     :param armed: when that was.
     :param timeout: seconds in which the trial has to be confirmed.
     """
 
     token: str
-    words: Dict[str, Optional[str]]
+    options: Dict[str, Optional[str]]
     old: str
     new: str
     boot: str
@@ -71,282 +64,262 @@ class Record:
     def dump(self) -> bytes:
         return (json.dumps(asdict(self), indent=2, sort_keys=True) + "\n").encode()
 
-    @property
-    def asked(self) -> str:
-        """The words that are tried, for sentences."""
-        return asked(self.words)
-
-
-def asked(words: Mapping[str, Optional[str]]) -> str:
-    return ", ".join(f"no {name}" if word is None else word for name, word in sorted(words.items()))
+    def same_trial(self, other: Record) -> bool:
+        """Whether the other record is of the same trial, whenever it was armed."""
+        return replace(other, token=self.token, armed=self.armed) == self
 
 
 def load(content: Optional[bytes]) -> Optional[Record]:
-    """Read a record; one that was damaged counts as none, for what it speaks of is cleared all the same."""
+    """Read a record; a damaged one counts as none, as everything of its trial is removed all the same."""
     try:
         return Record(**json.loads(content or b""))
     except (ValueError, TypeError):
         return None
 
 
-# What became of a trial.
-NONE, WAITING, RUNNING, FAILED, SKIPPED = "none", "waiting", "running", "failed", "skipped"
+@dataclass(frozen=True)
+class Observed:
+    """What was read from a host before a change.
+
+    :param grub: None where there is no generated menu.
+    :param environment: the variables of GRUB's environment block.
+    :param record: the earlier trial; None where there is none.
+    :param state: what became of that trial.
+    """
+
+    tree: Tree
+    run: Runner
+    grub: Optional[Grub]
+    environment: Mapping[str, str]
+    record: Optional[Record]
+    state: str
 
 
-def outcome(record: Optional[Record], *, boot: str, kernel_line: str, environment: Mapping[str, str]) -> str:
-    """Tell what became of a trial from the boot that is running.
+@dataclass(frozen=True)
+class Difference:
+    """What has to change.
 
-    :param boot: identity of that boot.
-    :param kernel_line: the words of its kernel.
-    :param environment: GRUB's environment block.
+    :param variables: what to set in GRUB's environment block, None for a variable to remove.
+    """
+
+    changes: List[files.Change]
+    variables: Dict[str, Optional[str]]
+
+    @property
+    def needed(self) -> bool:
+        return any(change.needed for change in self.changes) or bool(self.variables)
+
+
+def desired_options(options: Optional[Mapping[str, Any]]) -> Dict[str, Optional[str]]:
+    """Return the whole option for each name; true stands for a name without a value, None for no option.
+
+    :raises UserError: there is none, or a boot loader would interpret a character of one.
+    """
+    if not options:
+        raise UserError("The parameter options is empty.", "Name at least one Xen command line option in options.")
+    rendered = {
+        name: command_line.render(name, None if value is None or value is True else str(value))
+        for name, value in options.items()
+    }
+    return {name: None if options[name] is None else option for name, option in rendered.items()}
+
+
+def plan(grub: Grub, options: Mapping[str, Optional[str]], timeout: int) -> Record:
+    """Return the trial that is asked for.
+
+    :raises UserError: it could not be confirmed in time, or there would be nothing to return to.
+    """
+    if timeout < SHORTEST_TIMEOUT:
+        raise UserError(
+            f"The timeout of {timeout} seconds would expire before the trial could be confirmed.",
+            f"Set timeout to at least {SHORTEST_TIMEOUT} seconds.",
+        )
+    menu = grub.menu()
+    entry = grub_menu.default_entry(menu, grub.environment())
+    old = trial_entry.hypervisor_options(menu.body(entry)) or ""
+    boot = _text(grub.tree, "/proc/sys/kernel/random/boot_id")
+    token = hashlib.sha256(f"{boot} {old} {sorted(options.items())}".encode()).hexdigest()[:12]
+    text = trial_entry.entry_text(menu, entry, options, token)
+    if trial_entry.with_options(old, options) == old:
+        raise UserError(
+            f"GRUB's default entry already has {trial_entry.shown(options)}, so there is nothing to return to.",
+            "Reboot without a trial, or set the old value first.",
+        )
+    _require_writable(grub, menu)
+    armed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Record(token, dict(options), old, trial_entry.hypervisor_options(text) or "", boot, armed, timeout)
+
+
+def require_grub(run: Runner, tree: Tree) -> Grub:
+    """Return GRUB 2 of a host that boots with it.
+
+    :raises UserError: the host boots with a loader that cannot select an entry for one boot only.
+    """
+    running = change.running_line(Xen(run, root=tree.root), "/")
+    loader = find("auto", run, root=tree.root, running=running)
+    found = grub.find(tree, run)
+    if loader.cannot_boot_once is not None or found is None:
+        raise UserError(
+            f"A trial boot needs GRUB 2 with a generated menu, and this host boots with {loader.name}. "
+            f"{loader.cannot_boot_once or 'Its menu was never generated.'}",
+            "Set the value without a trial, with access to the host's console.",
+        )
+    return found
+
+
+def _require_writable(grub: Grub, menu: grub_menu.Menu) -> None:
+    """:raises UserError: GRUB could not clear the selection of the trial entry, or would not find the entry."""
+    where = grub.tree.path(grub.directory)
+    filesystem = grub.tool("probe", "--target=fs", where)
+    layers = grub.tool("probe", "--target=abstraction", where)
+    if filesystem not in WRITABLE or layers:
+        raise UserError(
+            f"GRUB cannot write to {grub.directory} ({', '.join([filesystem, *layers.split()])}), so it would start "
+            "the trial entry at every boot.",
+            f"Put {grub.directory} on a plain partition with {' or '.join(WRITABLE)}, or do without a trial.",
+        )
+    if not any(command[0] == "save_env" and "next_entry" in command[1:] for command in menu.commands):
+        raise UserError(
+            "GRUB's generated menu does not clear the entry that was selected for one boot.",
+            "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
+        )
+    if not any(command[0] == "source" and command[-1].endswith("/custom.cfg") for command in menu.commands):
+        raise UserError(
+            f"GRUB's generated menu does not include {grub.custom}, which would contain the trial entry.",
+            "Restore /etc/grub.d/41_custom and run update-grub, then run this again.",
+        )
+
+
+def observe(run: Runner, tree: Tree) -> Observed:
+    """Read what is left of an earlier trial, and what became of it."""
+    found = grub.find(tree, run)
+    environment = found.environment() if found is not None else {}
+    record = load(tree.read(RECORD))
+    state = state_of(
+        record,
+        boot=_text(tree, "/proc/sys/kernel/random/boot_id"),
+        kernel_line=_text(tree, "/proc/cmdline"),
+        environment=environment,
+    )
+    return Observed(tree, run, found, environment, record, state)
+
+
+def state_of(record: Optional[Record], *, boot: str, kernel_line: str, environment: Mapping[str, str]) -> str:
+    """Return what became of a trial.
+
+    :param boot: identity of the running boot.
+    :param kernel_line: the options of its kernel.
+    :param environment: the variables of GRUB's environment block.
     """
     if record is None:
         return NONE
-    if f"{MARK}={record.token}" in kernel_line.split():
+    if f"{trial_entry.MARK}={record.token}" in kernel_line.split():
         return RUNNING
     if record.boot == boot:
         return WAITING
-    return FAILED if environment.get(MARK) == record.token else SKIPPED
+    return FAILED if environment.get(trial_entry.MARK) == record.token else SKIPPED
 
 
-def story(found: str, record: Optional[Record], environment: Mapping[str, str]) -> str:
-    """Tell the same in sentences."""
-    if record is None or found == NONE:
-        return "No trial is under way."
-    since = f"was armed at {record.armed}"
-    if found == RUNNING:
-        return f"The host came up with {record.asked}."
-    if found == WAITING:
-        return f"A trial of {record.asked} {since}, and the host has not been restarted since."
-    if found == FAILED:
+def summary(state: str, record: Optional[Record], environment: Mapping[str, str]) -> str:
+    """Return the state of a trial as a sentence."""
+    if record is None or state == NONE:
+        return "No trial was armed."
+    options = trial_entry.shown(record.options)
+    if state == RUNNING:
+        return f"The host came up with {options}."
+    if state == WAITING:
+        return f"A trial of {options} was armed at {record.armed}, and the host has not been restarted since."
+    if state == FAILED:
         return (
-            f"The host did not come up with {record.asked}: GRUB started the trial entry, that boot ended before it was"
-            " confirmed, and the default entry was booted afterwards."
+            f"The host did not come up with {options}: GRUB started the trial entry, that boot ended before it was "
+            "confirmed, and the default entry was booted afterwards."
         )
     reason = (
-        "it cannot write its environment block, and kept to the old line"
-        if environment.get("next_entry") == ENTRY
-        else "another entry was chosen at its menu, or another loader or disk was booted"
+        "it cannot write its environment block, and started the default entry"
+        if environment.get("next_entry") == trial_entry.ENTRY
+        else "another entry was selected in its menu, or another loader or disk was booted"
     )
     return (
-        f"{record.asked} was not tried: the trial {since}, the host was restarted,"
-        f" but GRUB did not start the trial entry ({reason})."
+        f"{options} was not tried: the trial was armed at {record.armed} and the host was restarted, "
+        f"but GRUB did not start the trial entry ({reason})."
     )
 
 
-def wanted_words(options: Mapping[str, Any]) -> Dict[str, Optional[str]]:
-    """Return the word for each option; true stands for a name alone, None for no word.
+def difference(observed: Observed, record: Optional[Record]) -> Difference:
+    """Return what has to change.
 
-    :raises UserError: there is none, or a boot loader would take one for something else.
+    :param record: the trial that is asked for, None for none.
+    :raises UserError: custom.cfg contains only a part of a trial entry.
     """
-    if not options:
-        raise UserError("There is nothing to try: options is empty.", "Name at least one option of the hypervisor.")
-    return {
-        name: None if value is None else command_line.word(name, None if value is True else str(value))
-        for name, value in options.items()
-    }
+    tree, found = observed.tree, observed.grub
+    wanted: Dict[str, Optional[bytes]] = dict.fromkeys((RECORD, trial_watchdog.UNIT, trial_watchdog.UNIT_WANTED))
+    if found is not None:
+        wanted[found.custom] = trial_entry.remove_block(tree.read(found.custom), found.custom)
+    if record is not None and found is not None:
+        menu = found.menu()
+        entry = grub_menu.default_entry(menu, observed.environment)
+        text = trial_entry.entry_text(menu, entry, record.options, record.token)
+        wanted[found.custom] = trial_entry.add_block(wanted[found.custom], text)
+        wanted[RECORD] = record.dump()
+        if trial_watchdog.has_systemd(tree):
+            program = trial_watchdog.program(tree)
+            wanted.update(trial_watchdog.unit_files(record.token, record.timeout, program))
+    changes = [files.Change(tree.path(path), tree.read(path), content) for path, content in wanted.items()]
+    return Difference(changes, _variables(observed.environment, record))
 
 
-def check_timeout(seconds: int) -> None:
-    """:raises UserError: no host would be up and confirmed in that time."""
-    if seconds < SHORTEST_TIMEOUT:
-        raise UserError(
-            f"A trial of {seconds} seconds would end before anybody could confirm it.",
-            f"Give it {SHORTEST_TIMEOUT} seconds at least; a host takes that long from its init to an answer.",
-        )
+def _variables(environment: Mapping[str, str], record: Optional[Record]) -> Dict[str, Optional[str]]:
+    changes: Dict[str, Optional[str]] = {}
+    if trial_entry.MARK in environment:
+        changes[trial_entry.MARK] = None
+    selected = environment.get("next_entry")
+    if record is not None and selected != trial_entry.ENTRY:
+        changes["next_entry"] = trial_entry.ENTRY
+    elif record is None and (selected == trial_entry.ENTRY or (trial_entry.MARK in environment and selected == "")):
+        # GRUB clears the variable and does not remove it.
+        changes["next_entry"] = None
+    return changes
 
 
-def hypervisor_words(body: str) -> Optional[str]:
-    """Return the words that an entry passes to the hypervisor, None if it starts none."""
-    lines = _hypervisor_commands(body)
-    if not lines:
-        return None
-    return " ".join(command_line.configured_words(lines[0]["words"]))
+def apply(observed: Observed, difference: Difference, record: Optional[Record]) -> None:
+    """Arm the trial, or remove everything of an earlier one.
 
+    The entry exists before it is selected and as long as it is selected, because GRUB boots the first entry of its menu
+    in place of one that it cannot find.
 
-def _hypervisor_commands(body: str) -> List[re.Match[str]]:
-    return [
-        match
-        for match in _HYPERVISOR_COMMAND.finditer(body)
-        if os.path.basename(match["path"]).startswith("xen") or "xen_hypervisor" in match["before"]
-    ]
-
-
-def put_words(line: str, words: Mapping[str, Optional[str]]) -> str:
-    """Return *line* with the words put in."""
-    for option, word in words.items():
-        line = command_line.changed(line, command_line.edits(line, option, word))
-    return line
-
-
-def tried_line(line: str, words: Mapping[str, Optional[str]]) -> str:
-    """Return *line* with the words put in, and with what makes the hypervisor restart when it dies."""
-    line = put_words(line, words)
-    for option in ("noreboot", "reboot", "watchdog"):
-        if any(_keeps_dead(word) for word in command_line.setting(line, option)):
-            line = command_line.remove(line, option)
-    return line if command_line.setting(line, "watchdog") else command_line.put(line, "watchdog", None)
-
-
-def _keeps_dead(word: str) -> bool:
-    """Whether it makes the hypervisor wait for somebody (docs/misc/xen-command-line.pandoc @ 4.20)."""
-    name, _equals, value = word.partition("=")
-    if name == "reboot":
-        return any(part.startswith("n") for part in value.split(","))
-    return name == "noreboot" or name == "no-watchdog" or (name == "watchdog" and value in _FALSE)
-
-
-def entry_text(menu: Menu, entry: Entry, words: Mapping[str, Optional[str]], token: str) -> str:
-    """Return the trial entry: the default one with other words, guarded so that it starts once at most.
-
-    :raises UserError: the default entry does not start a hypervisor, or is not understood.
+    :raises UserError: it cannot be done.
     """
-    body = menu.body(entry)
-    tried = _tried_body(body, words, token)
-    arguments = "".join(f" {menu.text[slice(*place)]}" for place in entry.arguments)
-    return (
-        f"menuentry 'Trial of {asked(words)}'{arguments} --id {ENTRY} {{\n"
-        "\tset next_entry=\n"
-        f"\tset {MARK}={token}\n"
-        f"\tif save_env next_entry {MARK}; then\n"
-        f"{tried.strip(chr(10))}\n"
-        "\telse\n"
-        "\t# What cannot be written down would be tried for ever.\n"
-        f"{body.strip(chr(10))}\n"
-        "\tfi\n"
-        "}\n"
-    )
+    found = observed.grub
+    if observed.state == RUNNING:
+        trial_watchdog.stop(observed.tree, observed.run)
+    try:
+        if found is not None and record is None:
+            found.set_environment(difference.variables)
+        files.apply(difference.changes)
+        if found is not None and record is not None:
+            _select(found, difference)
+    finally:
+        for path in (RECORD, trial_watchdog.UNIT_WANTED):
+            files.remove_if_empty(os.path.dirname(observed.tree.path(path)))
 
 
-def _tried_body(body: str, words: Mapping[str, Optional[str]], token: str) -> str:
-    commands = _hypervisor_commands(body)
-    if not commands:
-        raise UserError(
-            "GRUB's default entry does not start a hypervisor, so the next boot would not try anything.",
-            "Make the entry for Xen the default one (GRUB_DEFAULT in /etc/default/grub) and run update-grub.",
-        )
-    kernel_next = False
-    lines: List[str] = []
-    for line in body.split("\n"):
-        hypervisor = next(iter(_hypervisor_commands(line)), None)
-        module = _MODULE_COMMAND.match(line)
-        if (hypervisor or module) and line.endswith("\\"):
+def _select(grub: Grub, difference: Difference) -> None:
+    """Select the trial entry for the next boot, and verify that; undo everything where it fails."""
+    try:
+        grub.tool("script-check", grub.tree.path(grub.custom))
+        grub.set_environment(difference.variables)
+        if grub.environment().get("next_entry") != trial_entry.ENTRY:
             raise UserError(
-                "GRUB's default entry is not understood: a line of it goes on in the next one.",
-                "Generate the menu with grub-mkconfig, or set the value without a trial.",
+                "GRUB's environment block does not keep what is written to it.",
+                f"Look at {grub.block} and at the file system that it is on.",
             )
-        if hypervisor:
-            line = hypervisor["before"] + tried_line(hypervisor["words"], words)
-            kernel_next = True
-        elif module and kernel_next:
-            kernel = command_line.put(module["words"], "panic", str(PANIC_SECONDS))
-            line = module["before"] + command_line.put(kernel, MARK, token)
-            kernel_next = False
-        lines.append(line)
-        if hypervisor or module:
-            indent = line[: len(line) - len(line.lstrip())]
-            lines.append(indent + _OR_RESTART)
-    if kernel_next:
-        raise UserError(
-            "GRUB's default entry is not understood: it starts a hypervisor without a kernel for dom0.",
-            "Generate the menu with grub-mkconfig, or set the value without a trial.",
-        )
-    return "\n".join(lines)
+    except BaseException:
+        try:
+            grub.set_environment({"next_entry": None})
+        finally:
+            files.apply(files.reverse(difference.changes))
+        raise
 
 
-_BEGIN = "# BEGIN trial entry of the Ansible collection xen.stubdom, which takes it away again"
-_END = "# END trial entry of the Ansible collection xen.stubdom"
-# What was there before: nothing at all, or a last line without an end.
-_NEW_FILE, _NO_NEWLINE = " (new file)", " (line ended)"
-_BLOCK = re.compile(
-    "(?P<newline>\n?)" + re.escape(_BEGIN) + r"(?P<note>[^\n]*)\n.*?" + re.escape(_END) + "\n", re.DOTALL
-)
-
-
-def put_block(content: Optional[bytes], entry: str) -> bytes:
-    """Add the trial entry to the administrator's own part of the menu."""
-    text = "" if content is None else content.decode("latin-1")
-    note = _NEW_FILE if content is None else ""
-    if text and not text.endswith("\n"):
-        text += "\n"
-        note = _NO_NEWLINE
-    return (text + f"{_BEGIN}{note}\n{entry}{_END}\n").encode("latin-1")
-
-
-def take_block(content: Optional[bytes], path: str) -> Optional[bytes]:
-    """Take the trial entry away and give back what was there before it, None for no file.
-
-    :raises UserError: only a part of it is left.
-    """
-    if content is None:
-        return None
-    text = content.decode("latin-1")
-    match = _BLOCK.search(text)
-    if match is None:
-        if _BEGIN in text or _END in text:
-            raise UserError(
-                f"{path} holds a part of a trial entry only.",
-                "Delete that entry and the comments with BEGIN and END around it, then run again.",
-            )
-        return content
-    newline = "" if match["note"] == _NO_NEWLINE else match["newline"]
-    rest = text[: match.start()] + newline + text[match.end() :]
-    return None if match["note"] == _NEW_FILE and not rest else rest.encode("latin-1")
-
-
-def unit_files(token: str, timeout: int, watchdog: Optional[str]) -> Dict[str, bytes]:
-    """Return what makes systemd restart the host when nobody confirms the trial in time.
-
-    :param watchdog: path of xenwatchdogd; with it the hypervisor restarts the host when dom0 cannot.
-    """
-    lines = ["Type=exec", "ExecStart=/bin/sleep infinity"]
-    if watchdog is not None:
-        hard = timeout + GRACE_SECONDS
-        # The daemon tells the hypervisor to restart the host after so many seconds; stopped, it cannot say otherwise.
-        # It has forked before it does so, hence the wait. Ended by systemd it leaves 300 seconds (xenwatchdogd.c).
-        lines = [
-            "Type=forking",
-            "ExecStartPre=-modprobe xen-privcmd",
-            f"ExecStart={watchdog} {hard} {hard - 1}",
-            "ExecStartPost=sleep 5",
-            'ExecStartPost=-/bin/sh -c "kill -STOP ${MAINPID}"',
-        ]
-    body = "\n".join(lines)
-    unit = f"""\
-# Written by the Ansible collection xen.stubdom for a trial of a boot line, which takes it away again.
-[Unit]
-Description=Return to the old boot line unless the new one is confirmed
-DefaultDependencies=no
-ConditionKernelCommandLine={MARK}={token}
-Conflicts=shutdown.target
-Before=shutdown.target
-FailureAction=reboot
-
-[Service]
-{body}
-RuntimeMaxSec={timeout}
-# Sent by who confirms.
-SuccessExitStatus=SIGUSR1
-"""
-    wanted = f"""\
-# Written by the Ansible collection xen.stubdom for a trial of a boot line, which takes it away again.
-[Unit]
-Wants={UNIT_NAME}
-"""
-    return {UNIT: unit.encode(), UNIT_WANTED: wanted.encode()}
-
-
-def covered(*, systemd: bool, watchdog: bool) -> Tuple[List[str], List[str]]:
-    """Return which deaths of the trial boot lead back to the old line, and which would need somebody."""
-    yes = [
-        "GRUB cannot load a file of the entry",
-        "the hypervisor panics or, where its processors have a watchdog, hangs",
-        "dom0's kernel panics, cannot be started, or has no memory left",
-        "the host is reset or loses power",
-    ]
-    no = ["the firmware or GRUB hangs", "dom0's kernel hangs without a panic before its init starts"]
-    late = "dom0 is up but cannot be reached"
-    hang = "dom0 hangs after its init has started"
-    (yes if systemd else no).append(late)
-    (yes if systemd and watchdog else no).append(hang)
-    return yes, no
+def _text(tree: Tree, path: str) -> str:
+    return (tree.read(path) or b"").decode(ENCODING).strip()

@@ -12,23 +12,24 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 
 
 class Loader(Protocol):
     """What a boot loader has to be able to do. *sources* are the contents of its files by path, in their order.
 
     :cvar name: its key in LOADERS.
-    :cvar generates: whether a tool makes the effective configuration from the source files; else they are it.
-    :cvar first_word: what it puts before all other words, so that the running line tells whether it was the one.
-    :cvar cannot_boot_once: why no entry can be chosen for the next boot alone, in one sentence; None where one can.
+    :cvar generates: whether a program generates the effective configuration from the source files; else they are it.
+    :cvar first_option: what it passes before all other options, so that the running options identify it.
+    :cvar cannot_boot_once: why no entry can be selected for the next boot alone, in one sentence; None where one can.
     """
 
     name: str
     generates: bool
-    first_word: Optional[str]
+    first_option: Optional[str]
     cannot_boot_once: Optional[str]
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None: ...
@@ -42,20 +43,23 @@ class Loader(Protocol):
     def read(self) -> Dict[str, bytes]:
         """Return its source files."""
 
-    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
-        """Return what to change so that this word alone sets *option*, or none does (None).
+    def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
+        """Return the changes after which *option* is the only one called *name*; None removes all of them.
 
         :raises UserError: a file is not understood, or would not give what was asked for.
         """
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
-        """Return the hypervisor's words as the loader's own tool would read them from *sources*."""
+        """Return the hypervisor's options as the loader's own tool would read them from *sources*."""
 
     def effective(self) -> Optional[str]:
-        """Return the hypervisor's words that the next boot will pass, None where nothing would boot one."""
+        """Return the hypervisor's options that the next boot will pass, None where nothing would boot one."""
 
-    def regenerate(self) -> None:
-        """Make the source files effective."""
+    def generator(self) -> List[str]:
+        """Return the command that generates the effective configuration, empty where *generates* is false.
+
+        :raises UserError: it is not installed.
+        """
 
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
         """Return what cannot be checked in a tree that is not the running host's, in sentences."""
@@ -67,13 +71,13 @@ LOADERS: Mapping[str, Type[Loader]] = {loader.name: loader for loader in (Grub2,
 def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, running: Optional[str] = None) -> Loader:
     """Return the loader of this host, or the named one.
 
-    Of several, the one that has an entry for a hypervisor is meant, and of those the one that started it.
+    Of several, the one with an entry for a hypervisor is used, and of those the one that started it.
 
     :param name: a key of LOADERS, or auto.
     :param root: where the files are found.
     :param foreign: whether that is another tree than this host's, such as an image's; nothing of it is run then.
-    :param running: the line that the hypervisor was started with, None where it is not known.
-    :raises UserError: the host has none that is known here, or two that could be meant.
+    :param running: the options that the hypervisor was started with, None where they are not known.
+    :raises UserError: the host has none that is supported, or two with an entry for a hypervisor.
     """
     rows = [loader for key, loader in LOADERS.items() if name in (key, "auto")]
     candidates: Sequence[Loader] = [loader(run, root=root, foreign=foreign) for loader in rows]
@@ -82,12 +86,12 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
         booting = [loader for loader in present if loader.effective() is not None]
         if len(booting) > 1 and running is not None:
             first = (running.split() or [""])[0]
-            known = {loader.first_word for loader in booting} - {None}
-            booting = [loader for loader in booting if loader.first_word == (first if first in known else None)]
+            known = {loader.first_option for loader in booting} - {None}
+            booting = [loader for loader in booting if loader.first_option == (first if first in known else None)]
         if len(booting) > 1:
             raise UserError(
                 f"More than one boot loader has an entry for a hypervisor: {', '.join(one.name for one in booting)}.",
-                "Say with the parameter loader which one starts this host.",
+                "Set loader to the one that starts this host.",
             )
         present = booting or present
     if present:
@@ -95,5 +99,21 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
     raise UserError(
         f"No boot loader was found {f'in {root}' if foreign else 'on this host'} "
         f"(looked for: {', '.join(LOADERS) if name == 'auto' else name}).",
-        "Install one, for example GRUB 2 with its file /etc/default/grub (on Debian grub-pc or grub-efi-amd64).",
+        f"Install {distributions.install_hint('boot_loader', distributions.detect(root))}, then run again.",
     )
+
+
+def generate(loader: Loader, run: Runner) -> None:
+    """Generate the effective configuration of a loader; the only code that does.
+
+    :raises UserError: the program is not installed or fails.
+    """
+    command = loader.generator()
+    if not command:
+        return
+    status, _output, errors = run(command)
+    if status != 0:
+        raise UserError(
+            f"`{' '.join(command)}` failed: {last_line(errors)}.",
+            "Run that command by hand and correct its cause, or set regenerate to false.",
+        )

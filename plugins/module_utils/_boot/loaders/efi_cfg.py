@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, MARK, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -37,7 +37,7 @@ class Item:
 
     :param line: number of its line.
     :param start: where the line begins; the value is from *value_start* to *value_end*, up to a comment.
-    :param ended: whether something ends the line; xen.efi ignores a last line without a newline.
+    :param ending: what ends the line; xen.efi ignores a last line that nothing ends.
     """
 
     section: Optional[str]
@@ -55,7 +55,7 @@ def parse(text: str) -> List[Item]:
     items: List[Item] = []
     section: Optional[str] = None
     seen: Set[str] = set()
-    at = 0
+    at, number = 0, 1
     while at < len(text):
         match = _LINE.match(text, at)
         if match is None:
@@ -73,7 +73,7 @@ def parse(text: str) -> List[Item]:
                 Item(
                     section,
                     item["key"],
-                    text.count("\n", 0, start) + 1,
+                    number,
                     start,
                     value_start,
                     value_start + len(item["value"]),
@@ -81,6 +81,7 @@ def parse(text: str) -> List[Item]:
                     match["end"],
                 )
             )
+        number += match["end"].count("\n")
     return items
 
 
@@ -101,7 +102,7 @@ def first(items: Sequence[Item], section: Optional[str], key: str) -> Optional[I
 
 
 def options(text: str) -> Optional[str]:
-    """Return the words that the default section passes, None where it starts nothing."""
+    """Return the options that the default section passes, None where it starts nothing."""
     items = read(text)
     section = default_section(items)
     if first(items, section, "kernel") is None:
@@ -110,46 +111,46 @@ def options(text: str) -> Optional[str]:
     return "" if found is None else found.value.strip()
 
 
-def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
-    """Return the file with *word* in every section that starts a kernel, as the sections are entries of one menu.
+def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
+    """Return the file with *option* in every section that starts a kernel, as the sections are entries of one menu.
 
-    A section without a line for options gets one. Where no section is the default, only the file as a whole does: its
-    first such line is what counts, and a new line in some section could come before it.
+    A section without the key options gets one. Where no section is the default, only the file as a whole does: xen.efi
+    uses the first key of that name, and a new one in some section could precede it.
 
     :raises UserError: xen.efi would not read what is written.
     """
     every = parse(text)
-    if word is not None and every and not every[-1].ending:
+    if option is not None and every and not every[-1].ending:
         raise UserError(
-            f"{path} line {every[-1].line}: this last line does not end in a newline, so that xen.efi ignores it.",
-            "Nothing was changed; end the line, and look at what it then does.",
+            f"{path} line {every[-1].line}: the last line has no newline at its end, so xen.efi ignores it.",
+            "Nothing was changed. Add the newline if xen.efi is to use that line, or delete the line; then run again.",
         )
     items = read(text)
     sections: List[Optional[str]] = [None] if default_section(items) is None else []
     sections += [item.section for item in items if item.key == "kernel" and item.section is not None]
     if not any(item.key == "kernel" for item in items):
         chain = next((item for item in items if item.key == "chain"), None)
-        where = f"{path} line {chain.line} hands over to another file" if chain else f"{path} starts no kernel"
-        raise UserError(f"{where}.", "Nothing was changed; name the file that has the line kernel= for dom0.")
+        where = f"{path} line {chain.line} refers to another file (chain=)" if chain else f"{path} starts no kernel"
+        raise UserError(f"{where}.", "Nothing was changed. Add a section with kernel= for dom0's kernel to this file.")
     newline = "\r\n" if "\r\n" in text else "\n"
     edits: Dict[int, command_line.Edit] = {}
     for section in sections:
         found, kernel = first(items, section, "options"), first(items, section, "kernel")
         if found is not None:
-            _change(text, found, option, word, edits, newline)
-        elif word is not None and kernel is not None and (section is None or None not in sections):
-            edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={word}{newline}")
-    return command_line.changed(text, list(edits.values()))
+            _change(text, found, name, option, edits, newline)
+        elif option is not None and kernel is not None and (section is None or None not in sections):
+            edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={option}{newline}")
+    return command_line.apply_edits(text, list(edits.values()))
 
 
 def _change(
-    text: str, item: Item, option: str, word: Optional[str], edits: Dict[int, command_line.Edit], newline: str
+    text: str, item: Item, name: str, option: Optional[str], edits: Dict[int, command_line.Edit], newline: str
 ) -> None:
-    changes = command_line.edits(item.value, option, word)
+    changes = command_line.edits(item.value, name, option)
     if not changes:
         return
     added = f"{MARK}{newline}"
-    alone = text.startswith(item.ending, item.value_end) and not command_line.changed(item.value, changes)
+    alone = text.startswith(item.ending, item.value_end) and not command_line.apply_edits(item.value, changes)
     if alone and text[: item.start].endswith(added):
         edits[item.start] = (item.start - len(added), item.value_end + len(item.ending), "")
         return
@@ -180,9 +181,9 @@ class EfiCfg:
 
     name = "efi_cfg"
     generates = False
-    first_word: Optional[str] = None
+    first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
-        "xen.efi boots the section that xen.cfg names as its default, and cannot be told another one for one boot."
+        "xen.efi boots the default section of xen.cfg, and another section cannot be selected for one boot."
     )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
@@ -197,14 +198,15 @@ class EfiCfg:
     def read(self) -> Dict[str, bytes]:
         return self._tree.contents(self._configurations())
 
-    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
+    def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         if not sources:
             raise UserError(
-                "There is no configuration of xen.efi beside it.", "Write xen.cfg with the line kernel= for dom0 first."
+                "xen.efi has no configuration file beside it.",
+                "Write xen.cfg with kernel= for dom0's kernel first, then run again.",
             )
         changes = []
         for path, content in sources.items():
-            after = edit(path, content.decode(ENCODING), option, word).encode(ENCODING)
+            after = edit(path, content.decode(ENCODING), name, option).encode(ENCODING)
             if after != content:
                 changes.append(Change(self._tree.path(path), content, after))
         return changes
@@ -219,11 +221,12 @@ class EfiCfg:
         line = next((line for line in lines if line is not None), None)
         return None if line is None else " ".join([line, *self._appended()]).strip()
 
-    def regenerate(self) -> None:
-        """Nothing to do: xen.efi reads the file itself."""
+    def generator(self) -> List[str]:
+        """Return no command: xen.efi reads the file itself."""
+        return []
 
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
-        return ["Whether the firmware starts xen.efi with words of its own was not checked."]
+        return ["Whether the firmware passes options of its own to xen.efi was not checked."]
 
     def _images(self) -> List[str]:
         found = (
@@ -245,7 +248,7 @@ class EfiCfg:
         return found
 
     def _appended(self) -> List[str]:
-        """Return what an entry of systemd-boot adds: xen.efi appends the words after -- to those of xen.cfg."""
+        """Return what an entry of systemd-boot adds: xen.efi appends the options after -- to those of xen.cfg."""
         images = {os.path.basename(path).lower() for path in self._images()}
         added: List[str] = []
         for partition in PARTITIONS:
@@ -253,7 +256,8 @@ class EfiCfg:
                 for path in self._tree.glob(f"{partition}/{pattern}"):
                     text = (self._tree.read(path) or b"").decode(ENCODING)
                     fields = dict(line.split(None, 1) for line in text.splitlines() if len(line.split(None, 1)) == 2)
-                    words = fields.get("options", "").split()
-                    if fields.get("efi", "").strip().rpartition("/")[2].lower() in images and command_line.END in words:
-                        added += words[words.index(command_line.END) + 1 :]
+                    passed = fields.get("options", "").split()
+                    image = fields.get("efi", "").strip().rpartition("/")[2].lower()
+                    if image in images and command_line.END in passed:
+                        added += passed[passed.index(command_line.END) + 1 :]
         return added

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: extlinux as Alpine configures it. update-extlinux sources a file of shell
-# variables and writes entries of the form APPEND xen.gz WORDS --- vmlinuz WORDS --- initramfs (its script, 6.04).
+# variables and writes entries of the form APPEND xen.gz OPTIONS --- vmlinuz OPTIONS --- initramfs (its script, 6.04).
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import re
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables, generate
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -27,11 +27,11 @@ VARIABLES = Variables(names=("xen_opts",), main=MAIN)
 _LABEL = re.compile(r"^\s*label\s+(?P<name>\S+)", re.IGNORECASE)
 _DEFAULT = re.compile(r"^\s*(?:default|ontimeout)\s+(?P<name>\S+)", re.IGNORECASE)
 _MENU_DEFAULT = re.compile(r"^\s*menu\s+default\s*$", re.IGNORECASE)
-_APPEND = re.compile(r"^\s*append\s+(?P<image>\S+)(?P<words>.*)$", re.IGNORECASE)
+_APPEND = re.compile(r"^\s*append\s+(?P<image>\S+)(?P<options>.*)$", re.IGNORECASE)
 
 
 def hypervisor_line(extlinux_conf: str) -> Optional[str]:
-    """Return the words of the default entry if it boots a hypervisor, else of the first that does."""
+    """Return the options of the default entry if it boots a hypervisor, else of the first that does."""
     entries: List[Tuple[str, str]] = []
     label, default = "", ""
     for line in extlinux_conf.splitlines():
@@ -43,9 +43,9 @@ def hypervisor_line(extlinux_conf: str) -> Optional[str]:
         elif chosen and not default:
             default = chosen["name"]
         elif append and HYPERVISOR.match(os.path.basename(append["image"])):
-            entries.append((label, append["words"].partition("---")[0].strip()))
-    chosen_words = [words for name, words in entries if name == default]
-    return next((words for words in chosen_words + [words for _name, words in entries]), None)
+            entries.append((label, append["options"].partition("---")[0].strip()))
+    preferred = [options for name, options in entries if name == default]
+    return next((options for options in preferred + [options for _name, options in entries]), None)
 
 
 class Extlinux:
@@ -58,14 +58,13 @@ class Extlinux:
 
     name = "extlinux"
     generates = True
-    first_word: Optional[str] = None
+    first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
-        "extlinux keeps its choice for one boot in a file that only extlinux --once writes, and update-extlinux would "
-        "write the same words into every entry."
+        "Only extlinux --once selects an entry for one boot, and update-extlinux writes the same options into every "
+        "entry."
     )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
-        self._run = run
         self._tree = Tree(root, foreign=foreign)
         self._files = Sourced(VARIABLES, self._tree, run)
 
@@ -78,8 +77,8 @@ class Extlinux:
     def read(self) -> Dict[str, bytes]:
         return self._tree.contents([MAIN])
 
-    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
-        return self._files.plan(sources, option, word)
+    def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
+        return self._files.plan(sources, name, option)
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         return self._files.configured(sources)
@@ -88,19 +87,19 @@ class Extlinux:
         output = next((path for path in OUTPUTS if self._tree.is_file(path)), None)
         content = self._tree.read(output) if output else None
         line = None if content is None else hypervisor_line(content.decode(ENCODING))
-        return None if line is None else " ".join(command_line.configured_words(line))
+        return None if line is None else " ".join(command_line.configured_options(line))
 
-    def regenerate(self) -> None:
-        """:raises UserError: the tool is missing or fails."""
+    def generator(self) -> List[str]:
+        """:raises UserError: it is not installed."""
         if self._tree.program(PROGRAM) is None:
             raise UserError(
-                f"There is no {PROGRAM} on this host.",
-                "Install it (on Alpine the package syslinux), or set regenerate to false.",
+                f"The program {PROGRAM} is not installed on this host.",
+                "Install the package that contains it (syslinux), or set regenerate to false.",
             )
-        generate(self._run, [PROGRAM])
+        return [PROGRAM]
 
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
         return [
-            f"{MAIN} was read and not run as a program.",
+            f"{MAIN} was parsed and not run by a shell.",
             f"extlinux.conf was not generated: run {PROGRAM} in the image.",
         ]

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables, generate
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -26,7 +26,7 @@ VARIABLES = Variables(
     names=("GRUB_CMDLINE_XEN", "GRUB_CMDLINE_XEN_DEFAULT"),
     main=MAIN,
     drop_in=DROP_IN,
-    # What grub-mkconfig has defined by then (grub-mkconfig_lib @ 2.06), cut down to what does no harm.
+    # What grub-mkconfig has defined when it sources the files (grub-mkconfig_lib @ 2.06), without side effects.
     prelude=r"""
 sysconfdir=/etc
 grub_warn () { :; }
@@ -37,43 +37,20 @@ gettext_printf () { printf "$@"; }
 )
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a distribution generates GRUB's configuration.
-
-    :param program: its presence tells the layout.
-    :param outputs: where the configuration is; the first one that exists, else the first one.
-    :param names_output: whether the program is told with -o where to write.
-    """
-
-    program: str
-    outputs: Tuple[str, ...]
-    names_output: bool = True
-
-
-LAYOUTS: Sequence[Layout] = (
-    # Debian, Ubuntu, Alpine.
-    Layout("update-grub", ("/boot/grub/grub.cfg",), names_output=False),
-    # Fedora, RHEL, openSUSE. Before Fedora 34 and RHEL 9, the link leads to the EFI system partition there
-    # (https://fedoraproject.org/wiki/Changes/UnifyGrubConfig).
-    Layout("grub2-mkconfig", ("/boot/grub2/grub.cfg", "/etc/grub2-efi.cfg", "/etc/grub2.cfg")),
-    # Arch, Gentoo.
-    Layout("grub-mkconfig", ("/boot/grub/grub.cfg",)),
-)
 _MKCONFIG = ("grub-mkconfig", "grub2-mkconfig")
 
 _BOOT_COMMANDS = ("multiboot", "multiboot2", "xen_hypervisor")
 
 
 def hypervisor_line(grub_cfg: str) -> Optional[str]:
-    """Return the words that the first normal entry for Xen passes to the hypervisor, None without such an entry.
+    """Return the options that the first entry for Xen passes to the hypervisor, None without such an entry.
 
     20_linux_xen writes the default entry first, then the same and its recovery entry in the submenu.
     """
     for line in grub_cfg.splitlines():
         fields = line.split()
         if len(fields) >= 2 and fields[0] in _BOOT_COMMANDS and HYPERVISOR.match(os.path.basename(fields[1])):
-            return " ".join(command_line.configured_words(" ".join(fields[2:])))
+            return " ".join(command_line.configured_options(" ".join(fields[2:])))
     return None
 
 
@@ -87,17 +64,16 @@ class Grub2:
 
     name = "grub2"
     generates = True
-    # 20_linux_xen puts it there, as a loader of the old kind takes the first word for the name of the image.
-    first_word: Optional[str] = "placeholder"
+    # 20_linux_xen adds it, as older loaders took the first argument for the name of the image.
+    first_option: Optional[str] = "placeholder"
     cannot_boot_once: Optional[str] = None
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
-        self._run = run
         self._tree = Tree(root, foreign=foreign)
         self._files = Sourced(VARIABLES, self._tree, run)
 
     def present(self) -> bool:
-        return self._tree.is_file(MAIN) or self._layout() is not None
+        return self._tree.is_file(MAIN) or grub.layout(self._tree) is not None
 
     def hypervisor_installed(self) -> bool:
         return self._tree.has_hypervisor()
@@ -107,8 +83,8 @@ class Grub2:
         drop_ins = self._tree.glob(f"{DROP_IN_DIRECTORY}/*.cfg") if self._drop_ins() else []
         return self._tree.contents([MAIN, *drop_ins])
 
-    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
-        return self._files.plan(sources, option, word, drop_ins=self._drop_ins())
+    def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
+        return self._files.plan(sources, name, option, drop_ins=self._drop_ins())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         return self._files.configured(sources)
@@ -118,25 +94,21 @@ class Grub2:
         content = self._tree.read(output) if output else None
         return None if content is None else hypervisor_line(content.decode(ENCODING))
 
-    def regenerate(self) -> None:
-        """:raises UserError: the tool is missing or fails."""
-        layout, output = self._layout(), self._output()
+    def generator(self) -> List[str]:
+        """:raises UserError: it is not installed."""
+        layout, output = grub.layout(self._tree), self._output()
         if layout is None or output is None:
             raise UserError(
-                "There is neither update-grub nor grub-mkconfig on this host.",
-                "Install GRUB (on Debian the package grub-pc or grub-efi-amd64), or set regenerate to false.",
+                "Neither update-grub nor grub-mkconfig is installed on this host.",
+                f"Install {distributions.install_hint('boot_loader')}, or set regenerate to false.",
             )
-        command = [layout.program, "-o", output] if layout.names_output else [layout.program]
-        generate(self._run, command)
+        return [layout.generator, "-o", output] if layout.names_output else [layout.generator]
 
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
-        said = [
-            "GRUB's files were read and not run as programs.",
-            "GRUB's configuration was not generated: run update-grub or grub-mkconfig in the image.",
-        ]
+        files = "GRUB's files were parsed and not run by a shell."
         if VARIABLES.read(sources) is None:
-            said[0] = "GRUB's files are programs whose outcome was not checked, as nothing of another tree is run."
-        return said
+            files = "The result of GRUB's files was not checked: they are programs, and nothing of another tree is run."
+        return [files, "GRUB's configuration was not generated: run update-grub or grub-mkconfig in the image."]
 
     def _drop_ins(self) -> bool:
         """Whether grub-mkconfig reads /etc/default/grub.d: Debian's does, the original does not."""
@@ -146,11 +118,8 @@ class Grub2:
         program = next((found for found in programs if found), None)
         return program is None or b"default/grub.d" in (self._tree.read(program) or b"")
 
-    def _layout(self) -> Optional[Layout]:
-        return next((layout for layout in LAYOUTS if self._tree.program(layout.program)), None)
-
     def _output(self) -> Optional[str]:
-        layout = self._layout()
+        layout = grub.layout(self._tree)
         if layout is None:
             return None
         return next((path for path in layout.outputs if self._tree.is_file(path)), layout.outputs[0])

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: GRUB 0.97, which reads menu.lst itself (get_line_from_config, stage2/stage2.c).
-# Debian's update-grub keeps its own options in comments there and writes the entries between two marks anew from them.
+# Debian's update-grub keeps its own options in comments there, and generates the entries between two marks from them.
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, HYPERVISOR, MARK, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -25,11 +25,12 @@ BEGIN = "### BEGIN AUTOMAGIC KERNELS LIST"
 END = "### END DEBIAN AUTOMAGIC KERNELS LIST"
 _MAGIC = "# xenhopt="
 
+_COMMENT = re.compile(r"[ \t]*#")
 # A backslash before the newline continues a line.
 _CONTINUATION = re.compile(r"\\\r?\n")
 _COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t=]+(?P<rest>.*))?$", re.DOTALL)
-# kernel [--type=TYPE] [--no-mem-option] FILE WORDS
-_KERNEL = re.compile(r"^[ \t]*kernel[ \t=]+(?:--\S+[ \t]+)*(?P<file>[^ \t\n]+)(?P<words>[^\n]*)$", re.DOTALL)
+# kernel [--type=TYPE] [--no-mem-option] FILE OPTIONS
+_KERNEL = re.compile(r"^[ \t]*kernel[ \t=]+(?:--\S+[ \t]+)*(?P<file>[^ \t\n]+)(?P<options>[^\n]*)$", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Words:
-    """Words for a hypervisor: those of an entry, or those that Debian's update-grub writes into entries.
+class Place:
+    """Where options for a hypervisor are: in an entry, or in the comment that Debian's update-grub reads.
 
     :param entry: number of the entry, None for the comment.
-    :param magic: whether update-grub will write it anew.
+    :param magic: whether update-grub generates it.
     """
 
     entry: Optional[int]
@@ -63,11 +64,11 @@ def lines(text: str) -> List[Line]:
     at, number = 0, 1
     while at < len(text):
         end = at
-        comment = text[at:].lstrip(" \t").startswith("#") if at < len(text) else False
+        comment = _COMMENT.match(text, at)
         while True:
             newline = text.find("\n", end)
             stop = len(text) if newline < 0 else newline
-            continued = not comment and text[at:stop].rstrip("\r").endswith("\\") and newline >= 0
+            continued = not comment and text[end:stop].rstrip("\r").endswith("\\") and newline >= 0
             if not continued:
                 break
             end = newline + 1
@@ -80,98 +81,99 @@ def lines(text: str) -> List[Line]:
     return found
 
 
-def written_anew(found: Sequence[Line]) -> Optional[Tuple[int, int]]:
-    """Return between which line numbers update-grub writes, None without its two marks."""
+def generated(found: Sequence[Line]) -> Optional[Tuple[int, int]]:
+    """Return the line numbers between which update-grub generates entries, None without its two marks."""
     begin = next((line.number for line in found if line.text.rstrip() == BEGIN), None)
     end = next((line.number for line in found if line.text.rstrip() == END), None)
     return None if begin is None or end is None or end < begin else (begin, end)
 
 
-def hypervisor_words(text: str) -> List[Words]:
-    """Return the places where words for a hypervisor are, in order."""
-    found: List[Words] = []
+def places(text: str) -> List[Place]:
+    """Return the places where options for a hypervisor are, in order."""
+    found: List[Place] = []
     entry = -1
     logical = lines(text)
-    between = written_anew(logical)
+    between = generated(logical)
     for line in logical:
         magic = between is not None and between[0] < line.number < between[1]
         if magic and line.text.startswith(_MAGIC):
-            found.append(Words(None, True, line, line.start + len(_MAGIC), line.text[len(_MAGIC) :]))
+            found.append(Place(None, True, line, line.start + len(_MAGIC), line.text[len(_MAGIC) :]))
         command = _COMMAND.match(line.text.replace("\f", " "))
         if command and command["name"] == "title":
             entry += 1
         kernel = _KERNEL.match(line.text.replace("\f", " "))
         if kernel and HYPERVISOR.match(os.path.basename(kernel["file"])):
-            start = kernel.start("words")
-            found.append(Words(max(entry, 0), magic, line, line.start + start, line.text[start:]))
+            start = kernel.start("options")
+            found.append(Place(max(entry, 0), magic, line, line.start + start, line.text[start:]))
     return found
 
 
-def chosen(text: str) -> Optional[Words]:
+def chosen(text: str) -> Optional[Place]:
     """Return the default entry if it boots a hypervisor, else the first that does."""
     default = 0
     for line in lines(text):
         command = _COMMAND.match(line.text)
         if command and command["name"] == "default" and (command["rest"] or "").strip().isdigit():
             default = int(command["rest"])
-    entries = [words for words in hypervisor_words(text) if words.entry is not None]
-    return next((words for words in entries if words.entry == default), entries[0] if entries else None)
+    entries = [place for place in places(text) if place.entry is not None]
+    return next((place for place in entries if place.entry == default), entries[0] if entries else None)
 
 
 def hypervisor_line(text: str) -> Optional[str]:
-    """Return the words of the entry that is chosen, None without an entry that boots a hypervisor."""
+    """Return the options of the entry that is chosen, None without an entry that boots a hypervisor."""
     entry = chosen(text)
     return None if entry is None else _plain(entry.text)
 
 
 def configured_line(text: str) -> str:
-    """Return what update-grub will write where it is at work, else the words of the entry."""
+    """Return what update-grub will write where it generates the entry, else the options of the entry."""
     entry = chosen(text)
-    comment = next((words for words in hypervisor_words(text) if words.entry is None), None)
+    comment = next((place for place in places(text) if place.entry is None), None)
     if comment is not None and (entry is None or entry.magic):
         return _plain(comment.text)
     return "" if entry is None else _plain(entry.text)
 
 
-def edit(path: str, text: str, option: str, word: Optional[str]) -> str:
-    """Return the file with *word* in every entry that boots a hypervisor, and in Debian's comment.
+def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
+    """Return the file with *option* in every entry that boots a hypervisor, and in Debian's comment.
 
-    :raises UserError: there is no place for it.
+    :raises UserError: there is no such entry.
     """
-    places = hypervisor_words(text)
-    between = written_anew(lines(text))
-    if not places and between is None:
-        if word is None:
+    found = places(text)
+    between = generated(lines(text))
+    if not found and between is None:
+        if option is None:
             return text
         raise UserError(
-            f"{path} has no entry that boots a hypervisor.", "Add one with a line kernel /boot/xen.gz, then run again."
+            f"{path} has no entry that boots a hypervisor.",
+            "Add an entry with a line such as kernel /boot/xen.gz, then run again.",
         )
     newline = "\r\n" if "\r\n" in text else "\n"
     changes: List[command_line.Edit] = []
-    for place in places:
-        changes += _place_edits(text, place, option, word, newline)
-    entries = [place for place in places if place.entry is not None]
+    for place in found:
+        changes += _place_edits(text, place, name, option, newline)
+    entries = [place for place in found if place.entry is not None]
     written = not entries or any(place.magic for place in entries)
-    if between is not None and word is not None and written and len(entries) == len(places):
+    if between is not None and option is not None and written and len(entries) == len(found):
         begin = next(line for line in lines(text) if line.number == between[0])
         after = text.index("\n", begin.end) + 1
-        changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{word}{newline}"))
-    return command_line.changed(text, changes)
+        changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{option}{newline}"))
+    return command_line.apply_edits(text, changes)
 
 
 def _place_edits(
-    text: str, place: Words, option: str, word: Optional[str], newline: str
+    text: str, place: Place, name: str, option: Optional[str], newline: str
 ) -> Sequence[command_line.Edit]:
-    # A form feed stands for a continuation, which separates words and is not ours to remove.
+    # A form feed stands for a continuation, which separates options and is not ours to remove.
     shown = place.text.replace("\f", "\n")
-    edits: Sequence[command_line.Edit] = command_line.edits(shown, option, word)
-    if place.entry is not None and word is not None and not command_line.setting(shown, option):
-        # The image's name is the word before.
-        words = command_line.spans(shown)
-        at = words[-1][1] if words else 0
-        edits = [(at, at, f" {word}")]
+    edits: Sequence[command_line.Edit] = command_line.edits(shown, name, option)
+    if place.entry is not None and option is not None and not command_line.find(shown, name):
+        # Where there are no options yet, the name of the image precedes this one.
+        present = command_line.spans(shown)
+        at = present[-1][1] if present else 0
+        edits = [(at, at, f" {option}")]
     added = f"#{MARK}{newline}"
-    gone = not command_line.changed(shown, edits)
+    gone = not command_line.apply_edits(shown, edits)
     if edits and gone and place.entry is None and text[: place.line.start].endswith(added):
         after = text.find("\n", place.line.end) + 1 or len(text)
         return [(place.line.start - len(added), after, "")]
@@ -179,7 +181,7 @@ def _place_edits(
 
 
 def _plain(text: str) -> str:
-    return " ".join(command_line.words(text.replace("\f", " ")))
+    return " ".join(command_line.options(text.replace("\f", " ")))
 
 
 class GrubLegacy:
@@ -192,9 +194,9 @@ class GrubLegacy:
 
     name = "grub_legacy"
     generates = False
-    first_word: Optional[str] = None
+    first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
-        "GRUB 0.97 can boot an entry once only where it was installed for that (grub-set-default, savedefault --once)."
+        "GRUB 0.97 boots an entry once only where it was installed for that (grub-set-default, savedefault --once)."
     )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
@@ -210,9 +212,9 @@ class GrubLegacy:
         path = self._file()
         return self._tree.contents([path]) if path else {}
 
-    def plan(self, sources: Mapping[str, bytes], option: str, word: Optional[str]) -> List[Change]:
+    def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         edited: List[Tuple[str, bytes, bytes]] = [
-            (path, content, edit(path, content.decode(ENCODING), option, word).encode(ENCODING))
+            (path, content, edit(path, content.decode(ENCODING), name, option).encode(ENCODING))
             for path, content in sources.items()
         ]
         return [Change(self._tree.path(path), before, after) for path, before, after in edited if before != after]
@@ -224,11 +226,12 @@ class GrubLegacy:
         found = (hypervisor_line(content.decode(ENCODING)) for content in self.read().values())
         return next(found, None)
 
-    def regenerate(self) -> None:
-        """Nothing to do: GRUB reads the file itself, and its entries have what update-grub would write."""
+    def generator(self) -> List[str]:
+        """Return no command: GRUB reads the file itself, and its entries hold what update-grub would write."""
+        return []
 
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
-        return ["Whether this menu is the one that the installed GRUB reads was not checked."]
+        return ["Whether the installed GRUB reads this menu was not checked."]
 
     def _file(self) -> Optional[str]:
         return next((path for path in FILES if self._tree.is_file(path)), None)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: finds assignments in a shell program without running it.
-# The grammar is that of POSIX, Shell Command Language, 2.2 to 2.10, as far as assignments and what surrounds them go.
+# The grammar is that of POSIX, Shell Command Language, 2.2 to 2.10, as far as assignments are concerned.
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>\+?=)")
@@ -27,9 +27,9 @@ _CLOSING = ("fi", "done", "esac", "}")
 
 @dataclass(frozen=True)
 class Unit:
-    """One character of a value after the shell has taken its quotes away, and where it comes from.
+    """One character of a value after the shell has removed its quotes, and where it is in the file.
 
-    :param text: the character; empty for an expansion, whose outcome nobody knows before the shell runs.
+    :param text: the character; empty for an expansion, whose result only a shell knows.
     """
 
     start: int
@@ -63,33 +63,33 @@ class Assignment:
         """Whether it may keep what the variable held before."""
         return self.operator == "+=" or any(unit.opaque for unit in self.units)
 
-    def words(self) -> List[Tuple[Unit, ...]]:
-        """Split the value where the hypervisor will."""
+    def options(self) -> List[Tuple[Unit, ...]]:
+        """Split the value into options as the hypervisor does."""
         found: List[List[Unit]] = [[]]
         for unit in self.units:
             if unit.text and unit.text.isspace():
                 found.append([])
             else:
                 found[-1].append(unit)
-        return [tuple(word) for word in found if word]
+        return [tuple(option) for option in found if option]
 
-    def holds(self, option: str) -> List[Tuple[Unit, ...]]:
-        """Return the words that set *option*.
+    def holds(self, name: str) -> List[Tuple[Unit, ...]]:
+        """Return the options called *name*.
 
-        :raises UserError: where such a word begins or ends depends on an expansion.
+        :raises UserError: where such an option begins or ends depends on an expansion.
         """
         found = []
-        for word in self.words():
-            text = "".join(unit.text for unit in word)
-            if any(unit.opaque for unit in word):
-                plain, key = text.replace("-", "_"), command_line.key(option)
+        for option in self.options():
+            text = "".join(unit.text for unit in option)
+            if any(unit.opaque for unit in option):
+                plain, key = text.replace("-", "_"), command_line.name_of(name)
                 if f"{key}=" in plain or plain in (key, f"no_{key}"):
                     raise UserError(
-                        f"{self.path} line {self.line}: the word {option} in {self.name} depends on an expansion.",
-                        f"Write the value of {option} out in that line, or take it away.",
+                        f"{self.path} line {self.line}: the option {name} in {self.name} depends on an expansion.",
+                        f"Nothing was changed. Write the value of {name} out in that line, or remove it.",
                     )
-            elif command_line.names(text, option):
-                found.append(word)
+            elif command_line.sets(text, name):
+                found.append(option)
         return found
 
 
@@ -101,10 +101,10 @@ class _Scanner:
         self.text = text
         self.at = 0
 
-    def refuse(self, position: int, what: str) -> UserError:
+    def error(self, position: int, what: str) -> UserError:
         line = self.text.count("\n", 0, position) + 1
         return UserError(
-            f"{self.path} line {line}: {what}.", "Nothing was changed; correct that line so that the shell can read it."
+            f"{self.path} line {line}: {what}.", "Nothing was changed. Correct that line so that a shell can read it."
         )
 
     def assignments(self) -> List[Assignment]:
@@ -136,7 +136,7 @@ class _Scanner:
                     documents.append((re.sub(r"[\"'\\]", "", opening["end"]), bool(opening["dash"]), self.at))
                     self.at = opening.end()
                 elif self.text.startswith("<<", self.at):
-                    raise self.refuse(self.at, "a here-document is not understood")
+                    raise self.error(self.at, "the delimiter of a here-document is missing or invalid")
                 else:
                     self.redirection()
             else:
@@ -169,14 +169,14 @@ class _Scanner:
         operator = _REDIRECTION.match(self.text, self.at)
         opened, self.at = self.at, operator.end() if operator else self.at
         if not self.word():
-            raise self.refuse(opened, "a redirection names no file")
+            raise self.error(opened, "a redirection has no file name")
 
     def documents(self, pending: Sequence[Tuple[str, bool, int]]) -> None:
-        """Skip the lines of here-documents that were opened on the line before."""
+        """Skip the lines of here-documents that began on the line before."""
         for ending, tabs, opened in pending:
             while True:
                 if self.at >= len(self.text):
-                    raise self.refuse(opened, "a here-document is never ended")
+                    raise self.error(opened, "a here-document has no end")
                 stop = self.text.find("\n", self.at)
                 stop = len(self.text) if stop < 0 else stop
                 line = self.text[self.at : stop]
@@ -207,7 +207,7 @@ class _Scanner:
     def single_quoted(self, units: List[Unit]) -> None:
         end = self.text.find("'", self.at + 1)
         if end < 0:
-            raise self.refuse(self.at, "a quoted string is never closed")
+            raise self.error(self.at, "a quoted string is not closed")
         units += [Unit(place, place + 1, self.text[place]) for place in range(self.at + 1, end)]
         self.at = end + 1
 
@@ -226,7 +226,7 @@ class _Scanner:
             else:
                 units.append(Unit(self.at, self.at + 1, char))
                 self.at += 1
-        raise self.refuse(opened, "a quoted string is never closed")
+        raise self.error(opened, "a quoted string is not closed")
 
     def escape(self, units: List[Unit], *, special: Optional[str]) -> None:
         following = self.text[self.at + 1 : self.at + 2]
@@ -246,7 +246,7 @@ class _Scanner:
             while self.at < len(self.text) and self.text[self.at] != "`":
                 self.at += 2 if self.text[self.at] == "\\" else 1
             if self.at >= len(self.text):
-                raise self.refuse(start, "a backquote is never closed")
+                raise self.error(start, "a backquote is not closed")
             self.at += 1
         elif self.text[start + 1 : start + 2] in ("(", "{"):
             self.at += 1
@@ -283,23 +283,23 @@ class _Scanner:
                     expected.pop()
                     if not expected:
                         return
-        raise self.refuse(opened, "a bracket is never closed")
+        raise self.error(opened, "a bracket is not closed")
 
 
 def scan(path: str, content: bytes, variables: Sequence[str]) -> List[Assignment]:
     """Return the assignments to *variables* in one file, in order.
 
-    :raises UserError: the file is not understood; only one that names a variable is looked at.
+    :raises UserError: the file is not understood; one that contains none of the variables is not parsed.
     """
     text = content.decode(ENCODING)
     if not any(name in text for name in variables):
         return []
     if "\0" in text:
-        raise _Scanner(path, text).refuse(text.index("\0"), "there is a NUL character")
+        raise _Scanner(path, text).error(text.index("\0"), "the line contains a NUL character")
     try:
         found = _Scanner(path, text).assignments()
     except RecursionError as error:
         raise UserError(
-            f"{path} is nested too deeply to be understood.", "Nothing was changed; simplify it."
+            f"{path} is nested too deeply to be parsed.", "Nothing was changed. Simplify that file, then run again."
         ) from error
     return [assignment for assignment in found if assignment.name in variables]

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: words of the hypervisor in files that a shell sources.
-# They are programs; only the one word inside an assignment is ever touched, and a shell is asked what they give.
+# Private to the xen.stubdom collection: Xen command line options in files that a shell sources.
+# They are programs: only an option inside an assignment is edited, and a shell evaluates the result.
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import Assignment, scan
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 
-_DROP_IN_HEAD = b"# Written by the Ansible collection xen.stubdom: words for the hypervisor, in all of its entries.\n"
+_DROP_IN_HEAD = b"# Written by the Ansible collection xen.stubdom: Xen command line options for all entries.\n"
 
 _EVALUATE = r"""
 set -e
@@ -69,11 +69,11 @@ def known(
 
 @dataclass(frozen=True)
 class Variables:
-    """The variables of a loader that hold words for the hypervisor.
+    """The variables of a loader that hold Xen command line options.
 
-    :param names: in their order on the line; the first one reaches every entry.
+    :param names: in their order on the line; the first one applies to every entry.
     :param main: the file that is always read.
-    :param drop_in: a file of ours that is read after all others.
+    :param drop_in: a file of this collection that is read after all others.
     :param prelude: what the loader's tool has defined when it sources the files.
     """
 
@@ -85,82 +85,82 @@ class Variables:
     def edit(
         self,
         sources: Mapping[str, bytes],
-        option: str,
-        word: Optional[str],
+        name: str,
+        option: Optional[str],
         *,
         drop_ins: bool,
         evaluate: Optional[Callable[[Mapping[str, bytes]], Optional[str]]] = None,
     ) -> Dict[str, Optional[bytes]]:
         """Return the new contents of the files that change; None for a file to remove.
 
-        The word stays where one stands that counts, preferably in the variable that reaches every entry; all others
-        go. Without one, it gets a line of its own that adds to what the other lines say: in a file of its own, so that
-        no package's file is touched, or at the end of the main file where such files are not read.
+        The option stays in the assignment that takes effect, preferably of the variable that applies to every entry;
+        all others of its name are removed. Without one, a new line appends it to the variable: in a file of its own, so
+        that no package's file is changed, or at the end of the main file where such files are not read.
 
-        :param word: None to remove the option.
-        :param drop_ins: whether the loader's tool reads our file.
-        :param evaluate: returns the words that files give, None where that is not known.
+        :param option: None to remove the options called *name*.
+        :param drop_ins: whether the loader's tool reads the file *drop_in*.
+        :param evaluate: returns the options that files give, None where that is not known.
         :raises UserError: a file is not understood, or would not give what was asked for.
         """
         evaluate = evaluate or self.read
-        place = None if word is None else self._place(sources, option)
-        edited = self._edited(sources, option, word, place, drop_ins=drop_ins)
+        place = None if option is None else self._place(sources, name)
+        edited = self._edited(sources, name, option, place, drop_ins=drop_ins)
         seen = evaluate(self.order({**sources, **edited}))
-        if place is not None and seen is not None and command_line.setting(seen, option) != [word]:
-            # Where what stands there is used twice, or not at all, a line of its own is what gives one word.
-            edited = self._edited(sources, option, word, None, drop_ins=drop_ins)
+        if place is not None and seen is not None and command_line.find(seen, name) != [option]:
+            # Where that assignment is used twice, or not at all, a line of its own gives the option once.
+            edited = self._edited(sources, name, option, None, drop_ins=drop_ins)
             seen = evaluate(self.order({**sources, **edited}))
         if edited and seen is not None:
-            self._prove(evaluate(sources), seen, option, word, sources)
+            self._verify(evaluate(sources), seen, name, option, sources)
         return edited
 
-    def _prove(
-        self, before: Optional[str], seen: str, option: str, word: Optional[str], sources: Mapping[str, bytes]
+    def _verify(
+        self, before: Optional[str], after: str, name: str, option: Optional[str], sources: Mapping[str, bytes]
     ) -> None:
-        """:raises UserError: what the edited files give is not what was asked for, or other words differ too."""
-        found = command_line.setting(seen, option)
-        if found != ([] if word is None else [word]):
+        """:raises UserError: the edited files do not give what was asked for, or other options differ too."""
+        found = command_line.find(after, name)
+        if found != ([] if option is None else [option]):
             raise UserError(
-                f"The files of the boot loader are programs, and after the edit they give "
-                f"{' '.join(found) or f'no {option}'} where {word or f'no {option}'} is asked for.",
-                f"Look for what sets {' and '.join(self.names)} in {', '.join(sources)}; nothing was changed.",
+                f"The boot loader's files are programs, and after the edit they give "
+                f"{' '.join(found) or f'no {name}'} instead of {option or f'no {name}'}.",
+                f"Nothing was changed. Look for what sets {' and '.join(self.names)} in {', '.join(sources)}.",
             )
-        if before is not None and _others(before, option) != _others(seen, option):
+        if before is not None and _others(before, name) != _others(after, name):
             raise UserError(
-                f"The files of the boot loader are programs, and with the edit they would give "
-                f"{' '.join(_others(seen, option)) or 'nothing'} beside {option} instead of "
-                f"{' '.join(_others(before, option)) or 'nothing'}.",
-                f"Look for words that are put together in {', '.join(sources)}; nothing was changed.",
+                f"The boot loader's files are programs, and with the edit they would give "
+                f"{' '.join(_others(after, name)) or 'nothing'} beside {name} instead of "
+                f"{' '.join(_others(before, name)) or 'nothing'}.",
+                f"Nothing was changed. Look for options that are composed from parts in {', '.join(sources)}.",
             )
 
-    def _place(self, sources: Mapping[str, bytes], option: str) -> Optional[Assignment]:
-        """Return the assignment in which a word counts."""
+    def _place(self, sources: Mapping[str, bytes], name: str) -> Optional[Assignment]:
+        """Return the assignment whose option takes effect."""
         assignments = self.scan(sources)
-        counting = [found for found in live(assignments) if found.holds(option) and not found.conditional]
-        everywhere = [found for found in counting if found.name == self.names[0]]
-        return next(reversed(everywhere or counting), None)
+        effective = [found for found in live(assignments) if found.holds(name) and not found.conditional]
+        everywhere = [found for found in effective if found.name == self.names[0]]
+        return next(reversed(everywhere or effective), None)
 
     def _edited(
         self,
         sources: Mapping[str, bytes],
-        option: str,
-        word: Optional[str],
+        name: str,
+        option: Optional[str],
         place: Optional[Assignment],
         *,
         drop_ins: bool,
     ) -> Dict[str, Optional[bytes]]:
         assignments = self.scan(sources)
-        holding = [assignment for assignment in assignments if assignment.holds(option)]
+        holding = [assignment for assignment in assignments if assignment.holds(name)]
         edits: Dict[str, List[command_line.Edit]] = {}
         for assignment in holding:
-            wanted = word if assignment == place else None
+            wanted = option if assignment == place else None
             edits.setdefault(assignment.path, []).extend(
-                self._own_line(sources[assignment.path], assignment, option, wanted)
-                or _replacements(assignment, option, wanted)
+                self._added_line(sources[assignment.path], assignment, name, wanted)
+                or _replacements(assignment, name, wanted)
             )
         result: Dict[str, Optional[bytes]] = {path: _replace(sources[path], changes) for path, changes in edits.items()}
-        if word is not None and place is None:
-            self._add(sources, result, word, drop_ins=drop_ins)
+        if option is not None and place is None:
+            self._add(sources, result, option, drop_ins=drop_ins)
         if self.drop_in in result and result[self.drop_in] in (b"", _DROP_IN_HEAD):
             result[self.drop_in] = None
         return {path: content for path, content in result.items() if content != sources.get(path)}
@@ -174,7 +174,7 @@ class Variables:
         return {path: kept[path] for path in sorted(kept, key=lambda path: (path != self.main, path))}
 
     def read(self, sources: Mapping[str, bytes]) -> Optional[str]:
-        """Return the words that the files give, None where only a shell can tell.
+        """Return the options that the files give, None where only a shell can tell.
 
         :raises UserError: a file is not understood.
         """
@@ -182,7 +182,7 @@ class Variables:
         return None if held is None else self._joined([held[name] for name in self.names])
 
     def guess(self, sources: Mapping[str, bytes]) -> str:
-        """Return the words that are written in the assignments that may count, whatever programs do with them."""
+        """Return the options in the assignments that may take effect, whatever programs do with them."""
         alive = live(self.scan(sources))
         written = [
             "".join(unit.text for unit in found.units) for name in self.names for found in alive if found.name == name
@@ -190,7 +190,7 @@ class Variables:
         return self._joined(written)
 
     def run(self, run: Runner, sources: Mapping[str, bytes]) -> str:
-        """Return the words that the files give when a shell runs them, from copies.
+        """Return the options that the files give when a shell runs copies of them.
 
         :raises UserError: the shell cannot run one of them.
         """
@@ -200,24 +200,24 @@ class Variables:
         if status != 0 or _MARK not in output:
             raise UserError(
                 f"The boot loader's tool cannot source its configuration: {last_line(errors)}.",
-                f"Correct that file so that `sh {self.main}` runs without an error, then run again.",
+                f"Correct that file until `sh {self.main}` runs without an error, then run again.",
             )
         return self._joined(output.partition(_MARK)[2].split(_JOINT))
 
     def _joined(self, values: Sequence[str]) -> str:
         return " ".join(value for value in values if value.strip()).strip()
 
-    def _line(self, word: str) -> str:
-        return f'{self.names[0]}="${self.names[0]}{" " if word else ""}{word}"'
+    def _line(self, option: str) -> str:
+        return f'{self.names[0]}="${self.names[0]}{" " if option else ""}{option}"'
 
-    def _own_line(
-        self, content: bytes, assignment: Assignment, option: str, wanted: Optional[str]
+    def _added_line(
+        self, content: bytes, assignment: Assignment, name: str, wanted: Optional[str]
     ) -> List[command_line.Edit]:
-        """Return how to take away the whole line where it is one of ours and nothing else is in it."""
+        """Return how to remove the whole line where this collection added it and nothing else is in it."""
         if wanted is not None:
             return []
         text = content.decode(ENCODING)
-        held = ["".join(unit.text for unit in word) for word in assignment.holds(option)]
+        held = ["".join(unit.text for unit in option) for option in assignment.holds(name)]
         if len(held) != 1 or text[assignment.start : assignment.end] != self._line(held[0]):
             return []
         start, end = assignment.start, assignment.end
@@ -225,11 +225,11 @@ class Variables:
             return []
         if text[end : end + 1] == "\n":
             return [(start, end + 1, "")]
-        # The file had no newline at its end before us, and gets back that it has none.
+        # The file had no newline at its end before the line was added, and has none again.
         return [(max(start - 1, 0), end, "")] if end == len(text) else []
 
     def _add(
-        self, sources: Mapping[str, bytes], result: Dict[str, Optional[bytes]], word: str, *, drop_ins: bool
+        self, sources: Mapping[str, bytes], result: Dict[str, Optional[bytes]], option: str, *, drop_ins: bool
     ) -> None:
         path = self.drop_in if drop_ins and self.drop_in else self.main
         edited = result.get(path)
@@ -238,15 +238,15 @@ class Variables:
             old = _DROP_IN_HEAD
         if (len(old) - len(old.rstrip(b"\\"))) % 2:
             raise UserError(
-                f"{path} ends with a backslash, which would join a line that follows with the last one.",
-                "Nothing was changed; take the backslash away, or end the line.",
+                f"{path} ends with a backslash, which would join an added line to the last one.",
+                "Nothing was changed. Remove the backslash or end the line with a newline, then run again.",
             )
-        line = self._line(word).encode(ENCODING)
+        line = self._line(option).encode(ENCODING)
         result[path] = old + line + b"\n" if not old or old.endswith(b"\n") else old + b"\n" + line
 
 
 def _with_copies(run: Runner, command: List[str], sources: Mapping[str, bytes]) -> Tuple[int, str, str]:
-    """Run *command* with copies of the files; its messages have the names of the files themselves."""
+    """Run *command* with copies of the files; its messages show the names of the files themselves."""
     with tempfile.TemporaryDirectory(prefix="xen.stubdom.") as directory:
         copies: Dict[str, str] = {}
         for number, (path, content) in enumerate(sources.items()):
@@ -260,10 +260,10 @@ def _with_copies(run: Runner, command: List[str], sources: Mapping[str, bytes]) 
     return status, output, errors
 
 
-def readable(run: Runner, sources: Mapping[str, bytes]) -> None:
-    """Have a shell read each file, which runs nothing of it (sh -n).
+def require_syntax(run: Runner, sources: Mapping[str, bytes]) -> None:
+    """Have a shell parse each file without running it (sh -n).
 
-    :raises UserError: it is no program for a shell.
+    :raises UserError: a shell cannot parse one of them.
     """
     for path, content in sources.items():
         status, _output, errors = _with_copies(run, ["sh", "-n"], {path: content})
@@ -273,8 +273,8 @@ def readable(run: Runner, sources: Mapping[str, bytes]) -> None:
         found = _MESSAGE.search(first)
         where, what = (f"{path} line {found['line']}", found["what"]) if found else (path, first or "no message")
         raise UserError(
-            f"{where}: a shell cannot read this: {what.rstrip('.')}.",
-            "Nothing was changed; correct that line, or the one above it, so that `sh -n` takes the file.",
+            f"{where}: a shell cannot parse this: {what.rstrip('.')}.",
+            "Nothing was changed. Correct that line, or the one above it, until `sh -n` accepts the file.",
         )
 
 
@@ -287,69 +287,59 @@ class Sourced:
     run: Runner
 
     def plan(
-        self, sources: Mapping[str, bytes], option: str, word: Optional[str], *, drop_ins: bool = False
+        self, sources: Mapping[str, bytes], name: str, option: Optional[str], *, drop_ins: bool = False
     ) -> List[Change]:
-        """Return what to change so that this word alone sets *option*, or none does (None).
+        """Return the changes after which *option* is the only one called *name*; None removes all of them.
 
         :raises UserError: a file is not understood, or would not give what was asked for.
         """
         if self.tree.foreign:
-            # The scanner names the line at fault, which not every shell does; the shell sees every fault.
+            # The scanner names the line at fault, which not every shell does; the shell finds every fault.
             self.variables.scan(sources)
-            readable(self.run, sources)
+            require_syntax(self.run, sources)
         evaluate = self.variables.read if self.tree.foreign else self.configured
-        edited = self.variables.edit(sources, option, word, drop_ins=drop_ins, evaluate=evaluate)
+        edited = self.variables.edit(sources, name, option, drop_ins=drop_ins, evaluate=evaluate)
         if edited and self.tree.foreign:
-            readable(self.run, self.variables.order({**sources, **edited}))
+            require_syntax(self.run, self.variables.order({**sources, **edited}))
         return [Change(self.tree.path(path), sources.get(path), content) for path, content in edited.items()]
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
-        """Return the hypervisor's words as the loader's own tool would read them; a guess where nothing may be run."""
+        """Return the hypervisor's options as the loader's tool would read them; a guess where nothing may be run."""
         if not self.tree.foreign:
             return self.variables.run(self.run, sources)
         held = self.variables.read(sources)
         return self.variables.guess(sources) if held is None else held
 
 
-def _replacements(assignment: Assignment, option: str, wanted: Optional[str]) -> List[command_line.Edit]:
-    """Return the change of every character that has to go; quotes between them stay where they are."""
-    found = assignment.holds(option)
+def _replacements(assignment: Assignment, name: str, wanted: Optional[str]) -> List[command_line.Edit]:
+    """Return an edit for every character to replace; quotes between them stay where they are."""
+    found = assignment.holds(name)
     changes: List[command_line.Edit] = []
-    gone = set()
-    for word in found:
-        keep = wanted is not None and word is found[-1]
-        if keep and "".join(unit.text for unit in word) == wanted:
+    removed = set()
+    for option in found:
+        keep = wanted is not None and option is found[-1]
+        if keep and "".join(unit.text for unit in option) == wanted:
             continue
         new = wanted or "" if keep else ""
-        for unit in word:
+        for unit in option:
             changes.append((unit.start, unit.end, new))
             new = ""
         if not keep:
-            place = assignment.units.index(word[0])
-            after = place + len(word)
+            place = assignment.units.index(option[0])
+            after = place + len(option)
             for neighbour in (place - 1, after):
-                if 0 <= neighbour < len(assignment.units) and neighbour not in gone:
+                if 0 <= neighbour < len(assignment.units) and neighbour not in removed:
                     unit = assignment.units[neighbour]
                     if unit.text and unit.text.isspace():
                         changes.append((unit.start, unit.end, ""))
-                        gone.add(neighbour)
+                        removed.add(neighbour)
                         break
     return changes
 
 
 def _replace(content: bytes, changes: Sequence[command_line.Edit]) -> bytes:
-    return command_line.changed(content.decode(ENCODING), changes).encode(ENCODING)
+    return command_line.apply_edits(content.decode(ENCODING), changes).encode(ENCODING)
 
 
-def _others(line: str, option: str) -> List[str]:
-    return [word for word in command_line.words(line) if not command_line.names(word, option)]
-
-
-def generate(run: Runner, command: List[str]) -> None:
-    """:raises UserError: the loader's tool fails."""
-    status, _output, errors = run(command)
-    if status != 0:
-        raise UserError(
-            f"`{' '.join(command)}` failed: {last_line(errors)}.",
-            "Run it by hand to see why, then run this again; regenerate=false leaves it out.",
-        )
+def _others(line: str, name: str) -> List[str]:
+    return [option for option in command_line.options(line) if not command_line.sets(option, name)]

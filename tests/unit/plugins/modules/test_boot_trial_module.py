@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial, trial_entry, trial_watchdog
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.modules import boot_trial
 
@@ -73,10 +73,10 @@ class Host:
     def grub_starts_the_trial(self) -> str:
         """What GRUB does with the entry: it forgets the choice, and writes down that it started it."""
         token = trial.load((self.text(trial.RECORD) or "").encode()).token  # type: ignore[union-attr]
-        assert self.variables()["next_entry"] == trial.ENTRY
-        assert f"set {trial.MARK}={token}" in (self.text(ENTRY) or "")
-        self.set_variables({"next_entry": "", trial.MARK: token})
-        return f"quiet {trial.MARK}={token}"
+        assert self.variables()["next_entry"] == trial_entry.ENTRY
+        assert f"set {trial_entry.MARK}={token}" in (self.text(ENTRY) or "")
+        self.set_variables({"next_entry": "", trial_entry.MARK: token})
+        return f"quiet {trial_entry.MARK}={token}"
 
     def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
         tool, words = arguments[0], arguments[1:]
@@ -123,12 +123,12 @@ def test_armed_in_four_steps(host: Host) -> None:
     fourth = run(host, options=OPTIONS)
     assert host.tree() == after
     assert [step["changed"] for step in (first, second, third, fourth)] == [True, True, False, False]
-    assert [step["outcome"] for step in (first, second, third, fourth)] == ["none", "none", "waiting", "waiting"]
-    assert host.variables() == {"next_entry": trial.ENTRY}
+    assert [step["trial_state"] for step in (first, second, third, fourth)] == ["none", "none", "waiting", "waiting"]
+    assert host.variables() == {"next_entry": trial_entry.ENTRY}
     assert host.text("/boot/grub/grub.cfg") == MENU
     for step in (first, second, third, fourth):
-        assert step["old_line"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
-        assert step["new_line"] == "dom0_mem=1G,max:1G loglvl=all watchdog"
+        assert step["old_options"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
+        assert step["new_options"] == "dom0_mem=1G,max:1G loglvl=all watchdog"
         assert step["armed"]
 
 
@@ -142,7 +142,7 @@ def test_of_two_loaders_the_one_that_started_the_host_is_meant(host: Host, runni
     if started_by == "grub2":
         assert run(host, options=OPTIONS)["armed"]
         return
-    with pytest.raises(UserError, match="boots with efi_cfg. .*cannot be told another one for one boot"):
+    with pytest.raises(UserError, match="boots with efi_cfg. .*another section cannot be selected for one boot"):
         run(host, options=OPTIONS)
     assert host.tree() == before
 
@@ -156,7 +156,7 @@ def test_absent_gives_back_what_was(host: Host) -> None:
     steps = [first, *(run(host, state="absent", check=check) for check in (False, True, False))]
     assert host.tree() == before
     assert [step["changed"] for step in steps] == [True, True, False, False]
-    assert [step["outcome"] for step in steps] == ["waiting", "waiting", "none", "none"]
+    assert [step["trial_state"] for step in steps] == ["waiting", "waiting", "none", "none"]
 
 
 def test_a_trial_that_runs_is_confirmed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,38 +168,38 @@ def test_a_trial_that_runs_is_confirmed(host: Host, monkeypatch: pytest.MonkeyPa
         if number == signal.SIGCONT:
             raise ProcessLookupError
 
-    monkeypatch.setattr(boot_trial.os, "kill", kill)
+    monkeypatch.setattr(trial_watchdog.os, "kill", kill)
     run(host, options=OPTIONS)
     host.boots("boot-2", host.grub_starts_the_trial())
     host.main_pid = 4321
     result = run(host, state="absent")
-    assert result["outcome"] == "running"
-    assert result["story"] == "The host came up with dom0_mem=1G,max:1G."
+    assert result["trial_state"] == "running"
+    assert result["trial_summary"] == "The host came up with dom0_mem=1G,max:1G."
     assert sent == [(4321, signal.SIGUSR1), (4321, signal.SIGCONT)]
     host.boots("boot-1", "quiet")
     assert host.tree() == before
 
 
-def test_a_watchdog_that_does_not_end_is_told(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot_trial.os, "kill", lambda _process, _number: None)
-    monkeypatch.setattr(boot_trial, "STOP_SECONDS", 0)
+def test_a_watchdog_that_does_not_exit_is_an_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_watchdog.os, "kill", lambda _process, _number: None)
+    monkeypatch.setattr(trial_watchdog, "STOP_SECONDS", 0)
     run(host, options=OPTIONS)
     host.boots("boot-2", host.grub_starts_the_trial())
     host.main_pid = 1
-    with pytest.raises(UserError, match="process 1, does not end, and will restart this host"):
+    with pytest.raises(UserError, match="process 1, does not exit, and will restart this host"):
         run(host, state="absent")
     assert host.text(trial.RECORD) is not None
 
 
-def test_a_trial_that_died_is_told_and_cleared(host: Host) -> None:
+def test_a_failed_trial_is_reported_and_removed(host: Host) -> None:
     before = host.tree()
     run(host, options=OPTIONS)
     host.grub_starts_the_trial()
     host.boots("boot-3", "quiet")
     result = run(host, state="absent")
-    assert (result["outcome"], result["changed"], result["armed"]) == ("failed", True, False)
-    assert "did not come up with dom0_mem=1G,max:1G" in result["story"]
-    assert result["old_line"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
+    assert (result["trial_state"], result["changed"], result["armed"]) == ("failed", True, False)
+    assert "did not come up with dom0_mem=1G,max:1G" in result["trial_summary"]
+    assert result["old_options"] == "dom0_mem=2G,max:2G loglvl=all noreboot"
     host.boots("boot-1", "quiet")
     assert host.tree() == before
 
@@ -209,8 +209,8 @@ def test_a_new_trial_takes_the_place_of_one_that_died(host: Host) -> None:
     host.grub_starts_the_trial()
     host.boots("boot-3", "quiet")
     result = run(host, options={"dom0_mem": "3G"})
-    assert result["outcome"] == "failed"
-    assert host.variables() == {"next_entry": trial.ENTRY}
+    assert result["trial_state"] == "failed"
+    assert host.variables() == {"next_entry": trial_entry.ENTRY}
     assert (host.text(ENTRY) or "").count("menuentry") == 1
     assert "dom0_mem=3G" in (host.text(ENTRY) or "")
 
@@ -225,7 +225,7 @@ def test_what_the_administrator_put_into_the_menu_stays(host: Host) -> None:
 
 def test_a_trial_that_nobody_could_confirm_is_refused(host: Host) -> None:
     before = host.tree()
-    with pytest.raises(UserError, match="A trial of 59 seconds would end before"):
+    with pytest.raises(UserError, match="The timeout of 59 seconds would expire before"):
         run(host, options=OPTIONS, timeout=59)
     assert host.tree() == before
     assert run(host, options=OPTIONS, timeout=60)["changed"]
@@ -236,7 +236,7 @@ def test_without_systemd_less_is_covered(host: Host) -> None:
     (host.root / "run/systemd/system/x").unlink()
     (host.root / "run/systemd/system").rmdir()
     result = run(host, options=OPTIONS)
-    assert host.text(trial.UNIT) is None
+    assert host.text(trial_watchdog.UNIT) is None
     assert set(full["covered"]) - set(result["covered"]) == {
         "dom0 is up but cannot be reached",
         "dom0 hangs after its init has started",
@@ -259,19 +259,20 @@ def attributes(**values: Any) -> Callable[[Host], None]:
         (attributes(filesystem="btrfs"), OPTIONS, r"GRUB cannot write to /boot/grub \(btrfs\)"),
         (attributes(checks=False), OPTIONS, "grub-script-check .* failed: syntax error at line 4"),
         (attributes(keeps_variables=False), OPTIONS, "does not keep what is written to it"),
-        (menu("save_env next_entry", "true"), OPTIONS, "does not forget the choice"),
-        (menu("/custom.cfg", "/other.cfg"), OPTIONS, "does not take in /boot/grub/custom.cfg"),
-        (menu('with Xen hypervisor"', 'with nothing"'), OPTIONS, "is not in its menu"),
+        (menu("save_env next_entry", "true"), OPTIONS, "does not clear the entry"),
+        (menu("/custom.cfg", "/other.cfg"), OPTIONS, "does not include /boot/grub/custom.cfg"),
+        (menu('with Xen hypervisor"', 'with nothing"'), OPTIONS, "does not exist in its menu"),
         (
             menu('set default="Debian GNU/Linux, with Xen hypervisor', 'set default="0'),
             OPTIONS,
             "not start a hypervisor",
         ),
         (lambda host: (host.root / "boot/grub/grub.cfg").unlink(), OPTIONS, "needs GRUB 2 with a generated menu"),
-        (attributes(), {"dom0_mem": "2G,max:2G"}, "has dom0_mem=2G,max:2G already"),
-        (attributes(), {"smt": None}, "has no smt already"),
-        (attributes(), {"dom0_mem": "1G;reboot"}, "cannot be written for every boot loader"),
-        (attributes(), {}, "nothing to try"),
+        (attributes(), {"dom0_mem": "2G,max:2G"}, "already has dom0_mem=2G,max:2G"),
+        (attributes(), {"smt": None}, "already has no smt"),
+        (attributes(), {"dom0_mem": "1G;reboot"}, "that a boot loader would interpret"),
+        (attributes(), {"smt'; reboot #": None}, "not the name of a Xen command line option"),
+        (attributes(), {}, "options is empty"),
     ],
 )
 def test_what_cannot_come_back_is_not_armed(

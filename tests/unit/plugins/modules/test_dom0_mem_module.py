@@ -176,7 +176,7 @@ def test_a_host_without_xen_is_refused_unless_only_files_are_asked_for(
         ({"size": "1024"}, "no unit"),
         ({"size": "8G"}, "the host has 4095 MiB"),
         ({"size": "2G", "min": "3G"}, "min 3G is above the max 2G"),
-        ({"size": "64M"}, "less than dom0 can be expected to live in"),
+        ({"size": "64M"}, "which dom0 needs at least"),
     ],
 )
 def test_bad_sizes_change_nothing(host: Host, params: Dict[str, Any], message: str) -> None:

@@ -46,7 +46,7 @@ def test_only_the_word_changes(line: str, value: Optional[str], after: str) -> N
     ],
 )
 def test_words_that_set_an_option(line: str, option: str, found: list) -> None:
-    assert command_line.setting(line, option) == found
+    assert command_line.find(line, option) == found
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_words_that_set_an_option(line: str, option: str, found: list) -> None:
     [("dom0_vcpus_pin", None, "dom0_vcpus_pin"), ("com1", "115200,8n1,0x3f8", "com1=115200,8n1,0x3f8")],
 )
 def test_a_word_is_made(option: str, value: Optional[str], word: str) -> None:
-    assert command_line.word(option, value) == word
+    assert command_line.render(option, value) == word
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_word_is_made(option: str, value: Optional[str], word: str) -> None:
 )
 def test_what_a_loader_would_take_for_something_else_is_refused(option: str, value: Optional[str]) -> None:
     with pytest.raises(UserError):
-        command_line.word(option, value)
+        command_line.render(option, value)
 
 
 WORDS = st.lists(
@@ -85,10 +85,10 @@ WORDS = st.lists(
 def test_set_once_and_all_others_untouched(line: str, value: Optional[str]) -> None:
     word = "dom0_mem" if value is None else f"dom0_mem={value}"
     after = command_line.put(line, "dom0_mem", value)
-    assert command_line.setting(after, "dom0_mem") == [word]
+    assert command_line.find(after, "dom0_mem") == [word]
     assert command_line.put(after, "dom0_mem", value) == after
-    others = [found for found in command_line.words(line) if not command_line.names(found, "dom0_mem")]
-    assert [found for found in command_line.words(after) if found != word] == others
-    assert command_line.words(command_line.remove(after, "dom0_mem")) == others
-    if not command_line.setting(line, "dom0_mem"):
+    others = [found for found in command_line.options(line) if not command_line.sets(found, "dom0_mem")]
+    assert [found for found in command_line.options(after) if found != word] == others
+    assert command_line.options(command_line.remove(after, "dom0_mem")) == others
+    if not command_line.find(line, "dom0_mem"):
         assert command_line.remove(after, "dom0_mem") == line

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import MIB, Host
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB, HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
 
-HOST = Host(total=4096 * MIB, version=(4, 17))
+HOST = HostFacts(memory=4096 * MIB, version=(4, 17))
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_typed_parameters_need_a_unit(arguments: tuple, message: str) -> None:
 )
 def test_a_value_that_the_host_cannot_give_is_refused(value: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        dom0_mem.check(dom0_mem.parse(value), HOST)
+        dom0_mem.validate(dom0_mem.parse(value), HOST)
 
 
 def test_percentages_need_a_release_that_knows_them() -> None:
-    with pytest.raises(UserError, match="does not know"):
-        dom0_mem.check(dom0_mem.parse("5%"), Host(total=4096 * MIB, version=(4, 11)))
+    with pytest.raises(UserError, match="does not support"):
+        dom0_mem.validate(dom0_mem.parse("5%"), HostFacts(memory=4096 * MIB, version=(4, 11)))
 
 
 @pytest.mark.parametrize(
@@ -136,22 +136,22 @@ def test_percentages_need_a_release_that_knows_them() -> None:
         ("1G", ["no max"]),
         ("1048576,max:1G", ["no unit"]),
         ("48M,max:48M", ["size 48M is less", "max 48M is less"]),
-        ("1G,max:1073741825B", ["max 1073741825B is no multiple"]),
+        ("1G,max:1073741825B", ["max 1073741825B is not a multiple"]),
         ("min:1G", ["no size", "no max"]),
         ("max:1G", []),
-        ("4000M,max:4000M", ["size 4000M leaves Xen itself less than the 128 MiB"]),
+        ("4000M,max:4000M", ["size 4000M leaves less than the 128 MiB"]),
     ],
 )
 def test_surprises_are_named(value: str, warnings: list) -> None:
-    found = dom0_mem.check(dom0_mem.parse(value), HOST)
+    found = dom0_mem.validate(dom0_mem.parse(value), HOST)
     assert len(found) == len(warnings)
     assert all(part in warning for part, warning in zip(warnings, found))
 
 
 def test_too_small_for_dom0() -> None:
-    dom0_mem.refuse_too_small(dom0_mem.parse("128M,max:128M"), HOST)
+    dom0_mem.require_smallest(dom0_mem.parse("128M,max:128M"), HOST)
     with pytest.raises(UserError, match="127M is less"):
-        dom0_mem.refuse_too_small(dom0_mem.parse("127M"), HOST)
+        dom0_mem.require_smallest(dom0_mem.parse("127M"), HOST)
 
 
 AMOUNTS = st.builds(
@@ -172,6 +172,6 @@ def test_the_canonical_form_means_the_same(size: str, minimum: str, maximum: str
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        dom0_mem.check(dom0_mem.parse(text), HOST)
+        dom0_mem.validate(dom0_mem.parse(text), HOST)
     except UserError as error:
         assert len(str(error).splitlines()) >= 2

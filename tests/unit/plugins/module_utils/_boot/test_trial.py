@@ -8,37 +8,39 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Dict, Optional
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial, trial_entry, trial_watchdog
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
 
 MENUS = Path(__file__).parent / "fixtures" / "trial"
+MARK, ENTRY = trial_entry.MARK, trial_entry.ENTRY
 TOKEN = "0123456789ab"
-WORDS: Dict[str, Optional[str]] = {"dom0_mem": "dom0_mem=1G,max:1G"}
-RECORD = trial.Record(TOKEN, WORDS, "loglvl=all", "loglvl=all dom0_mem=1G,max:1G watchdog", "boot-1", "2026-01-31", 300)
+OPTIONS: Dict[str, Optional[str]] = {"dom0_mem": "dom0_mem=1G,max:1G"}
+RECORD = trial.Record(
+    TOKEN, OPTIONS, "loglvl=all", "loglvl=all dom0_mem=1G,max:1G watchdog", "boot-1", "2026-01-31", 300
+)
 SAVED = {"saved_entry": "xen-gnulinux-simple-0002"}
 
 
-def entry(case: str, words: Dict[str, Optional[str]] = WORDS) -> str:
+def entry(case: str, options: Dict[str, Optional[str]] = OPTIONS) -> str:
     menu = grub_menu.parse((MENUS / case / "grub.cfg").read_text())
-    return trial.entry_text(menu, grub_menu.default_entry(menu, SAVED), words, TOKEN)
+    return trial_entry.entry_text(menu, grub_menu.default_entry(menu, SAVED), options, TOKEN)
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in MENUS.iterdir()))
-def test_the_trial_entry_is_the_default_one_with_other_words(case: str) -> None:
-    assert trial.put_block(None, entry(case)).decode() == (MENUS / case / "custom.cfg").read_text()
+def test_the_trial_entry_is_the_default_one_with_other_options(case: str) -> None:
+    assert trial_entry.add_block(None, entry(case)).decode() == (MENUS / case / "custom.cfg").read_text()
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in MENUS.iterdir()))
 def test_grub_and_our_own_reader_read_it(case: str, tmp_path: Path) -> None:
     menu = grub_menu.parse((MENUS / case / "grub.cfg").read_text() + (MENUS / case / "custom.cfg").read_text())
-    assert menu.entries[-1].identity == trial.ENTRY
+    assert menu.entries[-1].identity == ENTRY
     assert menu.entries[-1].title == "Trial of dom0_mem=1G,max:1G"
     checker = shutil.which("grub-script-check")
     if checker is not None:
@@ -46,43 +48,43 @@ def test_grub_and_our_own_reader_read_it(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words", "wanted"),
+    ("line", "options", "wanted"),
     [
-        ("loglvl=all", WORDS, "loglvl=all dom0_mem=1G,max:1G watchdog"),
-        ("dom0_mem=2G loglvl=all", WORDS, "dom0_mem=1G,max:1G loglvl=all watchdog"),
+        ("loglvl=all", OPTIONS, "loglvl=all dom0_mem=1G,max:1G watchdog"),
+        ("dom0_mem=2G loglvl=all", OPTIONS, "dom0_mem=1G,max:1G loglvl=all watchdog"),
         ("dom0_mem=2G loglvl=all", {"dom0_mem": None}, "loglvl=all watchdog"),
         ("a", {"dom0_vcpus_pin": "dom0_vcpus_pin", "smt": "smt=0"}, "a dom0_vcpus_pin smt=0 watchdog"),
-        ("noreboot watchdog", WORDS, "watchdog dom0_mem=1G,max:1G"),
-        ("noreboot=true watchdog=force", WORDS, "watchdog=force dom0_mem=1G,max:1G"),
-        ("no-watchdog", WORDS, "dom0_mem=1G,max:1G watchdog"),
-        ("watchdog=0", WORDS, "dom0_mem=1G,max:1G watchdog"),
-        ("reboot=acpi,cold", WORDS, "reboot=acpi,cold dom0_mem=1G,max:1G watchdog"),
-        ("reboot=no", WORDS, "dom0_mem=1G,max:1G watchdog"),
-        ("a -- b", WORDS, "a dom0_mem=1G,max:1G watchdog -- b"),
+        ("noreboot watchdog", OPTIONS, "watchdog dom0_mem=1G,max:1G"),
+        ("noreboot=true watchdog=force", OPTIONS, "watchdog=force dom0_mem=1G,max:1G"),
+        ("no-watchdog", OPTIONS, "dom0_mem=1G,max:1G watchdog"),
+        ("watchdog=0", OPTIONS, "dom0_mem=1G,max:1G watchdog"),
+        ("reboot=acpi,cold", OPTIONS, "reboot=acpi,cold dom0_mem=1G,max:1G watchdog"),
+        ("reboot=no", OPTIONS, "dom0_mem=1G,max:1G watchdog"),
+        ("a -- b", OPTIONS, "a dom0_mem=1G,max:1G watchdog -- b"),
     ],
 )
 def test_every_death_of_the_hypervisor_leads_to_a_restart(
-    line: str, words: Dict[str, Optional[str]], wanted: str
+    line: str, options: Dict[str, Optional[str]], wanted: str
 ) -> None:
-    assert trial.tried_line(line, words) == wanted
+    assert trial_entry.trial_line(line, options) == wanted
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "written"),
     [
         ({"dom0_mem": "1G"}, {"dom0_mem": "dom0_mem=1G"}),
         ({"dom0_vcpus_pin": True, "smt": 0}, {"dom0_vcpus_pin": "dom0_vcpus_pin", "smt": "smt=0"}),
         ({"dom0_mem": None}, {"dom0_mem": None}),
     ],
 )
-def test_words_of_options(options: Dict[str, object], words: Dict[str, Optional[str]]) -> None:
-    assert trial.wanted_words(options) == words
+def test_options_as_they_are_written(options: Dict[str, object], written: Dict[str, Optional[str]]) -> None:
+    assert trial.desired_options(options) == written
 
 
 @pytest.mark.parametrize("options", [{}, {"a b": "1"}, {"a": "1;reboot"}, {"a": "$b"}, {"a": "b'"}])
-def test_words_that_grub_would_run_are_refused(options: Dict[str, object]) -> None:
+def test_options_that_grub_would_run_are_refused(options: Dict[str, object]) -> None:
     with pytest.raises(UserError):
-        trial.wanted_words(options)
+        trial.desired_options(options)
 
 
 @pytest.mark.parametrize(
@@ -91,76 +93,76 @@ def test_words_that_grub_would_run_are_refused(options: Dict[str, object]) -> No
         ("\tlinux /boot/vmlinuz\n", "does not start a hypervisor"),
         ("\tmultiboot2 /boot/xen.gz a\n", "without a kernel for dom0"),
         ("\tmultiboot2 /boot/memtest\n", "does not start a hypervisor"),
-        ("\tmultiboot2 /boot/xen.gz a \\\n b\n\tmodule2 /boot/vmlinuz\n", "goes on in the next one"),
+        ("\tmultiboot2 /boot/xen.gz a \\\n b\n\tmodule2 /boot/vmlinuz\n", "continues in the next line"),
     ],
 )
 def test_an_entry_that_cannot_be_tried_is_refused(body: str, message: str) -> None:
     menu = grub_menu.parse(f"menuentry 'a' {{\n{body}}}\n")
     with pytest.raises(UserError, match=message):
-        trial.entry_text(menu, menu.entries[0], WORDS, TOKEN)
+        trial_entry.entry_text(menu, menu.entries[0], OPTIONS, TOKEN)
 
 
 @given(st.one_of(st.none(), st.binary(max_size=80)))
 def test_what_was_in_the_file_comes_back(content: Optional[bytes]) -> None:
-    with_block = trial.put_block(content, entry("debian-12"))
-    assert trial.take_block(with_block, "custom.cfg") == content
-    assert trial.take_block(content, "custom.cfg") == content
+    with_block = trial_entry.add_block(content, entry("debian-12"))
+    assert trial_entry.remove_block(with_block, "custom.cfg") == content
+    assert trial_entry.remove_block(content, "custom.cfg") == content
 
 
 def test_what_others_add_behind_it_stays() -> None:
-    with_block = trial.put_block(None, entry("debian-12"))
-    assert trial.take_block(with_block + b"set a=b\n", "custom.cfg") == b"set a=b\n"
-    assert trial.take_block(b"a\n" + with_block + b"b\n", "custom.cfg") == b"a\nb\n"
+    with_block = trial_entry.add_block(None, entry("debian-12"))
+    assert trial_entry.remove_block(with_block + b"set a=b\n", "custom.cfg") == b"set a=b\n"
+    assert trial_entry.remove_block(b"a\n" + with_block + b"b\n", "custom.cfg") == b"a\nb\n"
 
 
 def test_half_a_block_is_refused() -> None:
-    half = trial.put_block(None, entry("debian-12")).rpartition(b"# END")[0]
-    with pytest.raises(UserError, match="custom.cfg holds a part of a trial entry only"):
-        trial.take_block(half, "custom.cfg")
+    half = trial_entry.add_block(None, entry("debian-12")).rpartition(b"# END")[0]
+    with pytest.raises(UserError, match="custom.cfg contains only a part of a trial entry"):
+        trial_entry.remove_block(half, "custom.cfg")
 
 
 @pytest.mark.parametrize(
     ("boot", "kernel_line", "environment", "wanted", "told"),
     [
-        ("boot-1", "quiet", {"next_entry": trial.ENTRY}, trial.WAITING, "has not been restarted since"),
-        ("boot-2", f"quiet {trial.MARK}={TOKEN}", {trial.MARK: TOKEN}, trial.RUNNING, "came up with dom0_mem=1G"),
-        ("boot-3", "quiet", {trial.MARK: TOKEN, "next_entry": ""}, trial.FAILED, "did not come up with dom0_mem=1G"),
-        ("boot-3", f"quiet {trial.MARK}=other", {trial.MARK: TOKEN}, trial.FAILED, "did not come up"),
-        ("boot-2", "quiet", {"next_entry": ""}, trial.SKIPPED, "another entry was chosen"),
-        ("boot-2", "quiet", {trial.MARK: "other"}, trial.SKIPPED, "another entry was chosen"),
-        ("boot-2", "quiet", {"next_entry": trial.ENTRY}, trial.SKIPPED, "cannot write its environment block"),
+        ("boot-1", "quiet", {"next_entry": ENTRY}, trial.WAITING, "has not been restarted since"),
+        ("boot-2", f"quiet {MARK}={TOKEN}", {MARK: TOKEN}, trial.RUNNING, "came up with dom0_mem=1G"),
+        ("boot-3", "quiet", {MARK: TOKEN, "next_entry": ""}, trial.FAILED, "did not come up with dom0_mem=1G"),
+        ("boot-3", f"quiet {MARK}=other", {MARK: TOKEN}, trial.FAILED, "did not come up"),
+        ("boot-2", "quiet", {"next_entry": ""}, trial.SKIPPED, "another entry was selected"),
+        ("boot-2", "quiet", {MARK: "other"}, trial.SKIPPED, "another entry was selected"),
+        ("boot-2", "quiet", {"next_entry": ENTRY}, trial.SKIPPED, "cannot write its environment block"),
     ],
 )
 def test_what_became_of_a_trial(
     boot: str, kernel_line: str, environment: Dict[str, str], wanted: str, told: str
 ) -> None:
-    found = trial.outcome(RECORD, boot=boot, kernel_line=kernel_line, environment=environment)
+    found = trial.state_of(RECORD, boot=boot, kernel_line=kernel_line, environment=environment)
     assert found == wanted
-    assert told in trial.story(found, RECORD, environment)
+    assert told in trial.summary(found, RECORD, environment)
 
 
 def test_no_record_is_no_trial() -> None:
-    assert trial.outcome(None, boot="b", kernel_line=f"{trial.MARK}={TOKEN}", environment={}) == trial.NONE
-    assert trial.story(trial.NONE, None, {}) == "No trial is under way."
+    assert trial.state_of(None, boot="b", kernel_line=f"{MARK}={TOKEN}", environment={}) == trial.NONE
+    assert trial.summary(trial.NONE, None, {}) == "No trial was armed."
 
 
 def test_records_come_back() -> None:
     assert trial.load(RECORD.dump()) == RECORD
     for damaged in (None, b"", b"{", b"[]", b"{}", b"\xff"):
         assert trial.load(damaged) is None
-    assert replace(RECORD, words={"dom0_mem": None, "smt": "smt=0"}).asked == "no dom0_mem, smt=0"
+    assert trial_entry.shown({"dom0_mem": None, "smt": "smt=0"}) == "no dom0_mem, smt=0"
 
 
 def test_systemd_restarts_the_host_and_the_hypervisor_does_when_systemd_cannot() -> None:
-    unit = trial.unit_files(TOKEN, 200, "/usr/sbin/xenwatchdogd")[trial.UNIT].decode().splitlines()
+    unit = trial_watchdog.unit_files(TOKEN, 200, "/usr/sbin/xenwatchdogd")[trial_watchdog.UNIT].decode().splitlines()
     for line in (
-        f"ConditionKernelCommandLine={trial.MARK}={TOKEN}",
+        f"ConditionKernelCommandLine={MARK}={TOKEN}",
         "RuntimeMaxSec=200",
         "FailureAction=reboot",
         "ExecStart=/usr/sbin/xenwatchdogd 320 319",
     ):
         assert line in unit
-    without = trial.unit_files(TOKEN, 200, None)[trial.UNIT].decode()
+    without = trial_watchdog.unit_files(TOKEN, 200, None)[trial_watchdog.UNIT].decode()
     assert "xenwatchdogd" not in without
     assert "RuntimeMaxSec=200" in without
 
@@ -169,6 +171,6 @@ def test_systemd_restarts_the_host_and_the_hypervisor_does_when_systemd_cannot()
     ("systemd", "watchdog", "count"), [(True, True, 6), (True, False, 5), (False, True, 4), (False, False, 4)]
 )
 def test_what_is_covered_is_said(systemd: bool, watchdog: bool, count: int) -> None:
-    covered, not_covered = trial.covered(systemd=systemd, watchdog=watchdog)
+    covered, not_covered = trial_watchdog.covered(systemd=systemd, watchdog=watchdog)
     assert len(covered) == count
     assert len(covered) + len(not_covered) == 8

@@ -69,21 +69,21 @@ def test_golden_files(case: str, operation: str, value: Optional[str]) -> None:
     assert edited(after, value, loader=loader) == after
     words = loader.configured(after)
     assert command_line.values(words, OPTION) == ([] if value is None else [value])
-    others = [word for word in command_line.words(loader.configured(sources)) if not command_line.names(word, OPTION)]
-    assert [word for word in command_line.words(words) if not command_line.names(word, OPTION)] == others
+    others = [word for word in command_line.options(loader.configured(sources)) if not command_line.sets(word, OPTION)]
+    assert [word for word in command_line.options(words) if not command_line.sets(word, OPTION)] == others
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'A=1\nGRUB_CMDLINE_XEN="dom0_mem=1G\n', "grub line 2: a quoted string is never closed"),
-        (b"GRUB_CMDLINE_XEN='x\n", "grub line 1: a quoted string is never closed"),
-        (b"GRUB_CMDLINE_XEN=$(echo\n", "grub line 1: a bracket is never closed"),
-        (b"GRUB_CMDLINE_XEN=`echo\n", "grub line 1: a backquote is never closed"),
-        (b"cat <<E\nGRUB_CMDLINE_XEN=x\n", "grub line 1: a here-document is never ended"),
-        (b"cat <<;\nGRUB_CMDLINE_XEN=x\n", "grub line 1: a here-document is not"),
-        (b"\nGRUB_CMDLINE_XEN=dom0_mem=$MEMORY\n", "grub line 2: the word dom0_mem .* expansion"),
-        (b"GRUB_CMDLINE_XEN=a\0b\n", "grub line 1: there is a NUL"),
+        (b'A=1\nGRUB_CMDLINE_XEN="dom0_mem=1G\n', "grub line 2: a quoted string is not closed"),
+        (b"GRUB_CMDLINE_XEN='x\n", "grub line 1: a quoted string is not closed"),
+        (b"GRUB_CMDLINE_XEN=$(echo\n", "grub line 1: a bracket is not closed"),
+        (b"GRUB_CMDLINE_XEN=`echo\n", "grub line 1: a backquote is not closed"),
+        (b"cat <<E\nGRUB_CMDLINE_XEN=x\n", "grub line 1: a here-document has no end"),
+        (b"cat <<;\nGRUB_CMDLINE_XEN=x\n", "grub line 1: the delimiter of a here-document"),
+        (b"\nGRUB_CMDLINE_XEN=dom0_mem=$MEMORY\n", "grub line 2: the option dom0_mem .* expansion"),
+        (b"GRUB_CMDLINE_XEN=a\0b\n", "grub line 1: the line contains a NUL"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_file_and_line(content: bytes, message: str) -> None:
@@ -150,8 +150,8 @@ def test_a_host_without_a_loader(tmp_path: Path) -> None:
 
 
 def test_a_host_without_what_makes_the_configuration(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="neither update-grub nor grub-mkconfig"):
-        grub2.Grub2(run, root=str(tmp_path)).regenerate()
+    with pytest.raises(UserError, match="Neither update-grub nor grub-mkconfig"):
+        grub2.Grub2(run, root=str(tmp_path)).generator()
 
 
 @given(st.binary())
@@ -191,15 +191,15 @@ LINES = st.builds(
 @given(st.lists(LINES, max_size=4), st.lists(LINES, max_size=2))
 def test_set_gives_the_value_and_leaves_the_other_words(main: List[str], drop_in: List[str]) -> None:
     sources = {grub2.MAIN: "".join(main).encode(), "/etc/default/grub.d/a.cfg": "".join(drop_in).encode()}
-    before = [word for word in command_line.words(LOADER.configured(sources)) if not command_line.names(word, OPTION)]
+    before = [word for word in command_line.options(LOADER.configured(sources)) if not command_line.sets(word, OPTION)]
     for value in ("1G,max:1G", None):
         try:
             after = edited(sources, value)
         except UserError:
             return
-        words = command_line.words(LOADER.configured(after))
-        assert [word for word in words if command_line.names(word, OPTION)] == (
+        words = command_line.options(LOADER.configured(after))
+        assert [word for word in words if command_line.sets(word, OPTION)] == (
             [] if value is None else [f"{OPTION}={value}"]
         )
-        assert [word for word in words if not command_line.names(word, OPTION)] == before
+        assert [word for word in words if not command_line.sets(word, OPTION)] == before
         assert edited(after, value) == after

@@ -44,7 +44,7 @@ WANTED = st.sampled_from(["dom0_mem=1G,max:1G", "dom0_mem=-1G", "dom0_mem=1G+5%"
 
 
 def others(line: str) -> List[str]:
-    return [word for word in command_line.words(line) if not command_line.names(word, OPTION)]
+    return [word for word in command_line.options(line) if not command_line.sets(word, OPTION)]
 
 
 def run(arguments: List[str]) -> Tuple[int, str, str]:
@@ -155,12 +155,12 @@ def test_shell_files(loader: str) -> None:
             after = edited(sources, word)
         except UserError:
             return
-        assert command_line.setting(read(after), OPTION) == [word]
+        assert command_line.find(read(after), OPTION) == [word]
         assert others(read(after)) == others(before)
         assert variables(after, ours, shell) == known
         assert edited(after, word) == after
         gone = edited(after, None)
-        assert command_line.setting(read(gone), OPTION) == []
+        assert command_line.find(read(gone), OPTION) == []
         assert others(read(gone)) == others(before)
         assert edited(gone, None) == gone
         if not without:
@@ -240,7 +240,7 @@ def test_efi_cfg(text: str, word: str) -> None:
     before = xen_efi(text, section, "options") or ""
     if xen_efi(text, section, "kernel") is not None:
         passed = xen_efi(after, section, "options") or ""
-        assert command_line.setting(passed, OPTION) == [word]
+        assert command_line.find(passed, OPTION) == [word]
         assert others(passed) == others(before)
         assert efi_cfg.options(after) == passed.strip()
     for name in (None, "global", "x", "y"):
@@ -248,7 +248,7 @@ def test_efi_cfg(text: str, word: str) -> None:
             assert xen_efi(after, name, key) == xen_efi(text, name, key)
     assert efi_cfg.edit("xen.cfg", after, OPTION, word) == after
     gone = efi_cfg.edit("xen.cfg", after, OPTION, None)
-    if not any(command_line.setting(item.value, OPTION) for item in efi_cfg.parse(text) if item.key == "options"):
+    if not any(command_line.find(item.value, OPTION) for item in efi_cfg.parse(text) if item.key == "options"):
         assert gone == text
 
 
@@ -326,17 +326,15 @@ def test_grub_legacy(text: str, word: str) -> None:
     except UserError:
         assert passed(text) == []
         return
-    assert [command_line.setting(line, OPTION) for line in passed(after)] == [[word]] * len(passed(text))
+    assert [command_line.find(line, OPTION) for line in passed(after)] == [[word]] * len(passed(text))
     assert [others(line) for line in passed(after)] == [others(line) for line in passed(text)]
     other = [line for line in stage2(text) if not re.match("kernel.*/xen", line)]
     assert [line for line in stage2(after) if not re.match("kernel.*/xen", line)] == other
     assert grub_legacy.edit("menu.lst", after, OPTION, word) == after
     if passed(text):
-        assert command_line.setting(grub_legacy.hypervisor_line(after) or "", OPTION) == [word]
+        assert command_line.find(grub_legacy.hypervisor_line(after) or "", OPTION) == [word]
     gone = grub_legacy.edit("menu.lst", after, OPTION, None)
-    if not any(
-        command_line.setting(place.text.replace("\f", " "), OPTION) for place in grub_legacy.hypervisor_words(text)
-    ):
+    if not any(command_line.find(place.text.replace("\f", " "), OPTION) for place in grub_legacy.places(text)):
         assert gone == text
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as _boot_change
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as boot_change
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     LOADERS,
@@ -27,6 +27,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -68,25 +69,25 @@ def test_golden_files(
     assert candidate.present()
     others = [
         found
-        for found in command_line.words(candidate.configured(candidate.read()))
-        if not command_line.names(found, OPTION)
+        for found in command_line.options(candidate.configured(candidate.read()))
+        if not command_line.sets(found, OPTION)
     ]
     files.apply(candidate.plan(candidate.read(), OPTION, word))
     assert contents(directory) == contents(FIXTURES / loader / case / operation)
     assert candidate.plan(candidate.read(), OPTION, word) == []
-    words = command_line.words(candidate.configured(candidate.read()))
-    assert [found for found in words if command_line.names(found, OPTION)] == ([] if word is None else [word])
-    assert [found for found in words if not command_line.names(found, OPTION)] == others
+    words = command_line.options(candidate.configured(candidate.read()))
+    assert [found for found in words if command_line.sets(found, OPTION)] == ([] if word is None else [word])
+    assert [found for found in words if not command_line.sets(found, OPTION)] == others
     if not candidate.generates and candidate.effective() is not None:
-        assert command_line.setting(candidate.effective() or "", OPTION) == ([] if word is None else [word])
+        assert command_line.find(candidate.effective() or "", OPTION) == ([] if word is None else [word])
 
 
 @pytest.mark.parametrize(
     ("loader", "path", "text", "message"),
     [
         ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\ndefault=x\n[x]\noptions=a\n", "xen.cfg starts no kernel"),
-        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\nchain=y.cfg\n", "xen.cfg line 2 hands over"),
-        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "kernel=a\noptions=b", "xen.cfg line 2: this last line"),
+        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\nchain=y.cfg\n", "xen.cfg line 2 refers to another file"),
+        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "kernel=a\noptions=b", "xen.cfg line 2: the last line"),
         ("extlinux", "etc/update-extlinux.conf", "a=1\nxen_opts='x\n", "update-extlinux.conf line 2: a quoted"),
         ("grub_legacy", "boot/grub/menu.lst", "title Linux\nkernel /vmlinuz\n", "menu.lst has no entry that boots"),
     ],
@@ -104,14 +105,14 @@ def test_what_is_not_understood_is_refused_and_left_alone(
 
 # What the scanner sees by itself has the line; a shell says it in its own words and often one line late.
 BROKEN = {
-    "a=1\n{name}=<\nb=2\n": "line 2: a redirection names no file",
-    "a=1\n{name}=a >;b=2\n": "line 2: a redirection names no file",
-    "{name}='x\n": "line 1: a quoted string is never closed",
-    "a=1\n{name}=(a b\nc=$(\n": "line 3: a bracket is never closed",
-    "if true; then\n{name}=a\n": "line 3: a shell cannot read this: ",
-    "{name}=a\nfi\n": "line 2: a shell cannot read this: ",
-    "{name}=a\n;; b\n": "line 2: a shell cannot read this: ",
-    "b=2 )\n": "line 1: a shell cannot read this: ",
+    "a=1\n{name}=<\nb=2\n": "line 2: a redirection has no file name",
+    "a=1\n{name}=a >;b=2\n": "line 2: a redirection has no file name",
+    "{name}='x\n": "line 1: a quoted string is not closed",
+    "a=1\n{name}=(a b\nc=$(\n": "line 3: a bracket is not closed",
+    "if true; then\n{name}=a\n": "line 3: a shell cannot parse this: ",
+    "{name}=a\nfi\n": "line 2: a shell cannot parse this: ",
+    "{name}=a\n;; b\n": "line 2: a shell cannot parse this: ",
+    "b=2 )\n": "line 1: a shell cannot parse this: ",
 }
 
 
@@ -183,16 +184,16 @@ def test_an_entry_of_systemd_boot_that_overrides_is_noticed(tmp_path: Path) -> N
     assert (tmp_path / "efi/EFI/xen/xen.cfg").read_text() == "options=loglvl=all\nkernel=vmlinuz\n"
 
 
-def change(loader: object, root: Path, word: Optional[str]) -> _boot_change.Outcome:
-    return _boot_change.change(
-        _boot_change.Wish(OPTION, word),
-        loader=loader,  # type: ignore[arg-type]
-        xen=Xen(run, root=str(root)),
-        root="/",
-        regenerate=True,
-        check_mode=False,
-        backup=False,
-    )
+def change(
+    loader: object, root: Path, option: Optional[str], run_command: Runner = run
+) -> Tuple[boot_change.Difference, boot_change.BootLine]:
+    desired = boot_change.DesiredOption(OPTION, option)
+    target = boot_change.Target(loader, run_command, Xen(run, root=str(root)))  # type: ignore[arg-type]
+    observed = boot_change.observe(desired, target)
+    difference = boot_change.difference(desired, target, observed)
+    with boot_change.restored_on_error(target, observed, difference):
+        boot_change.apply(desired, target, observed, difference, backup=False)
+        return difference, boot_change.verify(desired, target)
 
 
 # What update-extlinux of Alpine's syslinux 6.04 writes, but for the two places in braces.
@@ -247,13 +248,13 @@ def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
         return 0, "", ""
 
     loader = extlinux.Extlinux(generate, root=str(tmp_path))
-    outcome = change(loader, tmp_path, "dom0_mem=1G")
-    assert outcome.changed
-    assert outcome.effective == ["dom0_mem=1G"]
-    assert not change(loader, tmp_path, "dom0_mem=1G").changed
+    difference, after = change(loader, tmp_path, "dom0_mem=1G", generate)
+    assert difference.needed
+    assert after.effective == ["dom0_mem=1G"]
+    assert not change(loader, tmp_path, "dom0_mem=1G", generate)[0].needed
     works = False
-    with pytest.raises(UserError, match="which is not dom0_mem=2G"):
-        change(loader, tmp_path, "dom0_mem=2G")
+    with pytest.raises(UserError, match="instead of dom0_mem=2G"):
+        change(loader, tmp_path, "dom0_mem=2G", generate)
     assert loader.configured(loader.read()) == "dom0_mem=1G"
 
 
@@ -297,10 +298,10 @@ def test_grub_2_in_the_ways_of_distributions(
         return 0, "", ""
 
     loader = find("auto", generate, root=str(tmp_path))
-    outcome = change(loader, tmp_path, "dom0_mem=1G")
+    _difference, after = change(loader, tmp_path, "dom0_mem=1G", generate)
     assert calls == [command]
-    assert outcome.result["loader"] == "grub2"
-    assert outcome.effective == ["dom0_mem=1G"]
+    assert loader.name == "grub2"
+    assert after.effective == ["dom0_mem=1G"]
 
 
 def several(root: Path) -> Path:
@@ -331,10 +332,10 @@ def test_whether_an_entry_can_be_booted_once() -> None:
 
 
 def test_the_report_never_fails(tmp_path: Path) -> None:
-    report = _boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
+    report = boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
     assert report["loader"] is None
     assert not report["reboot_required"]
     put(tmp_path, "boot/efi/EFI/xen/xen.efi")
     put(tmp_path, "boot/efi/EFI/xen/xen.cfg", "options=a b\nkernel=vmlinuz\n")
-    report = _boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
+    report = boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
     assert (report["loader"], report["configured"], report["effective"]) == ("efi_cfg", "a b", "a b")

@@ -19,7 +19,7 @@ ENCODING = "latin-1"
 
 HYPERVISOR = re.compile(r"^xen(?!-syms|policy)[^/]*(?<!\.config)(?<!\.cfg)(?<!\.efi)$")
 
-# What stands above a line that was added where a loader's file had none, so that removing its word removes the line.
+# Stands above a line that was added where a loader's file had none, so that removing the option removes the line.
 MARK = "# Added by the Ansible collection xen.stubdom"
 
 _PROGRAM_DIRECTORIES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin")
@@ -45,8 +45,8 @@ class Tree:
         real = os.path.realpath(found)
         if self.foreign and os.path.commonpath([real, self.root]) != self.root:
             raise UserError(
-                f"{found} is a link that leads out of {self.root}, to {real}.",
-                "Make the link a relative one; a file outside of the tree is never changed.",
+                f"{found} is a link to {real}, which is outside of {self.root}.",
+                "Make the link relative to the tree. Files outside of root are never changed.",
             )
         return found
 

@@ -1,0 +1,96 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: GRUB 2 as it is installed on a host: its programs, its menu and its environment
+# block.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Mapping, Optional
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
+
+
+@dataclass(frozen=True)
+class Grub:
+    """GRUB 2 on a host.
+
+    :param tree: the file tree of the host.
+    :param run: runs a command without a shell.
+    """
+
+    tree: Tree
+    run: Runner
+    layout: distributions.GrubLayout
+
+    @property
+    def directory(self) -> str:
+        return self.layout.directory
+
+    @property
+    def block(self) -> str:
+        """Path of the environment block."""
+        return self.tree.path(f"{self.directory}/grubenv")
+
+    @property
+    def custom(self) -> str:
+        """The administrator's own part of the menu."""
+        return f"{self.directory}/custom.cfg"
+
+    def tool(self, name: str, *arguments: str) -> str:
+        """Run one of GRUB's programs and return its output.
+
+        :raises UserError: it is not installed or fails.
+        """
+        command = [f"{self.layout.prefix}{name}", *arguments]
+        try:
+            status, output, errors = self.run(command)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"The program {command[0]} is not installed on this host.",
+                f"Install {distributions.install_hint('grub_tools')}, then run again.",
+            ) from error
+        if status != 0:
+            raise UserError(f"`{' '.join(command)}` failed: {last_line(errors)}.", "Run that command by hand.")
+        return output.strip()
+
+    def menu(self) -> grub_menu.Menu:
+        """Return the generated menu.
+
+        :raises UserError: it is not understood.
+        """
+        return grub_menu.parse((self.tree.read(f"{self.directory}/grub.cfg") or b"").decode(ENCODING))
+
+    def environment(self) -> Dict[str, str]:
+        """Return the variables of the environment block."""
+        return grub_menu.environment(self.tree.read(f"{self.directory}/grubenv"))
+
+    def set_environment(self, variables: Mapping[str, Optional[str]]) -> None:
+        """Set variables of the environment block, and remove those that are None."""
+        removed = [name for name, value in variables.items() if value is None]
+        present = [f"{name}={value}" for name, value in variables.items() if value is not None]
+        if removed:
+            self.tool("editenv", self.block, "unset", *removed)
+        if present:
+            self.tool("editenv", self.block, "set", *present)
+
+
+def find(tree: Tree, run: Runner) -> Optional[Grub]:
+    """Return GRUB 2 of a host with a generated menu, None where there is no such menu."""
+    found = layout(tree)
+    others = distributions.grub_layouts(distributions.detect(tree.root))
+    candidates = others if found is None else (found, *others)
+    with_menu = next((one for one in candidates if tree.is_file(f"{one.directory}/grub.cfg")), None)
+    return None if with_menu is None else Grub(tree, run, with_menu)
+
+
+def layout(tree: Tree) -> Optional[distributions.GrubLayout]:
+    """Return how GRUB 2 is laid out in a tree, None where nothing there generates a menu."""
+    known = distributions.grub_layouts(distributions.detect(tree.root))
+    return next((one for one in known if tree.program(one.generator)), None)
