@@ -128,6 +128,10 @@ def test_absent_gives_back_what_was(host: Host) -> None:
     assert not steps[-1]["reboot_required"]
 
 
+def test_absent_ignores_the_parameters_of_a_value(host: Host) -> None:
+    assert not run(host, state="absent", size="2048", value="lots", min="x", max="y")["changed"]
+
+
 def test_another_spelling_is_no_change(host: Host) -> None:
     host.put("etc/default/grub.d/xen.cfg", 'GRUB_CMDLINE_XEN="dom0_mem=max:1048576,1024M"\n')
     host.update_grub()
@@ -173,7 +177,9 @@ def test_a_host_without_xen_is_refused_unless_only_files_are_asked_for(
     ("params", "message"),
     [
         ({"size": "lots"}, "'lots' is not an amount"),
-        ({"size": "1024"}, "no unit"),
+        ({"size": "1024"}, "no unit.*\\nAdd the unit to size: write 1024M for MiB"),
+        ({}, "Neither size nor value is set"),
+        ({"value": "1G", "size": "1G", "max": "2G"}, "value and size, max exclude each other"),
         ({"size": "8G"}, "the host has 4095 MiB"),
         ({"size": "2G", "min": "3G"}, "min 3G is above the max 2G"),
         ({"size": "64M"}, "which dom0 needs at least"),
