@@ -49,9 +49,11 @@ TOOL_PACKAGES = {package for name, (package, _) in programs.TOOLS.items() if os.
 LAB_PACKAGES = tuple(sorted(TOOL_PACKAGES - set(efi.PACKAGES)))
 QEMU_PACKAGES = {"qemu-system-x86", "qemu-utils"}
 BACKPORTS_FILE = "/etc/apt/sources.list.d/xen-stubdom-backports.list"
+UNIT_PACKAGES = ("bzip2", "ca-certificates", "gcc", "git", "libc6-dev", "make")
 NEEDS = {
     "ansible": Need(("ca-certificates", "openssh-client"), "ansible"),
-    "unit": Need(("bzip2", "ca-certificates", "gcc", "git", "libc6-dev", "make"), "unit"),
+    "unit": Need(UNIT_PACKAGES, "unit"),
+    "mutation": Need(UNIT_PACKAGES, "mutation"),
     "check": Need(("ca-certificates", "git", "shellcheck"), "check"),
     "molecule": Need(("ca-certificates", "openssh-client"), "molecule"),
     "chroot": Need(("mmdebstrap", "tar")),

@@ -10,6 +10,7 @@ lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
 docs     the documentation, the changelog, the built collection
 chroot   the scenarios molecule/* on Debian file systems without Xen
 xen      the scenarios molecule/xen_* on real Xen hosts in QEMU
+mutation small faults in the core that a unit test should notice: hours, and only if it is named
 
 A tier may be followed by the names of scenarios or files: bin/test xen/xen_dom0_memory unit/tests/unit/lab
 Any other command can be run in the environment of a tier: bin/test --in xen molecule test -s xen_dom0_memory
@@ -136,12 +137,17 @@ def xen(environment: Environment, asked: Sequence[str]) -> None:
     run(["python", "tests/tools/scenarios.py", "xen", *asked], environment)
 
 
+def mutation(environment: Environment, asked: Sequence[str]) -> None:
+    run(["python", "tests/tools/mutation.py", *asked], environment)
+
+
 @dataclass(frozen=True)
 class Tier:
-    """What it needs (words of _machine.NEEDS) and what it does."""
+    """What it needs (words of _machine.NEEDS), what it does, and whether it is run without being named."""
 
     needs: tuple[str, ...]
     run: Callable[[Environment, Sequence[str]], None]
+    default: bool = True
 
 
 TIERS = {
@@ -152,6 +158,7 @@ TIERS = {
     "docs": Tier(("check",), docs),
     "chroot": Tier(("molecule", "chroot"), chroot),
     "xen": Tier(("molecule", "lab", "efi"), xen),
+    "mutation": Tier(("mutation",), mutation, default=False),
 }
 
 
@@ -161,7 +168,7 @@ TIERS = {
 def plan(words: Sequence[str]) -> dict[str, list[str]]:
     """What is asked for: by tier, the things in it, none for all. An unknown tier is a ValueError."""
     result: dict[str, list[str]] = {}
-    for word in words or TIERS:
+    for word in words or [name for name, tier in TIERS.items() if tier.default]:
         tier, _, thing = word.partition("/")
         if tier not in TIERS:
             raise ValueError(f"There is no tier {tier}. There are: {', '.join(TIERS)}.")
