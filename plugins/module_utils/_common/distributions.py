@@ -38,6 +38,8 @@ PURPOSES: Mapping[str, str] = {
     "compiler": "gcc",
     "python_headers": "the headers of Python 3, and setuptools",
     "yajl_headers": "the headers of yajl",
+    "iasl": "the compiler of ACPI tables (iasl)",
+    "update_extlinux": "update-extlinux",
 }
 
 # The same for what a build from source needs: "base", and by image or by what an older release asks for.
@@ -179,6 +181,7 @@ _DEBIAN = Distribution(
         "compiler": ("gcc",),
         "python_headers": ("python3-dev", "python3-setuptools"),
         "yajl_headers": ("libyajl-dev",),
+        "iasl": ("acpica-tools",),
     },
     builds={
         "base": (
@@ -249,6 +252,7 @@ _FEDORA = Distribution(
         "compiler": ("gcc",),
         "python_headers": ("python3-devel", "python3-setuptools"),
         "yajl_headers": ("yajl-devel",),
+        "iasl": ("acpica-tools",),
     },
     builds={
         "base": (
@@ -304,6 +308,7 @@ _SUSE = Distribution(
         "compiler": ("gcc",),
         "python_headers": ("python3-devel", "python3-setuptools"),
         "yajl_headers": ("libyajl-devel",),
+        "iasl": ("acpica",),
     },
     builds={
         "base": (
@@ -358,6 +363,8 @@ _ALPINE = Distribution(
         "compiler": ("gcc",),
         "python_headers": ("python3-dev", "py3-setuptools"),
         "yajl_headers": ("yajl-dev",),
+        "iasl": ("iasl",),
+        "update_extlinux": ("syslinux",),
     },
     builds={
         "base": (
@@ -414,6 +421,7 @@ _ARCH = Distribution(
         "compiler": ("gcc",),
         "python_headers": ("python", "python-setuptools"),
         "yajl_headers": ("yajl",),
+        "iasl": ("acpica",),
     },
     builds={
         "base": ("acpica", "base-devel", "git", "glib2", "ncurses", "pixman", "python", "python-setuptools", "yajl"),
@@ -462,6 +470,7 @@ _GENTOO = Distribution(
         "kernel": ("sys-kernel/gentoo-kernel",),
         "libc": ("sys-libs/glibc",),
         "compiler": ("sys-devel/gcc",),
+        "iasl": ("sys-power/iasl",),
     },
     paths=Paths(
         firmware=("/usr/libexec/xen/boot",),

@@ -14,6 +14,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -94,7 +95,8 @@ class Extlinux:
         if self._tree.program(PROGRAM) is None:
             raise UserError(
                 f"The program {PROGRAM} is not installed on this host.",
-                "Install the package that contains it (syslinux), or set regenerate to false.",
+                f"Install {distributions.install_hint('update_extlinux', distributions.detect(self._tree.root))}, "
+                "or set regenerate to false.",
             )
         return [PROGRAM]
 
