@@ -50,6 +50,38 @@ options:
     type: list
     elements: dict
     required: true
+    suboptions:
+      name:
+        description: Name of the source.
+        type: str
+        required: true
+      kind:
+        description: Kind of the source.
+        type: str
+        choices: [file, tarball, git, directory, package]
+        required: true
+      origin:
+        description: Where it was fetched from.
+        type: str
+        required: true
+      revision:
+        description: Revision of a git repository.
+        type: str
+      upstream:
+        description: Where it is published.
+        type: str
+      path:
+        description: Where it lies on the build host.
+        type: str
+        required: true
+      digest:
+        description: Its SHA-256 or commit.
+        type: str
+        required: true
+      version:
+        description: Its version.
+        type: str
+        required: true
   kernels:
     description:
       - Mini-OS kernels of your own, one for each image V(custom-NAME).
@@ -322,7 +354,25 @@ def main() -> None:
         argument_spec={
             "release": {"type": "str", "required": True},
             "images": {"type": "list", "elements": "str", "required": True},
-            "sources": {"type": "list", "elements": "dict", "required": True},
+            "sources": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "kind": {
+                        "type": "str",
+                        "choices": ["file", "tarball", "git", "directory", "package"],
+                        "required": True,
+                    },
+                    "origin": {"type": "str", "required": True},
+                    "revision": {"type": "str"},
+                    "upstream": {"type": "str"},
+                    "path": {"type": "str", "required": True},
+                    "digest": {"type": "str", "required": True},
+                    "version": {"type": "str", "required": True},
+                },
+            },
             "kernels": {
                 "type": "list",
                 "elements": "dict",

@@ -9,6 +9,20 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any, Mapping
 
+# A longer sentence, which has a value in it that somebody did not mean, is cut in its middle.
+_LONGEST = 4000
+
+
+def printable(text: str) -> str:
+    """Return *text* as one line: what does not print is shown by its escape, and what is very long is cut."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
 
 class UserError(Exception):
     """Something that was asked for cannot be done.
@@ -20,8 +34,8 @@ class UserError(Exception):
 
     def __init__(self, what: str, remedy: str, details: Mapping[str, Any] = MappingProxyType({})) -> None:
         super().__init__(what, remedy)
-        self.what = what
-        self.remedy = remedy
+        self.what = printable(what)
+        self.remedy = printable(remedy)
         self.details = details
 
     def __str__(self) -> str:

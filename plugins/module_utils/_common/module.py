@@ -7,13 +7,58 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
+import sys
 import traceback
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
+
+_SEE = "Compare the task with the module's documentation, which ansible-doc shows."
+
+
+class _Module(AnsibleModule):  # type: ignore[misc]
+    def _load_params(self) -> None:
+        super()._load_params()
+        # Ansible takes null for a value: for it, "memory: null" is there when it is required, and is no default.
+        given: Dict[str, Any] = self.params  # type: ignore[has-type]
+        self.params = {name: value for name, value in given.items() if value is not None}
+
+    def fail_json(self, msg: str, **result: Any) -> NoReturn:
+        """End the module, with the values in Ansible's own messages about parameters in one line, too."""
+        super().fail_json("\n".join(map(printable, str(msg).split("\n", 1))), **result)
+        raise AssertionError("not reached")
+
+    def _log_invocation(self) -> None:
+        # Called when the parameters are known. Ansible's own cannot encode a surrogate; no path or program takes NUL.
+        for name, value in self.params.items():
+            text = next((text for text in _texts(value) if not _usable(text)), None)
+            if text is not None:
+                self.fail_json(
+                    f"The parameter {name} has a character that neither a path nor a file of text can hold: {text!r}.\n"
+                    f"Give {name} without it."
+                )
+        super()._log_invocation()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string in a parameter, whatever it is made of."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(key)
+            yield from _texts(item)
+
+
+def _usable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 class Interrupted(BaseException):
@@ -46,31 +91,47 @@ def run_module(
 ) -> None:
     """Run a module and end the process with its result.
 
-    A result's "warnings" become Ansible's. A UserError ends the module with its two sentences, anything else with one
-    sentence that says that the collection is at fault, and a traceback that Ansible shows with -vvv.
+    A result's "warnings" become Ansible's. A UserError ends the module with its two sentences. Anything else ends it
+    with the sentence that the collection has a fault and what to report; its traceback is in the result with -vvv.
 
     :param run: does the work and returns the result.
     :param writes_files: whether it reads files in order to change them: others wait from the first read on.
     :param specification: the arguments of AnsibleModule.
     """
-    module = AnsibleModule(**specification)
+    try:
+        module = _Module(**specification)
+    except (TypeError, AttributeError) as error:
+        # AnsibleModule's own, for example where an option with suboptions is a list of something else.
+        print(
+            json.dumps({"failed": True, "msg": f"The parameters are not of the types of this module: {error}.\n{_SEE}"})
+        )
+        sys.exit(1)
+    # A module fails after its handlers: inside of them Ansible adds a traceback of its own to a user's error.
     try:
         alone = files.lock() if writes_files and not module.check_mode else contextlib.nullcontext()
         with interruptible(), alone:
             result = run(module)
+        failure = None
     except UserError as error:
-        module.fail_json(msg=str(error), **error.details)
+        failure = {"msg": str(error), **error.details}
     except Interrupted as error:
-        module.fail_json(
-            msg=f"The module was interrupted by {error}.\n"
+        failure = {
+            "msg": f"The module was interrupted by {error}.\n"
             "Run it again: every file is as it was or as asked, and the next run goes on from there."
-        )
+        }
     except Exception as error:
-        module.fail_json(
-            msg=f"The collection xen.stubdom has a fault: {type(error).__name__}: {error}.\n"
-            "Report it with this message, the task, and the output of ansible-playbook -vvv.",
-            exception=traceback.format_exc(),
-        )
+        failure = _fault(error, with_traceback=module._verbosity >= 3)
+    if failure is not None:
+        module.fail_json(**failure)
     for warning in result.pop("warnings", ()):
         module.warn(warning)
     module.exit_json(**result)
+
+
+def _fault(error: Exception, *, with_traceback: bool) -> Dict[str, Any]:
+    message = printable(f"The collection xen.stubdom has a fault: {type(error).__name__}: {error}")
+    failure: Dict[str, Any] = {"msg": f"{message}.\nReport it with this task and the output of ansible-playbook -vvv."}
+    if with_traceback:
+        # Not as "exception": ansible-core up to 2.18 shows a part of that always, 2.19 and newer never with -vvv.
+        failure["traceback"] = traceback.format_exc().splitlines()
+    return failure

@@ -73,7 +73,7 @@ def plan(release: str, row: Release, images: Sequence[str], wishes: Wishes) -> T
     """
     checksums = dict(wishes.checksums or {})
     for file, checksum in checksums.items():
-        if not re.match(r"[0-9a-f]{64}\Z", checksum):
+        if not re.match(r"[0-9a-f]{64}\Z", str(checksum)):
             raise UserError(f"The checksum {checksum!r} of {file} is no SHA-256.", "Give 64 hexadecimal digits.")
     needs = [_tree(row, "xen", _xen_default(release, row, wishes), wishes)]
     if row.mini_os is not None:
