@@ -175,7 +175,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         if again:
             guest.end("shutdown", timeout)
         guest.start(says, timeout)
-        guest.require_words(says, timeout)
+        guest.require_words(says)
     return {"changed": changed, **guest.facts}
 
 

@@ -52,6 +52,7 @@ class Guest:
         self.settings = settings
         self.digest = digest
         self.config = config
+        self._listened = 0.0
         self.facts: Dict[str, Any] = {
             "state": "absent",
             "domid": None,
@@ -119,16 +120,20 @@ class Guest:
         """Let a paused guest run and wait for its words."""
         self.xen.xl("unpause", str(domain.domid))
         if says is not None:
+            begin = time.monotonic()
             self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
+            self._listened = time.monotonic() - begin
         self.facts["console"] = console.heard[-SHOWN:]
         self.observe()
 
-    def require_words(self, says: Optional[str], timeout: int) -> None:
+    def require_words(self, says: Optional[str]) -> None:
         """:raises Failure: the guest did not say what it was to say."""
         if says is None or self.facts["said"]:
             return
         alive = self.facts["state"] not in ("absent", *_GONE)
-        end = f"within {timeout} seconds" if alive else "before it ended"
+        end = (
+            f"within {self._listened:.0f} seconds" if alive else f"before it ended, within {self._listened:.0f} seconds"
+        )
         words = repr(last(self.facts["console"]) or "none")
         words += f", the hypervisor's {self.facts['hypervisor_log'][-1]!r}" if self.facts["hypervisor_log"] else ""
         raise UserError(
@@ -170,16 +175,17 @@ class Guest:
                 raise UserError(
                     f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}", "Look at `xl list`.", self.facts
                 )
-        deadline = time.monotonic() + timeout
+        begin = time.monotonic()
         while True:
             left = {other.domid: domains.state(other.state) for other in self.xen.domains()}
             if domain.domid not in left and (not model["domid"] or model["domid"] not in left):
                 break
             if how == "shutdown" and left.get(domain.domid) in ("shutdown", "crashed"):
                 break
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begin
+            if waited > timeout:
                 raise UserError(
-                    f"The guest {self.name} has not ended within {timeout} seconds of `xl {words[0]}`.",
+                    f"The guest {self.name} has not ended within {waited:.0f} seconds of `xl {words[0]}`.",
                     "Raise timeout, or end it at once with state destroyed.",
                     self.facts,
                 )

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what a guest says on its console or serial port.
-# Whoever serves the terminal throws away what nobody listens to (QEMU's pty) or loses it with the guest, so it has to
-# be open before the guest runs: guests are started paused, and only then are they let go.
+# Private to the xen.stubdom collection: what a guest writes to its console or serial port.
+# Output that nobody reads is thrown away (QEMU's pty) or lost with the guest, so the terminal has to be open before the
+# guest runs: guests are started paused, and unpaused only then.
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Callable, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
-# How often somebody looks whether the guest is still there, in seconds. Its end is mostly seen by its terminal's.
+# How often to look whether the guest is still there, in seconds. Mostly its end is noticed by that of its terminal.
 LOOK = 5.0
 
 # How long to wait before a terminal that was lost is looked for again, in seconds.
@@ -42,17 +42,18 @@ class Console:
 
     @property
     def heard(self) -> str:
-        """What was said so far, without the sequences that move a cursor."""
+        """What was written so far, without the sequences that move a cursor."""
         return plain(self._heard)
 
     def listen(self, text: str, seconds: float, terminal: Callable[[], Optional[str]]) -> bool:
-        """Wait until *text* was said, the guest has gone, or the time is over.
+        """Wait until *text* was written, the guest has gone, or the time is over.
 
-        :param terminal: looks which terminal the guest has now; None says that it has gone.
-        :return: whether it was said.
+        :param terminal: looks which terminal the guest has now; None means that it has gone, if it is so twice.
+        :return: whether it was written.
         """
         deadline = time.monotonic() + seconds
         look = time.monotonic() + LOOK
+        missing = 0
         while text not in self.heard:
             now = time.monotonic()
             if now > deadline:
@@ -60,12 +61,17 @@ class Console:
             lost = self._read(min(1.0, deadline - now)) is None
             if not lost and now <= look:
                 continue
-            look = now + LOOK
             tty = terminal()
-            if tty is None:
+            missing = missing + 1 if tty is None else 0
+            look = now + (AGAIN if missing else LOOK)
+            if missing == 2:
                 while self._read(0.2):
                     pass
                 break
+            if tty is None:
+                if lost:
+                    time.sleep(AGAIN)
+                continue
             # xenconsoled gives a guest whose terminal breaks another one (console_handle_broken_tty,
             # tools/console/daemon/io.c).
             if lost and not self._open_again(tty):

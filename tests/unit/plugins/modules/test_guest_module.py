@@ -194,7 +194,9 @@ def test_a_guest_that_has_done_its_work_was_alive(host: Host) -> None:
 
 def test_a_guest_that_dies_without_its_words(host: Host) -> None:
     host.dies, host.words = True, b"GRUB\r\n"
-    with pytest.raises(UserError, match="did not say 'login:' before it ended; its last words were 'GRUB'") as failed:
+    with pytest.raises(
+        UserError, match="did not say 'login:' before it ended, within [0-9]+ seconds; its last words were 'GRUB'"
+    ) as failed:
         run(host, says="login:")
     assert failed.value.details["hypervisor_log"] == ["(XEN) d3v0 Triple fault"]
     assert "Triple fault" in failed.value.what
@@ -287,6 +289,43 @@ def test_a_guest_that_does_not_shut_down(host: Host, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(host, "xl_shutdown", lambda *_words: (0, "", ""))
     with pytest.raises(UserError, match="has not ended within 0 seconds of `xl shutdown`"):
         run(host, state="shutdown", timeout=0)
+
+
+def test_a_shutdown_is_for_guests_without_drivers_too(host: Host) -> None:
+    run(host)
+    run(host, state="shutdown")
+    assert "shutdown -F 3" in host.calls
+
+
+def test_the_stub_domain_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.put("etc/xen/web.cfg", HVM)
+    run(host)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    looks: List[str] = []
+
+    def listed() -> Tuple[int, str, str]:
+        rows = "Domain-0  0  1024  1  r-----  106.4\n"
+        if host.letters is not None:
+            return 0, f"{rows}web  3  256  1  {host.letters}  1.0\nweb-dm  4  136  1  -b----  1.0\n", ""
+        looks.append("after")
+        return 0, rows if len(looks) > 3 else f"{rows}web-dm  4  136  1  --ps-d  1.0\n", ""
+
+    monkeypatch.setattr(host, "xl_list", listed)
+    assert run(host, state="shutdown", timeout=30)["state"] == "absent"
+    assert len(looks) > 3
+
+
+def test_a_guest_that_is_kept_after_its_shutdown_has_ended(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host)
+
+    def preserve(*_words: str) -> Tuple[int, str, str]:
+        host.letters = "---s--"
+        return 0, "", ""
+
+    monkeypatch.setattr(host, "xl_shutdown", preserve)
+    steps = [run(host, state="shutdown", timeout=0) for _ in range(2)]
+    assert [(step["changed"], step["state"]) for step in steps] == [(True, "shutdown"), (False, "shutdown")]
+    assert acts(host) == []
 
 
 def test_the_configuration_may_be_yet_to_be_written_in_check_mode(host: Host) -> None:

@@ -81,6 +81,39 @@ def test_a_domain_that_is_kept_after_its_end_is_noticed(terminal: Terminal, monk
     terminal.end()
 
 
+def test_one_look_without_the_guest_is_not_its_end(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "LOOK", 0.1)
+    monkeypatch.setattr(console, "AGAIN", 0.1)
+    looks: list[int] = []
+
+    def look() -> Optional[str]:
+        looks.append(len(looks))
+        if len(looks) == 5:
+            os.write(terminal.guest, b"login: ")
+        return None if len(looks) in (1, 3) else terminal.name
+
+    assert terminal.console.listen("login: ", 30, look)
+    terminal.end()
+
+
+def test_what_is_left_in_the_terminal_is_read_after_the_end(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "LOOK", 0.1)
+    monkeypatch.setattr(console, "AGAIN", 0.1)
+    looks: list[int] = []
+
+    def look() -> Optional[str]:
+        looks.append(len(looks))
+        if len(looks) == 2:
+            os.write(terminal.guest, b"last words")
+        return None
+
+    assert terminal.console.listen("last words", 30, look)
+    assert len(looks) == 2
+    terminal.end()
+
+
 def test_silence_is_waited_for_no_longer_than_asked(terminal: Terminal) -> None:
     begin = time.monotonic()
     assert not terminal.console.listen("login: ", 0.3, terminal.look)
