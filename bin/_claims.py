@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the demonstration claims, and where each claim is read from: never from a module of the collection.
 
-A claim is a command that runs on the host and the answer that is expected: the hypervisor's and xenstore's own words,
-and what the guests themselves say.
+A claim is a command that runs on the host and the answer that is expected: what the hypervisor and xenstore report, and
+what the guests themselves print.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MODEL_ID = f"$(xenstore-read /local/domain/{HVM_ID}/image/device-model-domid)"
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, the command that finds out, what it is to answer, and how the answer is judged."""
+    """What is claimed, the command that finds out, the answer that is expected, and how the two are compared."""
 
     claim: str
     source: str
@@ -55,7 +55,7 @@ def near(seen: str, expected: str) -> bool:
 
 
 def listen(guest: str) -> str:
-    """A command that gives a guest's line once it has said it; it says it every few seconds."""
+    """A command that prints a guest's line as soon as the guest does, which repeats it every few seconds."""
     return f"timeout 60 xl console {guest} < /dev/null | grep -a -m1 -oF '{SAYS[guest]}'"
 
 
@@ -107,7 +107,7 @@ def check(ask: Callable[[str], str], claims: Sequence[Claim] = CLAIMS) -> Iterat
 
 
 def lasting(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[Finding]:
-    """Compares what LASTING's commands said before the second run and after it."""
+    """Compares the output of LASTING's commands before the second run and after it."""
     for what, command in LASTING:
         seen = after[command]
         yield Finding(f"second run: {what}", before[command], seen, command, bool(seen) and seen == before[command])

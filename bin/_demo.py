@@ -112,7 +112,7 @@ class Demonstration:
         )
 
     def first_run(self, inventory: Path) -> None:
-        """Runs site.yml; once more only when the hypervisor's log says that the emulation has killed a guest."""
+        """Runs site.yml; once more only when the hypervisor's log shows that the emulation has killed a guest."""
         log = hosts.get(NAME).directory / "serial.log"
         for attempt in range(1, ATTEMPTS + 1):
             before = log.stat().st_size
@@ -154,7 +154,7 @@ class Demonstration:
 
 
 def write_report(report: dict[str, object]) -> None:
-    """Writes the report; it says `ok: false` from the beginning until all is proved."""
+    """Writes the report; it has `ok: false` from the beginning until all is proved."""
     BUILD.mkdir(parents=True, exist_ok=True)
     files.write(BUILD / "report.json", (json.dumps(report, indent=2) + "\n").encode())
 
@@ -182,14 +182,14 @@ def demonstrate(arguments: argparse.Namespace, progress: Progress) -> bool:
 
 
 def main() -> int:
-    """Runs the demonstration; the status says the same as the table and the report."""
+    """Runs the demonstration; the status agrees with the table and the report."""
     parser = argparse.ArgumentParser(
         prog="bin/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--release", choices=image.RELEASES, default="trixie", help="Debian release of the host (default: %(default)s)"
     )
-    parser.add_argument("--keep", action="store_true", help="leave the host up, and say how to enter it")
+    parser.add_argument("--keep", action="store_true", help="leave the host up, and print how to enter it")
     arguments = parser.parse_args()
     end_as_by_ctrl_c()
     progress = Progress("demo", files.base_directory() / "demo.json")

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the commands in bin/ need on this machine: Debian packages, and Python packages in a cache of their own.
 
-A command says what it is going to do, as words of NEEDS, and gets the environment in which its programs run:
+A command names what it is going to do, by keys of NEEDS, and gets the environment in which its programs run:
 
     environment = _machine.prepare("demo", "ansible", "lab")
     subprocess.run(["ansible-playbook", ...], env=environment)
@@ -124,7 +124,7 @@ def apt_get(*words: str) -> None:
 
 
 def candidate(policy: str) -> tuple[int, int]:
-    """The version that `apt-cache policy PACKAGE` says would be installed."""
+    """The version that `apt-cache policy PACKAGE` names as the one to be installed."""
     match = re.search(r"Candidate: (?:\d+:)?(\d+)\.(\d+)", policy)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -215,7 +215,7 @@ def _pip(words: Sequence[str], name: str) -> None:
         telling = [line for line in done.stdout.splitlines() if "ERROR" in line] or done.stdout.splitlines()
         raise LabError(
             f"The Python packages of requirements/{name}.txt could not be installed.",
-            "pip said: " + " / ".join(telling[-3:]),
+            "pip printed: " + " / ".join(telling[-3:]),
         )
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs a playbook, tells task by task where it is, and counts what it did."""
+"""Runs a playbook, shows task by task where it is, and counts what it did."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def count(events: Iterable[Mapping[str, Any]], say: Callable[[str], None]) -> Ru
             of_item = ""
             say(task)
         elif event["event"] == "result":
-            # The result of a loop comes after those of its items, and says less.
+            # The result of a loop comes after those of its items, with a vaguer message.
             run.modules += event["module"] and not event["loop"]
             if event["changed"] and not event["item"]:
                 run.changes.append(task)
@@ -65,7 +65,7 @@ def count(events: Iterable[Mapping[str, Any]], say: Callable[[str], None]) -> Ru
 
 
 def play(words: Sequence[str], environment: Mapping[str, str], log: Path, say: Callable[[str], None]) -> Run:
-    """Runs ansible-playbook with these words; `log` has its output afterwards, and the file beside it the events."""
+    """Runs ansible-playbook with these arguments; `log` has its output, and the file beside it the events."""
     file = log.with_suffix(".events")
     file.write_bytes(b"")
     with log.open("wb") as output, file.open("rb") as events, subprocess.Popen(

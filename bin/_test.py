@@ -41,11 +41,11 @@ Environment = dict[str, str]
 
 
 class Failure(Exception):
-    """A tier has failed; the program that found it has said why."""
+    """A tier has failed; the program that found it has printed why."""
 
 
 def run(command: Sequence[str], environment: Environment, directory: Path = REPOSITORY) -> None:
-    """Runs a program of a tier; what it says is shown."""
+    """Runs a program of a tier and shows its output."""
     print("$ " + " ".join(command), flush=True)
     if not sys.stdout.isatty():
         environment = {**environment, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
@@ -143,7 +143,7 @@ def mutation(environment: Environment, asked: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Tier:
-    """What it needs (words of _machine.NEEDS), what it does, and whether it is run without being named."""
+    """What it needs (keys of _machine.NEEDS), what it does, and whether it is run without being named."""
 
     needs: tuple[str, ...]
     run: Callable[[Environment, Sequence[str]], None]

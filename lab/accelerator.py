@@ -47,7 +47,7 @@ def _boots_under_kvm(image: Image, timeout: float = 60) -> bool:
             end = time.monotonic() + timeout
             while time.monotonic() < end and watcher.is_running(directory):
                 log = directory / "serial.log"
-                # The banner alone comes before Xen has run any guest code; dom0's first words come after.
+                # The banner alone comes before Xen has run any guest code; dom0's first messages come after.
                 text = log.read_bytes() if log.exists() else b""
                 if b"(XEN) Xen version" in text and b"Linux version" in text and b"HVM: " in text:
                     return True

@@ -39,7 +39,7 @@ class Source:
 
 
 def machine_sources(*options: str) -> list[Source]:
-    """All binary package sources of this machine, one for each component; options are words for apt-get."""
+    """All binary package sources of this machine, one for each component; options are options of apt-get."""
     # Without release info it lists what `apt-get update` would download, whether or not that ever ran.
     command = ["apt-get", *options, "indextargets", "--no-release-info", "--format"]
     listed = _apt(*command, "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(SOURCESENTRY)", "Created-By: Packages")

@@ -29,7 +29,7 @@ from watcher import DISK, Starting
 
 @dataclass(frozen=True)
 class Host:
-    """A running host, as its host.json says."""
+    """A running host: the content of its host.json."""
 
     name: str
     release: str
@@ -47,7 +47,7 @@ class Host:
         return directory_of(self.name)
 
     def ssh(self) -> list[str]:
-        """The words before the remote command."""
+        """The command before the remote command."""
         return ssh.command(self.directory, Path(self.key), self.port)
 
 

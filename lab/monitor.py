@@ -76,5 +76,5 @@ def forwarded_port(answer: str) -> int:
     """The loopback port in the answer to `info usernet`."""
     match = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", answer)
     if not match:
-        raise LabError("QEMU does not say which port leads to the host.", f"It said: {answer}")
+        raise LabError("QEMU does not report which port leads to the host.", f"It answered: {answer}")
     return int(match[1])

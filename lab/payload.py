@@ -32,7 +32,7 @@ COM1 = 0x3F8
 PM1A_CONTROL = 0xB004
 SLP_EN = 0x2000
 
-# A guest that stays alive says its line again after so many seconds, so that one who listens late hears it too.
+# A guest that stays alive repeats its line after so many seconds, so that one who listens late gets it too.
 INTERVAL = 3
 # The BIOS's timer interrupts 18.2 times a second.
 TICKS = INTERVAL * 182 // 10
@@ -42,7 +42,7 @@ UNPACK = ((b"\x28\xb5\x2f\xfd", ("zstd", "-dcq")), (b"\x02\x21\x4c\x18", ("lz4",
 
 
 def boot_sector(line: str, stay: bool = False) -> bytes:
-    """The 512 bytes that write `line` to COM1 at 115200 8n1, then power off, or say it again if `stay` is set.
+    """The 512 bytes that write `line` to COM1 at 115200 8n1, then power off, or repeat it if `stay` is set.
 
     Raises ValueError for a line that is not ASCII or does not fit.
     """
@@ -128,7 +128,7 @@ def init_script(line: str, stay: bool = False) -> str:
 
 
 def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
-    """A root file system in memory: busybox, a console and the init that says the line."""
+    """A root file system in memory: busybox, a console and the init that prints the line."""
     return cpio(
         [
             Entry("bin", 0o40755),
@@ -190,7 +190,7 @@ def write_hvm(output: Path, line: str, stay: bool) -> None:
 
 def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -> None:
     """Makes a file system with the files of `root` in it, silently."""
-    # Where there is no file, mke2fs says that it creates one, even with -q (misc/util.c, check_plausibility).
+    # Where there is no file, mke2fs reports that it creates one, even with -q (misc/util.c, check_plausibility).
     image.touch()
     # GRUB cannot read the newest features of ext4.
     features = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("hvm", "pv", "ramdisk"))
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
-    parser.add_argument("--say", required=True, metavar="LINE", help="what the guest says")
+    parser.add_argument("--say", required=True, metavar="LINE", help="what the guest prints")
     parser.add_argument(
         "--stay", action="store_true", help="the guest stays alive and repeats its line instead of powering off"
     )

@@ -56,7 +56,7 @@ def run(name: str, *words: str | Path) -> str:
 
 
 def end_as_by_ctrl_c() -> None:
-    """Being told to end, or losing the terminal, cleans up as Ctrl-C does, except for what the caller has ignored.
+    """SIGTERM, or losing the terminal, cleans up as Ctrl-C does, except for what the caller has ignored.
 
     A shell ignores Ctrl-C for what it runs in the background, and nohup the loss of the terminal.
     """

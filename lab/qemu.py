@@ -22,14 +22,14 @@ EMULATED_CPU = "Opteron_G3,+svm,+npt,+rdrand,-rdtscp"
 
 @dataclass(frozen=True)
 class Machine:
-    """What QEMU is told about the hardware. memory in MiB, accelerator `tcg` or `kvm`."""
+    """The hardware that QEMU emulates. memory in MiB, accelerator `tcg` or `kvm`."""
 
     memory: int
     cpus: int
     accelerator: str
 
     def arguments(self) -> list[str]:
-        """The words that must be the same when a state is saved and when it is restored."""
+        """The options that must be the same when a state is saved and when it is restored."""
         # One host CPU thread runs all emulated ones when there are several: with a thread for each, guests die in
         # triple faults now and then.
         thread = "multi" if self.cpus == 1 else "single"

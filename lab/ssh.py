@@ -37,7 +37,7 @@ def options(directory: Path, key: Path) -> list[str]:
 
 
 def command(directory: Path, key: Path, port: int) -> list[str]:
-    """The words before the remote command."""
+    """The command before the remote command."""
     return [tool("ssh"), "-F", "none", *options(directory, key), "-p", str(port), "root@127.0.0.1"]
 
 
@@ -67,7 +67,7 @@ def _late(directory: Path, timeout: float) -> LabError:
 
 
 def wait_until_listening(directory: Path, timeout: float) -> None:
-    """Waits (seconds) until a host that boots says on its serial port that its ssh server listens.
+    """Waits (seconds) until a host that boots reports on its serial port that its ssh server listens.
 
     QEMU keeps each connection that was tried before and hands them all over at once when the host has a network; the
     server starts a process for each. With a try a second, 35 of them held up the first answer for 15 seconds.
@@ -81,7 +81,7 @@ def wait_until_listening(directory: Path, timeout: float) -> None:
 
 
 class _Greeting:
-    """Waits for the first words of the ssh server.
+    """Waits for the first bytes of the ssh server.
 
     QEMU accepts a connection before the host can answer, and it may then hang for seconds, so that a new one is tried
     after a while. All stay open, and the tries become rarer: the server starts a process for each, which a busy machine

@@ -72,7 +72,7 @@ def _boot_and_save(image: Image, machine: Machine, disk: Path, progress: Progres
         boot(image, directory, port, progress, f"boot {image.release} {machine.cpus}")
         with progress.step("waiting until it is quiet, and saving its state", f"save {image.release} {machine.cpus}"):
             enter = ssh.command(directory, image.ssh_key, port)
-            # In the image update-grub was told about the disk by setup.sh; here it asks the disk itself.
+            # In the image setup.sh answered update-grub what the disk is like; here it reads the disk itself.
             script = """
                 systemctl is-system-running --wait
                 cp /boot/grub/grub.cfg /run/; update-grub; cmp /run/grub.cfg /boot/grub/grub.cfg; rm /run/grub.cfg

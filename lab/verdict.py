@@ -1,7 +1,7 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the emulation killed a guest, or the guest failed: by what the hypervisor's log says.
+"""Whether the emulation killed a guest, or the guest failed: by the hypervisor's log.
 
 Under emulation an HVM or PVH guest now and then dies without a cause of its own. A test may start such a guest again. A
 guest that failed in any other way has failed.
@@ -22,7 +22,7 @@ DEATHS = (
         "an instruction the hypervisor could not take apart",
     ),
 )
-# Domains are numbered anew by every hypervisor that starts; the serial log of a host goes on.
+# Domains are numbered from 1 by every hypervisor that starts; the serial log of a host goes on.
 BANNER = re.compile(r"(?:^|\r)\(XEN\)(?: \[[^\]]*\])? Xen version ", re.MULTILINE)
 
 

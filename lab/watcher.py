@@ -79,7 +79,7 @@ class Starting:
 
 
 def _watch(directory: Path, command: list[str], lock: int, starter: int, owner: int | None) -> None:
-    """The life of the watching process: it ends QEMU when told to, when the starter dies early, when the owner dies."""
+    """The life of the watching process: it ends QEMU on request, when the starter dies early, when the owner dies."""
     os.chdir(directory)
     log = os.open("qemu.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     null = os.open(os.devnull, os.O_RDONLY)
@@ -96,9 +96,9 @@ def _watch(directory: Path, command: list[str], lock: int, starter: int, owner: 
     ended = os.pidfd_open(qemu.pid)
     poll.register(ended, select.POLLIN)
     poll.register(starter, select.POLLIN)
-    told, telling = os.pipe()
-    poll.register(told, select.POLLIN)
-    signal.signal(signal.SIGTERM, lambda *_: os.write(telling, b"x"))
+    asked, asking = os.pipe()
+    poll.register(asked, select.POLLIN)
+    signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"x"))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     owned = -1
@@ -107,10 +107,10 @@ def _watch(directory: Path, command: list[str], lock: int, starter: int, owner: 
             owned = os.pidfd_open(owner)
             poll.register(owned, select.POLLIN)
         except ProcessLookupError:
-            os.write(telling, b"x")
+            os.write(asking, b"x")
     while True:
         happened = {descriptor for descriptor, _ in poll.poll()}
-        if ended in happened or told in happened or owned in happened:
+        if ended in happened or asked in happened or owned in happened:
             break
         if starter in happened:
             if os.read(starter, 16) != b"ready":

@@ -55,7 +55,9 @@ def _make(release: str, result: Path) -> None:
     )  # fmt: skip
     if done.returncode != 0:
         telling = [line for line in done.stdout.splitlines() if line.startswith("E:")] or done.stdout.splitlines()
-        raise LabError(f"The {release} file system could not be made.", f"mmdebstrap said: {' / '.join(telling[-3:])}")
+        raise LabError(
+            f"The {release} file system could not be made.", f"mmdebstrap printed: {' / '.join(telling[-3:])}"
+        )
 
 
 def unpack(releases: Sequence[str], key: str, owner: str) -> dict[str, Path]:

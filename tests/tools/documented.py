@@ -1,7 +1,7 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares what a module has returned with what its RETURN block says that it returns."""
+"""Compares what a module has returned with its RETURN block."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _compare(documented: Mapping[str, Any], result: Mapping[str, Any], where: st
             yield f"{where}{key} is returned and not documented"
     for key, described in documented.items():
         if key in result:
-            yield from _judge(described, result[key], f"{where}{key}", null)
+            yield from _compare_value(described, result[key], f"{where}{key}", null)
         elif str(described.get("returned", "always")) in ("always", "success"):
             yield f"{where}{key} is documented and not returned"
 
 
-def _judge(described: Mapping[str, Any], value: Any, where: str, null: bool) -> Iterator[str]:
-    # What the description of a dictionary says of null is said of all that is in it.
+def _compare_value(described: Mapping[str, Any], value: Any, where: str, null: bool) -> Iterator[str]:
+    # What the description of a dictionary promises of null is true of all that is in it.
     null = null or "null" in str(described.get("description", ""))
     if value is None:
         if not null:
@@ -54,6 +54,6 @@ def _judge(described: Mapping[str, Any], value: Any, where: str, null: bool) -> 
     if kind == "list":
         of_each = {**described, "type": described.get("elements", "raw")}
         for number, element in enumerate(value):
-            yield from _judge(of_each, element, f"{where}[{number}]", null)
+            yield from _compare_value(of_each, element, f"{where}[{number}]", null)
     elif "contains" in described:
         yield from _compare(described["contains"], value, f"{where}.", null)

@@ -35,7 +35,7 @@ def packed(name: str, patterns: Sequence[str]) -> bool:
 def files(repository: Path) -> list[str]:
     """What git knows or would take, as far as it is there and users get it.
 
-    Other programs than ansible-test judge the rest, which runs on no host and is no part of what users install.
+    Other programs than ansible-test check the rest, which runs on no host and is no part of what users install.
     """
     listed = subprocess.run(
         ["git", "-C", str(repository), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -79,7 +79,7 @@ def tree(repository: Path, cache: Path) -> Path:
 
 
 # ansible-test makes virtual environments with a get-pip.py that it fetches from a place few machines reach. The pip
-# that Python brings along does the same.
+# that Python contains does the same.
 GET_PIP = """\
 import ensurepip, os, runpy, sys
 bundled = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")

@@ -126,4 +126,4 @@ def test_a_file_system_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(LabError) as caught:
         Instances("plain", BOTH, tmp_path).create()
-    assert str(caught.value) == "The bookworm file system could not be made.\nmmdebstrap said: E: cannot reach it"
+    assert str(caught.value) == "The bookworm file system could not be made.\nmmdebstrap printed: E: cannot reach it"
