@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 
 
-# The fixture is said to end some day in favour of molecule's own command, which it runs.
-@pytest.mark.filterwarnings("ignore:Running Molecule scenarios via pytest-ansible:DeprecationWarning")
 def test_scenario(molecule_scenario: Any) -> None:
     if not molecule_scenario.name.startswith("xen_") and os.geteuid() != 0:
         pytest.skip("chroot(2) is for root alone")
