@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import shlex
@@ -28,6 +29,9 @@ _INTERVAL = 0.5
 
 # How long to wait for the output of what a program has left running, in seconds.
 _LINGER = 5.0
+
+# How long a program may take to end after this process was asked to end, in seconds.
+_INTERRUPTED = 60.0
 
 
 class Runner(Protocol):
@@ -64,6 +68,11 @@ def run_program(arguments: List[str], *, timeout: Optional[float] = None) -> Ans
                 f"`{shlex.join(arguments)}` did not end within {time.monotonic() - begin:.0f} seconds.",
                 "Run it by hand on this host to see what it waits for.",
             ) from error
+        except BaseException:
+            # Without a reader, a program that writes files would die of its next message in the midst of that.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _read(process, time.monotonic() + _INTERRUPTED)
+            raise
     return process.returncode, _text(output), _text(errors)
 
 

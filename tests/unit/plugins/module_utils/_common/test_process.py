@@ -114,3 +114,21 @@ def test_bytes_that_are_no_text_are_shown() -> None:
 def test_the_last_line_of_messages() -> None:
     assert last_line("a\n error: full.\n\n") == "error: full"
     assert last_line("\n") == "no message"
+
+
+def test_a_program_can_finish_what_it_writes_when_the_run_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = process._read
+    calls: list[object] = []
+
+    def read(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(process, "_read", read)
+    with pytest.raises(KeyboardInterrupt):
+        shell(f"sleep 0.3; echo generating && echo done > {tmp_path}/grub.cfg")
+    assert (tmp_path / "grub.cfg").read_text() == "done\n"
