@@ -98,7 +98,7 @@ reason:
 """
 
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
@@ -116,9 +116,6 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 
 ROOT = "/"
 
-# What becomes of the image: the files that change, the manifest and the listing of what is there then, and why.
-Result = Tuple[List[str], Optional[Manifest], str, str]
-
 
 def firmware_directory(xen: Xen, named: Optional[str]) -> str:
     if named is None:
@@ -131,77 +128,73 @@ def firmware_directory(xen: Xen, named: Optional[str]) -> str:
     return named
 
 
-def present(place: Place, now: Contents, assembly: Assembly, check_mode: bool) -> Result:
-    reason = installed.problem(place, now)
-    if reason is None and installed.identity(place, now) != assembly.identity:
-        reason = "The files on this host are not those that the image was made of."
-    listing = image.listing(assembly.identity, assembly.contents)
-    if reason is None:
-        reason = "The image is made of the files that are on this host now."
-        return [], manifest.parse(now[place.manifest]), reason, listing
-    saved = installed.save(place, now)
-    files.require_room(place.directory, assembly.most_bytes + sum(len(change.after or b"") for change in saved))
-    if check_mode:
-        written = [place.manifest, *(place.path_of(file) for file in place.files)]
-        return [*(change.path for change in saved), *written], None, reason, listing
-    contents, record = assembly.make()
-    changes = installed.install(place, now, contents, record)
-    installed.apply(changes)
-    return [change.path for change in changes], record, reason, listing
+def outdated(place: Place, now: Contents, assembly: Assembly) -> Optional[str]:
+    """Say why the image has to be made, in one sentence; None if it has not."""
+    wrong = installed.problem(place, now)
+    if wrong is None and installed.identity(place, now) != assembly.identity:
+        wrong = "The files on this host are not those that the image was made of."
+    return wrong
 
 
-def absent(place: Place, now: Contents, check_mode: bool) -> Result:
-    changes = installed.remove(place, now)
-    if not check_mode:
-        installed.apply(changes)
-    if changes:
-        reason = "The image was installed, and state is absent."
-    elif any(now[place.path_of(file)] is not None for file in place.files):
-        reason = f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
-    else:
-        reason = "There is no image."
-    return [change.path for change in changes], None, reason, ""
+def reason_of(state: str, place: Place, now: Contents, *, changed: bool) -> str:
+    """Say why the image is changed, or stays, where it is not made."""
+    if changed:
+        return "The previous image was asked for." if state == "rollback" else "The image was installed by this module."
+    if any(now[place.path_of(file)] is not None for file in place.files):
+        return f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
+    return "There is no image."
 
 
-def rollback(place: Place, now: Contents, check_mode: bool) -> Result:
-    changes = installed.roll_back(place, now)
-    if not check_mode:
-        installed.apply(changes)
-    record = manifest.parse(now[place.previous_manifest])
-    return [change.path for change in changes], record, "The previous image was asked for.", described(record)
-
-
-def described(record: Optional[Manifest]) -> str:
+def listing(record: Optional[Manifest]) -> str:
     return "" if record is None else image.listing(record.identity, record.more.get("contents"))
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
-    state, check_mode = module.params["state"], module.check_mode
+    state = module.params["state"]
     xen = Xen(run_program, root=ROOT)
+    # Plan
     directory = firmware_directory(xen, module.params["firmware_directory"])
     place = Place(directory, (parts.KERNEL, parts.ROOT_FILE_SYSTEM), parts.IMAGE)
+    assembly = None
     if state == "present":
         xen.require_dom0()
         plan = parts.plan(os.uname().release, xen.version(), root=ROOT)
         assembly = Assembly(plan, text(xen.version()), run_program, root=ROOT)
+    # Observe
     now = installed.read(place)
-    if state == "present":
-        changed, record, reason, listing = present(place, now, assembly, check_mode)
+    record = manifest.parse(now[place.manifest])
+    before = listing(record)
+    # Difference
+    if assembly is not None:
+        changes = installed.save(place, now)
+        after = image.listing(assembly.identity, assembly.contents)
+        wrong = outdated(place, now, assembly)
+        reason = wrong or "The image is made of the files that are on this host now."
+        paths = [*(c.path for c in changes), *place.written] if wrong else []
+        if paths:
+            files.require_room(directory, assembly.most_bytes + sum(len(c.after or b"") for c in changes))
+            record = None
     else:
-        changed, record, reason, listing = (absent if state == "absent" else rollback)(place, now, check_mode)
-    diff = {
-        "before_header": place.manifest,
-        "after_header": place.manifest,
-        "before": described(manifest.parse(now[place.manifest])),
-        "after": listing,
-    }
+        changes = (installed.remove if state == "absent" else installed.roll_back)(place, now)
+        paths = [c.path for c in changes]
+        reason = reason_of(state, place, now, changed=bool(changes))
+        record = manifest.parse(now[place.previous_manifest]) if state == "rollback" else None
+        after = listing(record)
+    # Apply and verify
+    if paths and not module.check_mode:
+        if assembly is not None:
+            contents, record = assembly.make()
+            changes = installed.install(place, now, contents, record)
+            paths = [c.path for c in changes]
+        installed.apply(changes)
+    diff = {"before_header": place.manifest, "after_header": place.manifest, "before": before, "after": after}
     return {
-        "changed": bool(changed),
+        "changed": bool(paths),
         "firmware_directory": directory,
-        "files": changed,
+        "files": paths,
         "manifest": None if record is None else record.as_dict(),
         "reason": reason,
-        "diff": [diff] if changed else [],
+        "diff": [diff] if paths else [],
         "warnings": installed.damaged_manifests(place, now),
     }
 

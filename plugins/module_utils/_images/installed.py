@@ -59,10 +59,14 @@ class Place:
         return tuple(self.path_of(alias) for file in self.files for alias in ALIASES.get(file, ()))
 
     @property
+    def written(self) -> Tuple[str, ...]:
+        """What an installation writes, beside aliases and the previous image."""
+        return (self.manifest, *(self.path_of(file) for file in self.files))
+
+    @property
     def all(self) -> Tuple[str, ...]:
         return (
-            self.manifest,
-            *(self.path_of(file) for file in self.files),
+            *self.written,
             *self.aliases,
             self.previous_manifest,
             *(self.previous_of(file) for file in self.files),
@@ -105,7 +109,7 @@ def read(place: Place) -> Dict[str, Optional[bytes]]:
 
 def problem(place: Place, now: Contents) -> Optional[str]:
     """Say why the image is not there whole, in one sentence; None if it is."""
-    if all(now[path] is None for path in (place.manifest, *(place.path_of(file) for file in place.files))):
+    if all(now[path] is None for path in place.written):
         return "There is no image yet."
     if now[place.manifest] is None:
         return f"There is no manifest {place.manifest} that describes the image."
