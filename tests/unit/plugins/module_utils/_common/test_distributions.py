@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import ast
 import glob
 import os
+import re
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -160,3 +162,50 @@ def test_packages_are_those_that_the_package_manager_has() -> None:
 )
 def test_ansible_names_lead_to_rows(distribution: str, os_family: str, key: str) -> None:
     assert distributions.by_os_family(distribution, os_family).key == key
+
+
+# What only somebody who adds a distribution would write: its name, and packages that are called so by a packager only.
+# Files in the format of Debian (source packages) and of Alpine (update-extlinux.conf) are named after them.
+def words_of(row: distributions.Distribution) -> set[str]:
+    packages = {name for names in (*row.packages.values(), *row.builds.values()) for name in names}
+    return {row.name, *(name for name in packages if "-" in name or "/" in name)} - {"Debian", "Ubuntu", "Alpine"}
+
+
+def strings(path: Path) -> list[str]:
+    """What a program or a file of a role says, without comments and documentation."""
+    if path.suffix == ".yml":
+        return path.read_text(encoding="utf-8").splitlines() if path.parent.name in ("tasks", "vars") else []
+    found = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        documentation = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in (
+            "DOCUMENTATION", "EXAMPLES", "RETURN"
+        )  # fmt: skip
+        if not documentation:
+            docstrings = {
+                id(one.body[0].value)
+                for one in ast.walk(node)
+                if isinstance(one, (ast.FunctionDef, ast.ClassDef)) and isinstance(one.body[0], ast.Expr)
+            }
+            found += [
+                one.value
+                for one in ast.walk(node)
+                if isinstance(one, ast.Constant) and isinstance(one.value, str) and id(one) not in docstrings
+            ]
+    return found
+
+
+def test_a_new_distribution_is_one_file_of_the_product() -> None:
+    repository = Path(__file__).resolve().parents[5]
+    words = set().union(*(words_of(row) for row in distributions.DISTRIBUTIONS))
+    word = re.compile("|".join(rf"(?<![\w/-]){re.escape(one)}(?![\w-])" for one in sorted(words)))
+    naming = {
+        str(path.relative_to(repository)): hits
+        for path in [*repository.glob("plugins/[afm]*/**/*.py"), *repository.glob("roles/*/*/*.yml")]
+        for hits in [[line for line in strings(path) if word.search(line) and not line.lstrip().startswith("#")]]
+        if hits
+    }
+    # The answers to failed builds name Debian's and Fedora's packages in their sentences so far.
+    naming.pop("plugins/module_utils/_images/remedies.py", None)
+    assert set(naming) == {"plugins/module_utils/_common/distributions.py"}, {
+        path: lines for path, lines in naming.items() if not path.endswith("distributions.py")
+    }
