@@ -816,6 +816,6 @@ def _choose(entries: Sequence[Entry], name: str) -> Entry:
 
 def _unknown(why: str) -> UserError:
     return UserError(
-        f"Which entry of GRUB's menu boots cannot be told: {why}.",
+        f"Which entry of GRUB's menu boots cannot be determined: {why}.",
         "Set GRUB_DEFAULT in /etc/default/grub to the identity of the entry that is meant, and run update-grub.",
     )

@@ -66,7 +66,7 @@ xenstore read $paths > /run/arguments || fail "xenstore does not tell QEMU's arg
 set --
 network=
 while IFS= read -r argument; do
-    # What is not printable is told as in C (sanitise_value, tools/xs-clients/xenstore_client.c).
+    # What is not printable is written as in C (sanitise_value, tools/xs-clients/xenstore_client.c).
     case $argument in
         *\\*) argument=$(printf '%b' "$argument") ;;
     esac
