@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-# What the example inventory asks for (docs/example/inventory/group_vars/xen_hosts.yml; a test compares the two).
+# What docs/example/demo/inventory/group_vars/xen_hosts.yml asks for; a test compares the two.
 DOM0_SIZE = "1G"
 DOM0_MIB = 1024
 # What xl shows is rounded, and leaves out some pages that the hypervisor keeps.

@@ -36,7 +36,7 @@ from progress import Progress
 from verdict import deaths
 
 BUILD = REPOSITORY / "build" / "demo"
-EXAMPLE = REPOSITORY / "docs" / "example" / "inventory"
+EXAMPLE = REPOSITORY / "docs" / "example" / "demo" / "inventory"
 NAME = "demo"
 # How often site.yml is run when the emulation, and nothing else, kills a guest.
 ATTEMPTS = 3
@@ -94,7 +94,7 @@ class Demonstration:
                 raise LabError(f"The disk of {guest} could not be made: {answer.strip()}", "See the host's console.")
 
     def write_inventory(self) -> Path:
-        """The example inventory with the lab host in the place of its own hosts."""
+        """The demonstration's inventory with the lab host in the place of its own hosts."""
         directory = BUILD / "inventory"
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(EXAMPLE, directory)

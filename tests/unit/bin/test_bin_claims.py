@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-EXAMPLE = REPOSITORY / "docs" / "example" / "inventory"
+EXAMPLE = REPOSITORY / "docs" / "example" / "demo" / "inventory"
 ANSWERS = {claim.source: claim.expected for claim in _claims.CLAIMS}
 
 
@@ -76,7 +76,7 @@ def test_the_commands_are_shell(claim: _claims.Claim) -> None:
     subprocess.run(["sh", "-n", "-c", claim.source], check=True)
 
 
-def test_the_claims_are_about_the_example_inventory() -> None:
+def test_the_claims_are_about_the_inventory_of_the_demonstration() -> None:
     asked = yaml.safe_load((EXAMPLE / "group_vars" / "xen_hosts.yml").read_text())
     assert asked["dom0_memory_size"] == _claims.DOM0_SIZE
     guests = {_claims.PV: asked["pvgrub_guest_guests"], _claims.HVM: asked["hvm_stubdom_guests"]}
