@@ -38,7 +38,7 @@ LINK = re.compile(r"(\]\()(?!https?://|#)([^)#\s]+)((?:#[^)]*)?\))")
 
 
 def on_the_site(text: str, guide: Path, repository: Path, source: str) -> str:
-    """The text of a guide with its links as they are on the site: other guides beside it, all else in the repository."""
+    """The text of a guide with the links of the site: other guides lie beside it, all else in the repository."""
 
     def link(match: re.Match[str]) -> str:
         target = (guide.parent / match[2]).resolve()
@@ -91,7 +91,7 @@ def build(environment: dict[str, str], target: Path) -> Path:
     for guide in sorted((REPOSITORY / "docs").glob("*.md")):
         (sources / GUIDES / guide.name).write_text(on_the_site(guide.read_text(), guide, REPOSITORY, source[1]))
     html = target / "html"
-    run(["sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "-c", str(target), str(sources), str(html)], environment)
+    run(["sphinx-build", "-q", "-W", "--keep-going", "-c", str(target), str(sources), str(html)], environment)
     return html / "index.html"
 
 

@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for path in REPOSITORY.glob("plugins/modules/*.py") if path.stem != "__init__")
+ROLES = sorted(path.parent for path in REPOSITORY.glob("roles/*/tasks"))
 
 
 def test_reference(ansible: Callable[..., str]) -> None:
@@ -46,6 +48,20 @@ def test_examples_are_tasks(ansible: Callable[..., str], tmp_path: Path) -> None
     playbook = tmp_path / "examples.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "tasks": tasks}]))
     ansible("ansible-playbook", "--syntax-check", "--inventory", "localhost,", str(playbook))
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda path: path.name)
+def test_ansible_doc_shows_an_example_of_every_role(role: Path, ansible: Callable[..., str], tmp_path: Path) -> None:
+    specification = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]
+    shown = ansible("ansible-doc", "--type", "role", f"xen.stubdom.{role.name}")
+    assert specification["examples"].splitlines()[0] in shown
+    playbook = tmp_path / "example.yml"
+    playbook.write_text(specification["examples"])
+    ansible("ansible-playbook", "--syntax-check", "--inventory", "localhost,", str(playbook))
+    for play in yaml.safe_load(specification["examples"]):
+        (used,) = play["roles"]
+        assert used["role"] == f"xen.stubdom.{role.name}"
+        assert set(used["vars"]) <= set(specification["options"])
 
 
 def test_results_of_every_module_are_compared_with_the_reference() -> None:
