@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the site of the documentation in build/docs: the guides of docs/, and the reference of all modules and roles.
 
-The reference is what antsibull-docs makes of the collection. The guides that docs/docsite/extra-docs.yml lists are put
-beside it. A broken reference or link inside the site is an error.
+The reference is what antsibull-docs makes of the collection. The guides are put where docs/docsite/rst/guides.rst lists
+them. A broken link inside the site is an error.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from _machine import REPOSITORY
 from image import LabError
 
 COLLECTION = "xen.stubdom"
-# Below the sources of the site: where antsibull-docs looks for what extra-docs.yml lists.
-GUIDES = Path("collections", *COLLECTION.split("."), "docsite")
+# Below the sources of the site: where the list of guides expects them.
+GUIDES = Path("collections", *COLLECTION.split("."), "docsite", "guides")
 # What sphinx-init writes and we want otherwise: guides are Markdown, and nothing is looked up in the network.
 SETTINGS = """
 extensions.append("myst_parser")
@@ -46,7 +46,7 @@ def on_the_site(text: str, guide: Path, repository: Path, source: str) -> str:
             return match[0]
         role = re.fullmatch(r"roles/(\w+)/README\.md", str(target.relative_to(repository)))
         if role:
-            return f"{match[1]}../{role[1]}_role.rst)"
+            return f"{match[1]}../../{role[1]}_role.rst)"
         return f"{match[1]}{source}/blob/main/{target.relative_to(repository)}{match[3]}"
 
     return LINK.sub(link, text)

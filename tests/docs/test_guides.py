@@ -16,7 +16,13 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-GUIDES = sorted([REPOSITORY / "README.md", *REPOSITORY.glob("roles/*/README.md"), *REPOSITORY.glob("docs/**/*.md")])
+GUIDES = sorted(
+    [
+        *(path for path in REPOSITORY.glob("*.md") if path.name != "CHANGELOG.md"),
+        *REPOSITORY.glob("roles/*/README.md"),
+        *REPOSITORY.glob("docs/**/*.md"),
+    ]
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)[^)]*\)")
 
@@ -46,6 +52,8 @@ def asked_for(words: list[str]) -> tuple[list[str], str] | None:
     subcommand = words[1:2] if words[0].endswith("xenlab") else []
     # What follows two hyphens is for another program.
     own = words[1 : words.index("--")] if "--" in words else words[1:]
+    # What follows --in TIER, too.
+    own = own[:2] if own[:1] == ["--in"] else own
     return [words[0], *subcommand], " ".join(own)
 
 

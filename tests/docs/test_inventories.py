@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ def test_the_copied_inventory_reboots_and_starts_nothing(ansible: Callable[..., 
     assert reboots(variables) == []
     # Not because nothing is asked for.
     assert variables["dom0_memory_size"] and variables["stubdom_build_images"]
-    names = {"xen_hosts": {"hosts": {"localhost": {"ansible_connection": "local"}}}}
+    names = {
+        "xen_hosts": {
+            "hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
+        }
+    }
     (tmp_path / "inventory" / "hosts.yml").write_text(yaml.safe_dump(names))
     words = ("--inventory", str(tmp_path / "inventory"), "--tags", "pvgrub_guest,hvm_stubdom")
     said = ansible("ansible-playbook", *words, "xen.stubdom.site")

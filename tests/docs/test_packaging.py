@@ -74,6 +74,7 @@ def test_defaults_of_the_group_reach_a_module(ansible: Callable[..., str], tmp_p
     task = {"xen.stubdom.xl_conf": {"settings": {"autoballoon": "off"}}}
     play = {
         "hosts": "localhost", "gather_facts": False, "tasks": [task],
+        "vars": {"ansible_python_interpreter": sys.executable},
         "module_defaults": {"group/xen.stubdom.all": {"path": str(file)}},
     }  # fmt: skip
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))

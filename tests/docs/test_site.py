@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "bin")]
@@ -20,8 +20,8 @@ import _docs
 
 
 def listed() -> list[str]:
-    sections = yaml.safe_load((REPOSITORY / "docs" / "docsite" / "extra-docs.yml").read_text())["sections"]
-    return [name for section in sections for name in section["toctree"]]
+    text = (REPOSITORY / "docs" / "docsite" / "rst" / "guides.rst").read_text()
+    return re.findall(r"^   guides/(\w+)$", text, re.MULTILINE)
 
 
 def test_every_guide_is_listed() -> None:
@@ -32,10 +32,11 @@ def test_every_guide_is_listed() -> None:
 def test_the_site_has_the_guides_and_the_reference(tmp_path: Path) -> None:
     first = _docs.build(dict(os.environ), tmp_path / "site")
     pages = first.parent / "collections" / "xen" / "stubdom"
-    index = (pages / "index.html").read_text()
+    assert 'href="docsite/guides.html"' in (pages / "index.html").read_text()
+    index = (pages / "docsite" / "guides.html").read_text()
     for name in listed():
-        assert f'href="docsite/{name}.html"' in index
-        assert (pages / "docsite" / f"{name}.html").is_file()
+        assert f'href="guides/{name}.html"' in index
+        assert (pages / "docsite" / "guides" / f"{name}.html").is_file()
     for path in REPOSITORY.glob("plugins/modules/[!_]*.py"):
         assert (pages / f"{path.stem}_module.html").is_file()
     for path in REPOSITORY.glob("roles/*/tasks"):
@@ -46,6 +47,6 @@ def test_links_of_guides_lead_to_where_things_are_on_the_site(tmp_path: Path) ->
     guide = tmp_path / "docs" / "one.md"
     text = "[a](two.md#b) [r](../roles/r/README.md) [s](../SECURITY.md#x) [w](https://example.org) [h](#here)"
     assert _docs.on_the_site(text, guide, tmp_path, "https://git.example.org/c") == (
-        "[a](two.md#b) [r](../r_role.rst) [s](https://git.example.org/c/blob/main/SECURITY.md#x) "
+        "[a](two.md#b) [r](../../r_role.rst) [s](https://git.example.org/c/blob/main/SECURITY.md#x) "
         "[w](https://example.org) [h](#here)"
     )
