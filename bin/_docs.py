@@ -19,7 +19,7 @@ from pathlib import Path
 
 import _machine
 from _machine import REPOSITORY
-from image import LabError
+from errors import LabError
 
 COLLECTION = "xen.stubdom"
 # Below the sources of the site: where the list of guides expects them.
