@@ -10,14 +10,14 @@ module: stubdom_build
 short_description: Build stub domains from Xen source
 version_added: 0.1.0
 description:
-  - Builds images from the sources that M(xen.stubdom.stubdom_source) brought, in a directory of its own, as an
-    unprivileged account. Nothing else on the builder is touched; M(xen.stubdom.stubdom_install) installs the result.
-  - An image is identified by everything that goes into it. What was built once is not built again, and another set of
-    images goes on with the C library and the libraries that are there.
-  - Known problems of old sources with new compilers are cured on the way; RV(remedies) names what was needed.
-  - While it runs, each stage is told on the operator's terminal with the time so far and, from the second time on, an
-    estimate. When the operator interrupts the play or the connection is lost, the build stops on the builder. The next
-    run goes on with the stage that was interrupted.
+  - Builds images from the sources that M(xen.stubdom.stubdom_source) returned, in a directory of its own, as an
+    unprivileged account. It writes to O(work_directory) only; M(xen.stubdom.stubdom_install) installs the result.
+  - An image is identified by everything that it is built from. It is built again only when something of that changes,
+    and another set of images uses the C library and the libraries that are built already.
+  - Known problems of old sources with new compilers are worked around; RV(remedies) lists the workarounds in use.
+  - While it runs, each stage is shown on the controller's terminal with the elapsed time and, from the second build on,
+    an estimate of the remaining time. When the play is interrupted or the connection is lost, the build stops on the
+    build host. The next run continues with the stage that was interrupted.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -46,7 +46,7 @@ options:
     elements: str
     required: true
   sources:
-    description: What M(xen.stubdom.stubdom_source) returned as RV(xen.stubdom.stubdom_source#module:sources).
+    description: The return value RV(xen.stubdom.stubdom_source#module:sources) of M(xen.stubdom.stubdom_source).
     type: list
     elements: dict
     required: true
@@ -95,45 +95,33 @@ options:
         required: true
       directory:
         description:
-          - Directory on the builder with a C(Makefile) that makes C(main.a), or with C files, all of which go into it.
-            C(minios.cfg) is Mini-OS's configuration, an empty one if there is none.
+          - Directory on the build host with a C(Makefile) that makes C(main.a), or with C files that are all linked.
+            C(minios.cfg) in it is Mini-OS's configuration; without it, the configuration is empty.
         type: path
         required: true
   work_directory:
-    description: Where sources, trees and images are kept on the builder.
+    description: Directory on the build host for sources, trees and images; an absolute path.
     type: path
     default: /var/lib/xen.stubdom
   user:
     description:
-      - The account that builds. The default is the owner of O(work_directory), V(nobody) for a new one, and whoever
-        runs the module where that is not root.
+      - The account that builds. By default this is the owner of O(work_directory), V(nobody) for a new directory, and
+        the account that runs the module if that is not root.
     type: str
   jobs:
-    description: How many commands run at a time; the number of processors by default.
+    description: Number of commands that make runs at a time. The default is the number of processors.
     type: int
   timeout:
-    description: Seconds that the build may take.
+    description: Seconds that the build may take; at least 1.
     type: int
     default: 3600
-  step:
-    description:
-      - What this call does. V(all) starts the build and waits for it. The others are what the action plugin of this
-        module uses to show progress - V(start), V(watch) and V(stop).
-    type: str
-    choices: [all, start, watch, stop]
-    default: all
-  seen:
-    description: The state and stage that the caller of O(step=watch) knows of.
-    type: list
-    elements: str
-    default: []
 seealso:
   - module: xen.stubdom.stubdom_source
   - module: xen.stubdom.stubdom_install
 """
 
 EXAMPLES = r"""
-- name: Bring the sources
+- name: Download the sources
   xen.stubdom.stubdom_source:
     release: "4.17"
     images: [pv-grub]
@@ -154,24 +142,24 @@ images:
   returned: success
   contains:
     image:
-      description: Its name, as in O(images).
+      description: Name of the image, as in O(images).
       type: str
       sample: pv-grub
     file:
-      description: Name under which it is installed.
+      description: File name under which it is installed.
       type: str
       sample: pv-grub-x86_64.gz
     path:
-      description: Where it lies on the builder.
+      description: Path of the image on the build host.
       type: str
       sample: /var/lib/xen.stubdom/images/0123456789abcdef/pv-grub-x86_64.gz
     identity:
-      description: Checksum of everything that went in.
+      description: SHA-256 over everything that it is built from.
       type: str
       sample: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
     manifest:
       description:
-        - What is written beside it when it is installed. Where it is not built yet, its sha256 and its time are null.
+        - Its manifest, which is installed beside it. Before it is built, sha256 and built are null.
       type: dict
       sample: {kind: pv-grub, xen: "4.17"}
 built:
@@ -186,18 +174,13 @@ stages:
   returned: success
   sample: {configure: 8.5, newlib: 61.0, libraries: 14.2, image pv-grub: 12.0}
 remedies:
-  description: Names of the remedies that this release needs with this compiler.
+  description: Names of the workarounds that this release needs with this compiler.
   type: list
   elements: str
   returned: success
   sample: [gcc-14-errors]
-status:
-  description: What the build is doing now, for who waits for it.
-  type: dict
-  returned: when O(step) is V(start) or V(watch) and the build goes on
-  sample: {state: running, stage: newlib, number: 4, stages: [sources, configure, headers, newlib]}
 log:
-  description: The build's log on the builder, null if nothing was built.
+  description: Path of the build's log on the build host, null if nothing was built.
   type: str
   returned: success
   sample: /var/lib/xen.stubdom/jobs/0123456789abcdef/log
@@ -207,71 +190,46 @@ import functools
 import os
 from typing import Any, Dict, List, Optional
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import INTERNAL, InternalModule, run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job, build_plan, fetch, releases
-from ansible_collections.xen.stubdom.plugins.module_utils._images import sources as _sources
-from ansible_collections.xen.stubdom.plugins.module_utils._images.build_job import Job
+from ansible_collections.xen.stubdom.plugins.module_utils._images import (
+    account,
+    build_job,
+    build_plan,
+    build_status,
+    kernels,
+    releases,
+    sources,
+)
 
 
-def kernels(params: Dict[str, Any], work: str) -> List[build_plan.Kernel]:
-    """Look at the directories of the user's own kernels."""
-    found = []
-    for kernel in params["kernels"]:
-        directory = kernel["directory"]
-        if not os.path.isdir(directory):
-            raise UserError(f"There is no directory {directory} with the kernel {kernel['name']}.", "Put it there.")
-        makefile = os.path.isfile(os.path.join(directory, "Makefile"))
-        sources = tuple(sorted(name for name in os.listdir(directory) if name.endswith(".c")))
-        if not makefile and not sources:
-            raise UserError(f"{directory} has neither a Makefile nor a C file.", "Put the kernel's source there.")
-        digest = fetch.Store(work, keep=False).tree_digest(directory)
-        found.append(build_plan.Kernel(kernel["name"], directory, digest, makefile, sources))
-    asked = {name for name in params["images"] if releases.CUSTOM.match(name)}
-    given = {kernel.image for kernel in found}
-    if asked != given:
-        raise UserError(
-            f"Images and kernels do not match: {', '.join(sorted(asked ^ given))} is in only one of them.",
-            "Give a kernel with its directory for each image custom-NAME.",
-        )
-    return found
-
-
-def given(module: AnsibleModule) -> build_plan.Input:
-    """Return everything that goes into the images."""
+def inputs(module: InternalModule) -> build_plan.Input:
+    """Return everything that the images are built from."""
     params = module.params
-
-    def run(arguments: List[str]) -> str:
-        try:
-            status, output, _errors = run_program(arguments)
-        except OSError:
-            status, output = 1, ""
-        if status != 0:
-            raise UserError(
-                "gcc is not installed on the builder.", "Install what the role's README lists, then run again."
-            )
-        return str(output)
-
+    if not 1 <= params["timeout"] <= 10**7:
+        raise UserError(f"The timeout {params['timeout']} is not possible.", "Set timeout to 1 second or more.")
+    if params["jobs"] is not None and not 1 <= params["jobs"] <= 1024:
+        raise UserError(f"{params['jobs']} jobs are not possible.", "Set jobs to 1 to 1024, or leave it out.")
     row = releases.refuse_impossible(params["release"], params["images"])
+    sources.require_trees(row, params["images"], [source["name"] for source in params["sources"]])
     return build_plan.Input(
         row=row,
         images=tuple(dict.fromkeys(params["images"])),
         sources={source["name"]: source["digest"] for source in params["sources"]},
-        compiler=build_job.compiler(run),
-        kernels=tuple(kernels(params, params["work_directory"])),
+        compiler=build_job.compiler(run_program),
+        kernels=tuple(kernels.find(params["kernels"], params["images"])),
         listed=tuple(
-            _sources.listed(source["name"], source["kind"], source["version"], source["digest"])
+            sources.listed(source["name"], source["kind"], source["version"], source["digest"])
             for source in params["sources"]
         ),
     )
 
 
 def result(
-    work: str, inputs: build_plan.Input, plan: build_plan.Plan, built: List[str], status: Optional[Dict[str, Any]]
+    work: str, given: build_plan.Input, plan: build_plan.Plan, built: List[str], status: Optional[Dict[str, Any]] = None
 ) -> Dict[str, Any]:
-    """Return what there is now."""
+    """Return what is there now, in the form of RETURN."""
     images = []
     for product in plan.products:
         images.append(
@@ -280,7 +238,7 @@ def result(
                 "file": product.file,
                 "path": os.path.join(build_job.image_directory(work, product), product.file),
                 "identity": product.identity,
-                "manifest": build_job.finished(work, product) or build_plan.manifest(inputs, plan, product),
+                "manifest": build_job.finished(work, product) or build_plan.manifest(given, plan, product),
             }
         )
     return {
@@ -299,58 +257,50 @@ def result(
     }
 
 
-def judged(status: Dict[str, Any]) -> None:
-    """:raises UserError: the job did not end well."""
-    if status["state"] in ("failed", "stopped"):
-        what, _newline, remedy = str(status["message"]).partition("\n")
-        raise UserError(what, remedy or "Run again; it goes on where it stopped.")
+def run(module: InternalModule) -> Dict[str, Any]:
+    """Build what is missing.
 
-
-def run(module: AnsibleModule) -> Dict[str, Any]:
+    The action plugin calls this with the step "start", then "watch" until the build ends, and "stop" if the play is
+    interrupted.
+    """
     params = module.params
+    step = module.internal.get("step", "all")
+    jobs: int = params["jobs"] or os.cpu_count() or 1
     work: str = params["work_directory"]
-    inputs = given(module)
-    plan = build_plan.plan(inputs, jobs=params["jobs"] or os.cpu_count() or 1)
+    user = account.builder(work, params["user"])
+    given = inputs(module)
+    plan = build_plan.plan(given, jobs=jobs)
     directory = build_job.job_directory(work, plan)
-    user = build_job.builder(work, params["user"])
-    step: str = params["step"]
 
     if step == "stop":
-        build_job.as_user(user, lambda: build_job.stop(directory))
-        return result(work, inputs, plan, [], None)
+        account.as_user(user, lambda: build_status.stop(directory))
+        return result(work, given, plan, [])
     if step == "watch":
-        status = build_job.as_user(user, lambda: build_job.watch(directory, seen=params["seen"]))
+        seen = module.internal["seen"]
+        status = account.as_user(user, lambda: build_status.watch(directory, seen=seen))
     else:
-        missing = [product.image for product in plan.products if build_job.finished(work, product) is None]
+        missing = build_job.missing(work, plan)
         if module.check_mode or not missing:
-            return result(work, inputs, plan, missing, None)
-        build_job.prepare(work, user)
-        wanted = build_plan.only(inputs, missing)
-        job = Job(
-            work,
-            wanted,
-            build_plan.plan(wanted, jobs=params["jobs"] or os.cpu_count() or 1),
-            found(params),
-            params["timeout"],
-        )
+            return result(work, given, plan, missing)
+        account.prepare(work, user)
+        wanted = build_plan.only(given, missing)
+        found = build_job.sources_from(params["sources"])
+        job = build_job.Job(work, wanted, build_plan.plan(wanted, jobs=jobs), found, params["timeout"])
         build_job.start(job, user)
-        status = {"state": "running", "stage": "start", "stages": [], "seconds": {}, "log": job.log}
+        status = build_status.starting(job.log)
         while step == "all" and status["state"] == "running":
-            seen = ["running", status["stage"]]
-            status = build_job.as_user(user, functools.partial(build_job.watch, directory, seen=seen))
-    judged(status)
+            look = functools.partial(build_status.watch, directory, seen=["running", status["stage"]])
+            status = account.as_user(user, look)
+    build_status.require_success(status)
     if status["state"] == "running":
-        return {**result(work, inputs, plan, [], status), "status": status}
-    return result(work, inputs, plan, status["images"], status)
-
-
-def found(params: Dict[str, Any]) -> List[fetch.Found]:
-    return build_job.found_from(params["sources"])
+        return {**result(work, given, plan, [], status), INTERNAL: status}
+    return result(work, given, plan, status["images"], status)
 
 
 def main() -> None:
     run_module(
         run,
+        internal=True,
         argument_spec={
             "release": {"type": "str", "required": True},
             "images": {"type": "list", "elements": "str", "required": True},
@@ -386,8 +336,6 @@ def main() -> None:
             "user": {"type": "str"},
             "jobs": {"type": "int"},
             "timeout": {"type": "int", "default": 3600},
-            "step": {"type": "str", "choices": ["all", "start", "watch", "stop"], "default": "all"},
-            "seen": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

@@ -116,7 +116,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -169,7 +169,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     # Apply and verify
     if changes and not module.check_mode:
         installed.apply(changes)
-        if params["image"] in releases.HELPERS:
+        if params["image"] in kinds.HELPERS:
             files.remove_if_empty(place.directory)
         now = installed.read(place)
     result: Dict[str, Any] = {

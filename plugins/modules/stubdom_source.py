@@ -7,16 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: stubdom_source
-short_description: Bring the sources of stub domains to a builder
+short_description: Download and verify the sources of stub domains
 version_added: 0.1.0
 description:
-  - Finds out which sources the images of a release of Xen need, brings the ones that are not there, and proves each by
-    its SHA-256 or commit before anything is unpacked.
-  - With O(directory) nothing is downloaded. A file that is missing there is named with its checksum and its place
-    upstream.
-  - What is there already costs no connection. What is not is told on the operator's terminal before it is downloaded. A
-    branch of a remote repository is asked for once, so give a tag or a commit.
-  - As root it works as O(user), so that the sources belong to the account that builds.
+  - Determines which sources the images of a release of Xen need, downloads the missing ones to the build host, and
+    verifies each by its SHA-256 or commit before anything is unpacked.
+  - With O(directory) nothing is downloaded. Files that are missing there are listed with their checksums and the
+    addresses where they are published.
+  - Sources that are present need no connection. Each of the others is named on the controller's terminal before its
+    download. A branch of a remote repository is fetched once and not updated, so set a tag or a commit.
+  - Downloads by HTTP use the proxy variables of the environment, the certificates of the build host, and credentials in
+    the URL or in C(~/.netrc). A failed download is tried three times, and ends after 30 minutes or 1 GiB.
+  - When run as root it works as O(user), so that the sources belong to the account that builds.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:
@@ -45,84 +47,74 @@ options:
     elements: str
     required: true
   work_directory:
-    description: Where sources, trees and images are kept on the builder.
+    description: Directory on the build host for sources, trees and images; an absolute path.
     type: path
     default: /var/lib/xen.stubdom
   user:
     description:
-      - The account that builds. The default is the owner of O(work_directory), V(nobody) for a new one, and whoever
-        runs the module where that is not root.
+      - The account that downloads and builds. By default this is the owner of O(work_directory), V(nobody) for a new
+        directory, and the account that runs the module if that is not root.
     type: str
   xen:
     description:
-      - Where Xen's source comes from. The default is upstream's git repository, at the tag of O(release).
+      - Source of Xen. The default is upstream's git repository, at the tag of O(release).
     type: dict
     suboptions: &tree
       tarball:
-        description: Path or URL of a tarball.
+        description: Absolute path or URL (V(http), V(https), V(file)) of a tarball.
         type: str
       git:
-        description: Path or URL of a git repository.
+        description: Absolute path or URL (V(http), V(https), V(git), V(ssh), V(file)) of a git repository.
         type: str
       revision:
-        description: Tag, branch or commit. The default is what O(release) was made with.
+        description: Tag, branch or commit of O(xen.git). The default is the one that O(release) was released with.
         type: str
       directory:
-        description: Path of a directory on the builder; it is copied and stays as it is.
+        description: Absolute path of a directory on the build host; it is copied and not changed.
         type: path
       package:
-        description: Name of a source package of the builder's distribution, for example V(xen).
+        description: Name of a source package of the build host's distribution, for example V(xen); for O(xen) only.
         type: str
       checksum:
-        description: SHA-256 of the tarball, or commit of the revision.
+        description: SHA-256 of the tarball, or commit that the revision has to be.
         type: str
   mini_os:
-    description: Where Mini-OS comes from, for releases from 4.6 on. The default is the revision that O(release) names.
+    description: Source of Mini-OS, for releases from 4.6 on. The default is the revision that O(release) names.
     type: dict
     suboptions: *tree
   qemu_traditional:
-    description: Where qemu-xen-traditional comes from, for V(ioemu). The default is the revision that O(release) names.
+    description: Source of qemu-xen-traditional, for V(ioemu). The default is the revision that O(release) names.
     type: dict
     suboptions: *tree
   directory:
-    description: Directory on the builder with the tarballs of the libraries. With it nothing is downloaded.
+    description: Directory on the build host with the tarballs of the libraries. If it is set, nothing is downloaded.
     type: path
   mirror:
     description: Base URL of the tarballs of the libraries, in place of upstream's.
     type: str
   checksums:
-    description: SHA-256 of tarballs by file name; they come before the ones this collection knows.
+    description: SHA-256 of tarballs by file name. They take precedence over the ones in this collection.
     type: dict
     default: {}
   allow_unverified:
-    description: Whether what is downloaded may lack a checksum.
+    description: Whether to download sources for which no checksum is known.
     type: bool
     default: false
   timeout:
-    description: Seconds without a byte after which a download is given up.
+    description: Seconds without a byte after which a download attempt is given up; 1 to 3600.
     type: int
     default: 60
-  step:
-    description:
-      - What this call does. V(all) brings everything that is not there. The others are what the action plugin of this
-        module uses to show progress - V(look) brings nothing, V(bring) only the source O(only).
-    type: str
-    choices: [all, look, bring]
-    default: all
-  only:
-    description: Name of the source that O(step=bring) brings.
-    type: str
 seealso:
   - module: xen.stubdom.stubdom_build
 """
 
 EXAMPLES = r"""
-- name: Bring everything for PV-GRUB from upstream
+- name: Download everything for PV-GRUB from upstream
   xen.stubdom.stubdom_source:
     release: "4.17"
     images: [pv-grub]
 
-- name: Use what was carried to a builder without a network
+- name: Use sources that were copied to a build host without a network
   xen.stubdom.stubdom_source:
     release: "4.17"
     images: [pv-grub, ioemu]
@@ -140,7 +132,7 @@ sources:
   description: The sources, in the form in which M(xen.stubdom.stubdom_build) takes them.
   type: list
   elements: dict
-  returned: success; in check mode and with O(step=look) only those that are there
+  returned: success; in check mode only those that are present
   sample:
     - name: zlib-1.2.3.tar.gz
       kind: file
@@ -148,8 +140,8 @@ sources:
       path: /var/lib/xen.stubdom/sources/zlib-1.2.3.tar.gz
       digest: 1795c7d067a43174113fdf03447532f373e1c6c57c08d61d9e4e9be5e244b05e
       version: 1.2.3
-brought:
-  description: Names of the sources that were (in check mode and with O(step=look) would be) downloaded.
+downloaded:
+  description: Names of the sources that were (in check mode would be) downloaded.
   type: list
   elements: str
   returned: success
@@ -159,9 +151,10 @@ brought:
 import os
 from typing import Any, Dict
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job, fetch, releases, sources
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import InternalModule, run_module
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account, releases, sources
+from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch.store import LocalSource, Store
 
 _TREE: Dict[str, Any] = {
     "type": "dict",
@@ -176,68 +169,69 @@ _TREE: Dict[str, Any] = {
 }
 
 
-def shown(found: fetch.Found) -> Dict[str, Any]:
-    need = found.need
+def described(found: LocalSource) -> Dict[str, Any]:
+    """Return a source in the form of RETURN."""
+    source = found.source
     return {
-        "name": need.name,
-        "kind": need.kind,
-        "origin": need.origin,
-        "revision": need.revision,
-        "upstream": need.upstream,
+        "name": source.name,
+        "kind": source.kind,
+        "origin": source.shown,
+        "revision": source.revision,
+        "upstream": source.upstream,
         "path": found.path,
         "digest": found.digest,
-        "version": sources.version(need, found.digest),
+        "version": sources.version(source, found.digest),
     }
 
 
-def run(module: AnsibleModule) -> Dict[str, Any]:
-    params = module.params
-    row = releases.refuse_impossible(params["release"], params["images"])
-    needs = sources.plan(
-        params["release"],
-        row,
-        params["images"],
-        sources.Wishes(
-            trees={
-                "xen": params["xen"] or {},
-                "mini-os": params["mini_os"] or {},
-                "qemu-xen-traditional": params["qemu_traditional"] or {},
-            },
-            directory=params["directory"],
-            mirror=params["mirror"],
-            checksums=params["checksums"],
-            allow_unverified=params["allow_unverified"],
-        ),
-    )
-    work: str = params["work_directory"]
-    user = build_job.builder(work, params["user"])
-    if not module.check_mode:
-        build_job.prepare(work, user)
+def run(module: InternalModule) -> Dict[str, Any]:
+    """Download what is missing.
 
-    def look_and_bring() -> Dict[str, Any]:
-        store = fetch.Store(work, timeout=params["timeout"], keep=not module.check_mode)
-        found, wanted = store.look(needs)
-        if params["step"] == "bring":
-            wanted = [need for need in wanted if need.name == params["only"]]
-        if not module.check_mode and params["step"] != "look":
-            found += [store.bring(need) for need in wanted]
-        order = [need.name for need in needs]
+    The action plugin calls this with the step "find", and then for each missing source with the step "download", so
+    that it can name each on the terminal.
+    """
+    params = module.params
+    step = module.internal.get("step", "all")
+    work: str = params["work_directory"]
+    if not 1 <= params["timeout"] <= 3600:
+        raise UserError(f"The timeout {params['timeout']} is not possible.", "Set timeout to 1 to 3600 seconds.")
+    row = releases.refuse_impossible(params["release"], params["images"])
+    options = sources.SourceOptions(
+        trees={name: params[parameter] or {} for name, parameter in sources.PARAMETERS.items()},
+        directory=params["directory"],
+        mirror=params["mirror"],
+        checksums=params["checksums"],
+        allow_unverified=params["allow_unverified"],
+    )
+    planned = sources.plan(params["release"], row, params["images"], options)
+    user = account.builder(work, params["user"])
+    if not module.check_mode:
+        account.prepare(work, user)
+
+    def find_and_download() -> Dict[str, Any]:
+        store = Store(work, timeout=params["timeout"], keep=not module.check_mode)
+        here, missing = store.find(planned)
+        if step == "download":
+            missing = [source for source in missing if source.name == module.internal["source"]]
+        if not module.check_mode and step != "find":
+            here += [store.fetch(source) for source in missing]
+        order = [source.name for source in planned]
         return {
-            "sources": sorted((shown(one) for one in found), key=lambda one: order.index(one["name"])),
-            "brought": [need.name for need in wanted],
-            "from": {need.name: need.origin for need in wanted},
+            "sources": sorted((described(found) for found in here), key=lambda one: order.index(one["name"])),
+            "missing": [[source.name, source.shown] for source in missing],
         }
 
-    result = build_job.as_user(user, look_and_bring) if os.path.isdir(work) else look_and_bring()
-    origins = result.pop("from")
+    result = account.as_user(user, find_and_download) if os.path.isdir(work) else find_and_download()
+    missing = result["missing"]
     return {
-        "changed": bool(origins),
-        **result,
+        "changed": bool(missing),
+        "sources": result["sources"],
+        "downloaded": [name for name, _origin in missing],
         "diff": {
             "before_header": f"{work}/sources",
             "after_header": f"{work}/sources",
             "before": "",
-            "after": "".join(f"{name} from {origin}\n" for name, origin in origins.items()),
+            "after": "".join(f"{name} from {origin}\n" for name, origin in missing),
         },
     }
 
@@ -245,6 +239,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     run_module(
         run,
+        internal=True,
         argument_spec={
             "release": {"type": "str", "required": True},
             "images": {"type": "list", "elements": "str", "required": True},
@@ -258,10 +253,7 @@ def main() -> None:
             "checksums": {"type": "dict", "default": {}},
             "allow_unverified": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
-            "step": {"type": "str", "choices": ["all", "look", "bring"], "default": "all"},
-            "only": {"type": "str"},
         },
-        required_if=[("step", "bring", ("only",))],
         supports_check_mode=True,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# What Ansible knows of every module, or takes out of the result.
+# What Ansible knows of every module, or takes out of the result. An underscore begins what is for an action plugin.
 COMMON = {"changed", "diff", "failed", "invocation", "msg", "warnings", "deprecations", "exception", "ansible_facts"}
 TYPES: dict[str, tuple[type[Any], ...]] = {
     "bool": (bool,),
@@ -25,7 +25,7 @@ TYPES: dict[str, tuple[type[Any], ...]] = {
 
 def problems(documented: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
     """What is wrong with the result of a module that has not failed; documented is the parsed RETURN block."""
-    shown = {key: value for key, value in result.items() if key not in COMMON and not key.startswith("_ansible")}
+    shown = {key: value for key, value in result.items() if key not in COMMON and not key.startswith("_")}
     return list(_compare(documented, shown, "", False))
 
 

@@ -11,11 +11,14 @@ import json
 import signal
 import sys
 import traceback
-from typing import Any, Callable, Dict, Iterator, NoReturn
+from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
+
+# Under this name the action plugin of a module passes what is no parameter of a user's.
+INTERNAL = "_internal"
 
 _SEE = "Compare the task with the module's documentation, which ansible-doc shows."
 
@@ -86,8 +89,22 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class InternalModule(_Module):
+    """A module whose action plugin calls it in several steps.
+
+    What the plugin passes as INTERNAL is taken out before parameters are validated, so that it is no parameter of the
+    module: it needs no documentation, and the action plugin refuses it from a user.
+    """
+
+    internal: Mapping[str, Any] = {}
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.internal = self.params.pop(INTERNAL, None) or {}
+
+
 def run_module(
-    run: Callable[[AnsibleModule], Dict[str, Any]], *, writes_files: bool = False, **specification: Any
+    run: Callable[[Any], Dict[str, Any]], *, writes_files: bool = False, internal: bool = False, **specification: Any
 ) -> None:
     """Run a module and end the process with its result.
 
@@ -96,10 +113,11 @@ def run_module(
 
     :param run: does the work and returns the result.
     :param writes_files: whether it reads files in order to change them: others wait from the first read on.
+    :param internal: whether the module is an InternalModule.
     :param specification: the arguments of AnsibleModule.
     """
     try:
-        module = _Module(**specification)
+        module = (InternalModule if internal else _Module)(**specification)
     except (TypeError, AttributeError) as error:
         # AnsibleModule's own, for example where an option with suboptions is a list of something else.
         print(

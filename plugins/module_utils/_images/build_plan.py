@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: the plan of a build from Xen source. What has to run in which order, with which
-# remedies, what identifies its result, and what a failure means. It runs nothing itself.
+# remedies, and what identifies its result. It runs nothing itself.
 
 from __future__ import annotations
 
@@ -14,28 +14,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import configure, helpers, kernels, kinds, tarballs
 from ansible_collections.xen.stubdom.plugins.module_utils._images import remedies as _remedies
-from ansible_collections.xen.stubdom.plugins.module_utils._images.releases import Image, Release
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A Mini-OS kernel of the user's own: the files of its directory, and their checksum.
-
-    :param makefile: whether the directory has a Makefile that makes main.a; else all its *.c go into it.
-    :param sources: names of its *.c files.
-    """
-
-    name: str
-    directory: str
-    digest: str
-    makefile: bool
-    sources: Tuple[str, ...] = ()
-
-    @property
-    def image(self) -> str:
-        return f"custom-{self.name}"
+from ansible_collections.xen.stubdom.plugins.module_utils._images.kernels import Kernel
+from ansible_collections.xen.stubdom.plugins.module_utils._images.releases import Release
 
 
 @dataclass(frozen=True)
@@ -44,7 +26,7 @@ class Input:
 
     :param sources: checksum or commit by name of source, as stubdom_source returns them.
     :param listed: the same sources in the form of the manifest; they decide nothing.
-    :param compiler: major version of gcc, and everything `gcc --version` says that matters.
+    :param compiler: major version of gcc, and the first line of `gcc --version`.
     """
 
     row: Release
@@ -130,9 +112,8 @@ def plan(given: Input, *, jobs: int) -> Plan:
         }
     )
     products = tuple(_product(given, name, tree) for name in given.images)
-    flags = releases.configure_flags(row, given.images)
-    files = {kernel_makefile(kernel): _makefile(row, kernel) for kernel in given.kernels}
-    files.update(_kernel_files(given.kernels))
+    flags = configure.arguments(row, given.images)
+    files = kernels.files(row, given.kernels)
     files.update(_helper_files(row, given.images))
     for remedy in remedies:
         files.update(remedy.files)
@@ -163,7 +144,7 @@ def only(given: Input, images: Sequence[str]) -> Input:
 def _shared(row: Release) -> Tuple[str, ...]:
     """Names of the sources that every image of a release is made from."""
     qemu = ("qemu-xen-traditional",) if row.version < (4, 4) else ()
-    return ("xen", "mini-os", *qemu, *(releases.TARBALLS[key].file for key in releases.COMMON))
+    return ("xen", "mini-os", *qemu, *(tarballs.TARBALLS[key].file for key in tarballs.COMMON))
 
 
 def _environment(remedies: Sequence[_remedies.Remedy]) -> Dict[str, str]:
@@ -181,15 +162,15 @@ def _environment(remedies: Sequence[_remedies.Remedy]) -> Dict[str, str]:
 
 
 def _product(given: Input, name: str, tree: str) -> Product:
-    image = image_of(name)
+    image = kinds.find(name)
     if name == "qemu-dm":
         # It is all ours.
         identity = _digest({"image": name, "text": helpers.qemu_dm()})
         return Product(name, name, image.product, image.installed, identity, ())
-    own = [tarball.file for tarball in releases.tarballs(given.row, [name])]
+    own = [tarball.file for tarball in tarballs.needed(given.row, [name])]
     if name == "ioemu":
         own.append("qemu-xen-traditional")
-    wanted = ("xen",) if name in releases.HELPERS else ("xen", "mini-os", *_shared(given.row), *own)
+    wanted = ("xen",) if name in kinds.HELPERS else ("xen", "mini-os", *_shared(given.row), *own)
     sources = tuple(source for source in given.sources if source in wanted)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     remedies = _remedies.choose(given.row.version, given.compiler[0], [name])
@@ -212,27 +193,18 @@ def _product(given: Input, name: str, tree: str) -> Product:
     )
 
 
-def image_of(name: str) -> Image:
-    """Return the row of an image, or of the user's own kernel."""
-    custom = releases.CUSTOM.match(name)
-    if custom is None:
-        return releases.IMAGES.get(name) or releases.HELPERS[name]
-    return Image(f"{name}-stubdom", name, f"{custom['name']}-stubdom.gz")
-
-
 def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping[str, str]) -> List[Step]:
     row = given.row
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
     # tools/include makes the headers that stubdom/ links to; only in 4.6 to 4.8 stubdom/Makefile asks for them itself.
     steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
-    kernels = [name for name in given.images if name not in releases.HELPERS]
-    arches = dict.fromkeys(image_of(name).arch for name in kernels)
-    for arch in arches:
-        steps += _foundation(row, kernels, arch, jobs)
-    for name in kernels:
+    mini_os = [name for name in given.images if name not in kinds.HELPERS]
+    for arch in dict.fromkeys(kinds.find(name).arch for name in mini_os):
+        steps += _foundation(row, arch, jobs)
+    for name in mini_os:
         steps.append(_image_step(name, given, jobs))
     for name in given.images:
-        if name in releases.HELPERS:
+        if name in kinds.HELPERS:
             steps += _helper_steps(name, row, jobs, environment)
     return steps
 
@@ -241,7 +213,7 @@ def _make(arch: str, jobs: int, *goals: str) -> Tuple[str, ...]:
     return ("make", f"-j{jobs}", *OFFLINE, f"XEN_TARGET_ARCH={arch}", "-C", "stubdom", *goals)
 
 
-def _foundation(row: Release, images: Sequence[str], arch: str, jobs: int) -> List[Step]:
+def _foundation(row: Release, arch: str, jobs: int) -> List[Step]:
     """The C library and what stands on it, shared by all images of an architecture."""
     suffix = "" if arch == "x86_64" else f" {arch}"
     gnu = {"x86_64": "x86_64", "x86_32": "i686"}[arch]
@@ -257,7 +229,7 @@ def _foundation(row: Release, images: Sequence[str], arch: str, jobs: int) -> Li
     ]
 
 
-# What an image makes beside its own mini-os-ARCH-…; a half-made one is begun anew.
+# What an image makes beside its own mini-os-ARCH-…; a half-made one is begun again.
 _STALE: Dict[str, Tuple[str, ...]] = {
     "pv-grub": ("stubdom/grub-upstream", "stubdom/grub-x86_64", "stubdom/polarssl-x86_64"),
     "pv-grub-x86_32": ("stubdom/grub-upstream", "stubdom/grub-x86_32", "stubdom/polarssl-x86_32"),
@@ -268,11 +240,11 @@ _STALE: Dict[str, Tuple[str, ...]] = {
 
 
 def _image_step(name: str, given: Input, jobs: int) -> Step:
-    image = image_of(name)
+    image = kinds.find(name)
     command = _make(image.arch, jobs if image.parallel else 1, image.target)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     if kernel is not None:
-        command = (*command[:-1], "-f", kernel_makefile(kernel).split("/", 1)[1], command[-1])
+        command = (*command[:-1], "-f", kernels.makefile_path(kernel).split("/", 1)[1], command[-1])
     stale = (f"stubdom/mini-os-{image.arch}-{image.directory}", *_STALE.get(name, ()))
     return Step(f"image {name}", command, stale=stale)
 
@@ -289,7 +261,7 @@ _LAST_WITH_ROM = (4, 11)
 def _helper_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
     files = {}
     if "qemu-dm" in images:
-        files[releases.HELPERS["qemu-dm"].product] = helpers.qemu_dm()
+        files[kinds.HELPERS["qemu-dm"].product] = helpers.qemu_dm()
     if "hvmloader" in images and row.version <= _LAST_WITH_ROM:
         files[f"{_FIRMWARE}/etherboot/ipxe/src/bin/{_NO_ROM}.rom"] = "There is no network boot ROM.\n"
     return files
@@ -297,7 +269,7 @@ def _helper_files(row: Release, images: Sequence[str]) -> Dict[str, str]:
 
 def _helper_steps(name: str, row: Release, jobs: int, environment: Mapping[str, str]) -> List[Step]:
     if name == "qemu-dm":
-        return [Step(f"image {name}", ("sh", "-n", image_of(name).product))]
+        return [Step(f"image {name}", ("sh", "-n", kinds.find(name).product))]
     make = ("make", f"-j{jobs}", *OFFLINE, "-C")
     # tools/firmware/Rules.mk takes no CFLAGS from outside. Warnings of newer compilers are errors there, and up to 4.4
     # it does not know of compilers that make position-independent code by themselves.
@@ -313,65 +285,14 @@ def _helper_steps(name: str, row: Release, jobs: int, environment: Mapping[str, 
         ),
         Step(
             f"image {name}",
-            (*make, f"{_FIRMWARE}/hvmloader", *rom, image_of(name).target),
+            (*make, f"{_FIRMWARE}/hvmloader", *rom, kinds.find(name).target),
             environment=flags,
             stale=tuple(f"{_FIRMWARE}/hvmloader/{left}" for left in ("hvmloader", "*.o", "roms.inc")),
         ),
     ]
 
 
-# --- kernels of the user's own ---------------------------------------------------------------------------------------
-
-
-def kernel_makefile(kernel: Kernel) -> str:
-    return f"stubdom/xen-stubdom-{kernel.image}.mk"
-
-
-def _makefile(row: Release, kernel: Kernel) -> str:
-    """Return a Makefile that adds one stub domain to those of stubdom/Makefile, in the manner of its rules for c."""
-    name = kernel.image
-    library = "libxc" if row.version < (4, 15) else "libxenguest"
-    # The configuration of a kernel became a file of flags in 4.8 (rule c-minios-config.mk).
-    config = f"{name}-minios-config.mk" if row.version >= (4, 8) else ""
-    flags = f" $(shell cat {config})" if config else ""
-    settings = f'MINIOS_CONFIG="$(CURDIR)/{name}/minios.cfg"'
-    rules = [
-        "include Makefile",
-        f"OURS := mini-os-$(XEN_TARGET_ARCH)-{name}",
-        "$(OURS):",
-        "\tcd $(MINI_OS) && find . -type d -exec mkdir -p $(CURDIR)/$@/{} ';'",
-    ]
-    if config:
-        rules += [
-            f"{config}: {name}/minios.cfg",
-            f'\t{settings} CONFIG_FILE="$(CURDIR)/$@" $(MAKE) DESTDIR= -C $(MINI_OS) config',
-        ]
-    rules += [
-        f".PHONY: {name} {name}-stubdom",
-        f"{name}: $(CROSS_ROOT) {config}".rstrip(),
-        f'\tCPPFLAGS="$(TARGET_CPPFLAGS){flags}" CFLAGS="$(TARGET_CFLAGS)" $(MAKE) DESTDIR= -C {name} '
-        "LWIPDIR=$(CURDIR)/lwip-$(XEN_TARGET_ARCH) main.a",
-        f"{name}-stubdom: $(OURS) lwip-$(XEN_TARGET_ARCH) {library} {name}",
-        f'\tDEF_CPPFLAGS="$(TARGET_CPPFLAGS)" DEF_CFLAGS="$(TARGET_CFLAGS)" DEF_LDFLAGS="$(TARGET_LDFLAGS)" {settings} '
-        "$(MAKE) DESTDIR= -C $(MINI_OS) OBJ_DIR=$(CURDIR)/$(OURS) LWIPDIR=$(CURDIR)/lwip-$(XEN_TARGET_ARCH) "
-        f"APP_OBJS=$(CURDIR)/{name}/main.a",
-    ]
-    return "\n".join(rules) + "\n"
-
-
-def _kernel_files(kernels: Sequence[Kernel]) -> Dict[str, str]:
-    files = {}
-    for kernel in kernels:
-        if not kernel.makefile:
-            objects = " ".join(re.sub(r"\.c$", ".o", source) for source in kernel.sources)
-            files[f"stubdom/{kernel.image}/Makefile"] = (
-                "XEN_ROOT = $(CURDIR)/../..\ninclude $(XEN_ROOT)/Config.mk\n"
-                f"main.a: {objects}\n\trm -f $@\n\t$(AR) cr $@ $^\n"
-            )
-    return files
-
-
-# --- identity, manifest, failure -------------------------------------------------------------------------------------
+# --- identity and manifest -------------------------------------------------------------------------------------------
 
 
 def _digest(value: Any) -> str:
@@ -394,61 +315,3 @@ def manifest(
         files={product.file: sha256},
         more={"remedies": list(made.remedies)},
     ).as_dict()
-
-
-_FIRST_ERRORS = (
-    re.compile(
-        r"^\S.*?: (?:fatal )?error: |undefined reference to|multiple definition of"
-        r"|^ld: (?!warning: |NOTE: |.*: in function )|^/usr/bin/ld: .*error"
-    ),
-    re.compile(r"^configure: error:|^.*: error: "),
-    re.compile(r"FAILED at|Only garbage was found in the patch"),
-    # With several jobs make's own words may come long after those of the program that failed.
-    re.compile(r"not in gzip format|not a bzip2 file|unexpected end of file|does not look like a tar archive"),
-    re.compile(r"\*\*\* |^make.*: (?:.*: )?No such file"),
-    re.compile(r"rror"),
-)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a stage failed.
-
-    :param error: the first line that is an error.
-    :param context: that line with ten lines before and after it.
-    :param remedy: what to do, if it is a problem that we know.
-    """
-
-    stage: str
-    error: str
-    context: Tuple[str, ...]
-    remedy: Optional[str]
-
-
-def explain(stage: str, log: str) -> Failure:
-    """Find the cause in the log of a failed stage."""
-    lines = log.splitlines()
-    at = next(
-        (number for pattern in _FIRST_ERRORS for number, line in enumerate(lines) if pattern.search(line)),
-        max(len(lines) - 1, 0),
-    )
-    return Failure(
-        stage=stage,
-        error=lines[at].strip() if lines else "no output",
-        context=tuple(lines[max(at - 10, 0) : at + 11]),
-        remedy=_remedies.known(log),
-    )
-
-
-def sentence(failure: Failure, log: str) -> str:
-    """Return the failure as a message: what, where, what to do."""
-    shown = "\n".join(f"    {line}" for line in failure.context)
-    remedy = failure.remedy or "This is no problem that this collection knows; the log has all of it."
-    return f"Stage {failure.stage!r} failed: {failure.error}\n{remedy}\nLog: {log}\n{shown}"
-
-
-def estimate(stages: Sequence[str], last: Mapping[str, float]) -> Optional[float]:
-    """Return the seconds that *stages* took the last time, None if one of them was never seen."""
-    if any(stage not in last for stage in stages):
-        return None
-    return sum(last[stage] for stage in stages)

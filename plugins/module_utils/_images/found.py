@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.helpers import needs
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -23,7 +23,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 # xenstored's service look for.
 IMAGES: Mapping[str, Sequence[str]] = {
     parts.IMAGE: (parts.KERNEL, parts.ROOT_FILE_SYSTEM),
-    **{name: (image.installed,) for name, image in releases.IMAGES.items()},
+    **{name: (image.installed,) for name, image in kinds.IMAGES.items()},
     "xenstore": ("xenstore-stubdom.gz",),
     "xenstorepvh": ("xenstorepvh-stubdom.gz",),
     "vtpm": ("vtpm-stubdom.gz",),
@@ -104,7 +104,7 @@ def helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dic
     :param ours: the directory of our own, None for the default one.
     """
     if directory is None and ours is None:
-        return [{"name": name, "path": None, **Record().as_dict()} for name in releases.HELPERS]
+        return [{"name": name, "path": None, **Record().as_dict()} for name in kinds.HELPERS]
     version = xen.version() if xen.is_dom0() else xen.toolstack_version()
     programs = []
     for name, need in needs(directory or str(ours), version, row=xen.distribution, ours=ours).items():

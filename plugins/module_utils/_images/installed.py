@@ -20,7 +20,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files, 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, helpers, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, kinds
 
 PREVIOUS = ".previous"
 
@@ -91,9 +91,8 @@ def place_of(name: str, firmware_directory: Callable[[], str], helpers_directory
     :param helpers_directory: the directory of the dom0 helper programs, None for the default one.
     :raises UserError: there is no such image.
     """
-    releases.refuse_unknown(name)
-    image = build_plan.image_of(name)
-    if name not in releases.HELPERS:
+    image = kinds.find(name)
+    if name not in kinds.HELPERS:
         return one_file(firmware_directory(), image.installed, image.mode)
     directory = helpers_directory or helpers.directory(firmware_directory())
     return one_file(directory, image.installed, image.mode)

@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Sequence, Tuple
 
-Version = Tuple[int, int]
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 
 
 @dataclass(frozen=True)
@@ -228,42 +227,3 @@ def choose(version: Version, compiler: int, images: Sequence[str]) -> Tuple[Reme
         and compiler >= remedy.compiler
         and (remedy.image is None or remedy.image in images)
     )
-
-
-# What a failed stage's log says → what to do about it. These are problems that we cannot cure from inside the build.
-KNOWN: Tuple[Tuple[str, str], ...] = (
-    (r"Unable to find as86|Unable to find ld86", "Install bin86 and bcc (dev86 on Fedora), which the ROM BIOS needs."),
-    (r"Could not find lzma, needed to build rombios", "Install liblzma-dev (xz-devel on Fedora)."),
-    (r"Unable to find iasl", "Install acpica-tools."),
-    (r"Python development headers|python development library", "Install python3-dev and python3-setuptools."),
-    (
-        r"Could not find libcrypto",
-        "Releases up to 4.7 ask for libcrypto: install libssl-dev (openssl-devel on Fedora).",
-    ),
-    (r"Could not find libaio", "Xen 4.4 asks for libaio: install libaio-dev (libaio-devel on Fedora)."),
-    (
-        r"SyntaxError: (?:invalid decimal literal|Missing parentheses|multiple exception types)",
-        "This script of Xen is for Python 2: build from 4.13 or newer; an image runs on other releases of hosts too.",
-    ),
-    (r"No module named '?distutils", "Install python3-setuptools, which has distutils for newer Pythons."),
-    (
-        r"cannot find (?:yajl|libyajl)|yajl/yajl_version\.h",
-        "Install libyajl-dev (from 4.21 on libjson-c-dev serves too).",
-    ),
-    (r"Unable to find (\S+), please install", "Install the program that configure names."),
-    (r"No package '(\S+)' found|Package requirements \((\S+)", "Install the development package that configure names."),
-    (
-        r"C compiler cannot create executables|gnu/stubs-32\.h|bits/libc-header-start\.h",
-        "A 32-bit image needs 32-bit headers: install gcc-multilib (glibc-devel.i686 on Fedora).",
-    ),
-    (r"makeinfo.*(?:not found|missing)", "Releases up to 4.11 run makeinfo: install texinfo."),
-    (r"no member named|has no member", "Mini-OS does not fit this Xen: give the revision that its Config.mk names."),
-    (r"No space left on device", "Make room: one tree needs about 1 GB in the work directory."),
-    (r"Cannot allocate memory|virtual memory exhausted|Killed signal", "Give the builder more memory, or fewer jobs."),
-    (r"unexpected end of file|not in gzip format", "A tarball is damaged: remove it from the sources and run again."),
-)
-
-
-def known(log: str) -> Optional[str]:
-    """Return what helps against the problem that *log* shows, None if we do not know it."""
-    return next((remedy for pattern, remedy in KNOWN if re.search(pattern, log)), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases, tarballs
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "images_from_source.md").read_text()
 
@@ -24,4 +24,4 @@ def test_every_release_is_listed_with_its_images() -> None:
 
 def test_every_tarball_is_listed_with_its_checksum() -> None:
     listed = dict(re.findall(r"^\| `(\S+\.(?:tar\.\w+|tgz))` \| `([0-9a-f]{64}|-)` \|$", GUIDE, re.MULTILINE))
-    assert listed == {one.file: one.sha256 or "-" for one in releases.TARBALLS.values()}
+    assert listed == {one.file: one.sha256 or "-" for one in tarballs.TARBALLS.values()}

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.xen.stubdom.plugins.module_utils._common import module as _common_module
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MODULES = sorted(path.stem for path in REPOSITORY.glob("plugins/modules/*.py") if path.stem != "__init__")
@@ -34,10 +34,10 @@ class Specification(Exception):
 
 
 def specification(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    def refuse(**given: Any) -> None:
+    def refuse(_module: Any, **given: Any) -> None:
         raise Specification(**given)
 
-    monkeypatch.setattr(_common_module, "AnsibleModule", refuse)
+    monkeypatch.setattr(AnsibleModule, "__init__", refuse)
     with pytest.raises(Specification) as caught:
         module.main()
     return caught.value.given

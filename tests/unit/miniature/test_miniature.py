@@ -73,7 +73,7 @@ class Builder:
         self.work = work
         self.gcc = "gcc"
         minor = upstream.release.split(".")[1]
-        self.wishes: Dict[str, Any] = {
+        self.options: Dict[str, Any] = {
             "xen": {"tarball": f"{served}/release/{Path(upstream.tarball).name}"},
             "mini_os": {"git": f"file://{upstream.git}/mini-os.git", "revision": f"xen-RELEASE-4.{minor}.0"},
             "qemu_traditional": {
@@ -84,7 +84,7 @@ class Builder:
             "checksums": upstream.checksums,
         }
 
-    def bring(self, *images: str) -> List[Dict[str, Any]]:
+    def download(self, *images: str) -> List[Dict[str, Any]]:
         params = {
             "release": RELEASE,
             "images": list(images),
@@ -93,11 +93,9 @@ class Builder:
             "directory": None,
             "allow_unverified": False,
             "timeout": 5,
-            "step": "all",
-            "only": None,
-            **self.wishes,
+            **self.options,
         }
-        result = stubdom_source.run(SimpleNamespace(params=params, check_mode=False))  # type: ignore[arg-type]
+        result = stubdom_source.run(SimpleNamespace(params=params, check_mode=False, internal={}))  # type: ignore[arg-type]
         return list(result["sources"])
 
     def command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
@@ -108,16 +106,14 @@ class Builder:
         params = {
             "release": RELEASE,
             "images": list(images),
-            "sources": self.bring(*images),
+            "sources": self.download(*images),
             "kernels": list(kernels),
             "work_directory": str(self.work),
             "user": None,
             "jobs": 2,
             "timeout": 300,
-            "step": "all",
-            "seen": [],
         }
-        module = SimpleNamespace(params=params, check_mode=False)
+        module = SimpleNamespace(params=params, check_mode=False, internal={})
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(stubdom_build, "run_program", self.command)
             return stubdom_build.run(module)  # type: ignore[arg-type]

@@ -27,16 +27,16 @@ WATCHER = """\
 import json, sys, time
 from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan
 from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account, build_job, build_status
 work, user, sources = json.loads(sys.argv[1])
-build_job.SILENCE = 2.0
+build_status.SILENCE = 2.0
 row = releases.find("4.17")
 given = build_plan.Input(row, ("c",), {one["name"]: one["digest"] for one in sources}, (12, "gcc 12"))
-job = build_job.Job(work, given, build_plan.plan(given, jobs=1), build_job.found_from(sources), 100)
-build_job.prepare(work, user)
+job = build_job.Job(work, given, build_plan.plan(given, jobs=1), build_job.sources_from(sources), 100)
+account.prepare(work, user)
 build_job.start(job, user)
 while True:
-    build_job.as_user(user, lambda: build_job.watch(job.directory, seen=["running", "newlib"], patience=0.5))
+    account.as_user(user, lambda: build_status.watch(job.directory, seen=["running", "newlib"], patience=0.5))
     time.sleep(0.2)
 """
 
@@ -132,4 +132,4 @@ def test_a_watcher_that_is_gone_stops_the_build(room: Room) -> None:
     watcher.communicate()
     assert eventually(lambda: living(group) == [], 10)
     assert eventually(lambda: room.status.get("state") == "stopped", 5)
-    assert "Nobody watched the build" in room.status["message"]
+    assert "No play has watched the build" in room.status["message"]

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import stubdom_tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_job
+from ansible_collections.xen.stubdom.plugins.module_utils._images import build_status
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 
 
@@ -43,7 +43,7 @@ class Builder:
         assert arguments == ["gcc", "--version"]
         return 0, self.compiler, ""
 
-    def run(self, *images: str, check: bool = False, **more: Any) -> Dict[str, Any]:
+    def run(self, *images: str, check: bool = False, step: str = "all", seen: Any = (), **more: Any) -> Dict[str, Any]:
         params = {
             "release": "4.17",
             "images": list(images),
@@ -53,11 +53,10 @@ class Builder:
             "user": None,
             "jobs": 2,
             "timeout": 60,
-            "step": "all",
-            "seen": [],
             **more,
         }
-        module = SimpleNamespace(params=params, check_mode=check, run_command=self.command)
+        internal = {"step": step, "seen": list(seen)}
+        module = SimpleNamespace(params=params, check_mode=check, run_command=self.command, internal=internal)
         return stubdom_build.run(module)  # type: ignore[arg-type]
 
     @property
@@ -134,7 +133,7 @@ def test_a_failure_says_stage_error_and_log(builder: Builder) -> None:
     with pytest.raises(UserError) as refused:
         builder.run("c")
     assert refused.value.what == "Stage 'image c' failed: c/main.c:7:1: error: expected expression"
-    assert "no problem that this collection knows" in refused.value.remedy
+    assert "does not know the cause" in refused.value.remedy
     assert "/log" in refused.value.remedy and "    c/main.c:7:1" in refused.value.remedy
     assert list((builder.work / "images").glob("*")) == [] if (builder.work / "images").exists() else True
     (builder.tree / "stubdom" / "broken").unlink()
@@ -145,10 +144,10 @@ def test_a_failure_says_stage_error_and_log(builder: Builder) -> None:
 def wait_for(builder: Builder, stage: str) -> Dict[str, Any]:
     result = builder.run("c", step="start")
     until = time.monotonic() + 20
-    while result["status"]["stage"] != stage:
+    while result["_internal"]["stage"] != stage:
         assert time.monotonic() < until
-        result = builder.run("c", step="watch", seen=["running", result["status"]["stage"]])
-    return result["status"]
+        result = builder.run("c", step="watch", seen=["running", result["_internal"]["stage"]])
+    return result["_internal"]
 
 
 def living(group: int) -> List[int]:
@@ -158,7 +157,7 @@ def living(group: int) -> List[int]:
         with contextlib.suppress(OSError):
             if path.read_text(errors="replace").rpartition(")")[2].split()[2] == str(group):
                 found.append(int(path.parent.name))
-    return [pid for pid in found if build_job.alive(pid)]
+    return [pid for pid in found if build_status.alive(pid)]
 
 
 def slow(builder: Builder) -> None:
@@ -171,13 +170,13 @@ def test_stop_ends_it_and_the_next_run_goes_on(builder: Builder) -> None:
     status = wait_for(builder, "newlib")
     until = time.monotonic() + 10
     while group is None and time.monotonic() < until:
-        group = builder.run("c", step="watch")["status"].get("group")
+        group = builder.run("c", step="watch")["_internal"].get("group")
     builder.run("c", step="stop")
     assert group is not None and living(group) == []
     until = time.monotonic() + 10
-    while build_job.alive(status["pid"]) and time.monotonic() < until:
+    while build_status.alive(status["pid"]) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not build_job.alive(status["pid"])
+    assert not build_status.alive(status["pid"])
     with pytest.raises(UserError, match="The build was stopped"):
         builder.run("c", step="watch")
     (builder.tree / "stubdom" / "slow-cross-newlib").unlink()
@@ -186,13 +185,13 @@ def test_stop_ends_it_and_the_next_run_goes_on(builder: Builder) -> None:
 
 
 def test_it_stops_when_nobody_watches(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_job, "SILENCE", 1.0)
+    monkeypatch.setattr(build_status, "SILENCE", 1.0)
     slow(builder)
     status = wait_for(builder, "newlib")
     until = time.monotonic() + 20
-    while build_job.alive(status["pid"]) and time.monotonic() < until:
+    while build_status.alive(status["pid"]) and time.monotonic() < until:
         time.sleep(0.1)
-    with pytest.raises(UserError, match="Nobody watched"):
+    with pytest.raises(UserError, match="No play has watched"):
         builder.run("c", step="watch")
 
 
@@ -216,12 +215,41 @@ def test_root_does_not_build(builder: Builder) -> None:
 
 def test_no_compiler(builder: Builder) -> None:
     builder.command = lambda *_arguments, **_options: (127, "", "not found")  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="gcc is not installed"):
+    with pytest.raises(UserError, match="`gcc --version` failed on the build host: not found"):
+        builder.run("c")
+
+    def absent(*_arguments: Any, **_options: Any) -> Tuple[int, str, str]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    builder.command = absent  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="`gcc --version` failed on the build host: No such file or directory"):
         builder.run("c")
 
 
+@pytest.mark.parametrize(
+    ("parameters", "what"),
+    [
+        ({"jobs": 0}, "0 jobs are not possible"),
+        ({"timeout": 0}, "The timeout 0 is not possible"),
+        ({"sources": []}, "sources has no xen and no mini-os"),
+        ({"work_directory": "here"}, "The path 'here' is not absolute"),
+    ],
+)
+def test_impossible_parameters(builder: Builder, parameters: Dict[str, Any], what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        builder.run("c", **parameters)
+
+
+@pytest.mark.parametrize("more", [{"name": "../x"}, {"kind": "git", "digest": "--output=/tmp/x"}])
+def test_sources_of_another_making(builder: Builder, more: Dict[str, str]) -> None:
+    builder.sources.append({**builder.sources[0], **more})
+    with pytest.raises(UserError) as refused:
+        builder.run("c")
+    assert refused.value.remedy == "Set sources to the return value sources of stubdom_source."
+
+
 def test_a_kernel_of_ones_own_has_to_be_given(builder: Builder, place: Path) -> None:
-    with pytest.raises(UserError, match="custom-hello is in only one"):
+    with pytest.raises(UserError, match="Only one of images and kernels has custom-hello"):
         builder.run("custom-hello")
     empty = place / "empty"
     empty.mkdir()

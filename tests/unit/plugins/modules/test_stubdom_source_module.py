@@ -15,15 +15,16 @@ import time
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Dict, Iterator, List
+from typing import Any, ClassVar, Dict, Iterator, List, Optional
 
 import pytest
 import real_play
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import releases, tarballs
+from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import http
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
 
-FILES = [tarball.file for tarball in releases.tarballs(releases.find("4.17"), ["c"])]
+FILES = [tarball.file for tarball in tarballs.needed(releases.find("4.17"), ["c"])]
 SUMS = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
 
 
@@ -41,7 +42,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def sources(place: Path) -> Dict[str, Any]:
-    """The wishes of an operator who has everything in one directory."""
+    """The options of an operator who has everything in one directory."""
     for name in FILES:
         (place / name).write_text(name)
     for tree in ("xen", "mini-os"):
@@ -55,7 +56,7 @@ def sources(place: Path) -> Dict[str, Any]:
     }
 
 
-def run(place: Path, *, check: bool = False, **wishes: Any) -> Dict[str, Any]:
+def run(place: Path, *, check: bool = False, internal: Optional[Dict[str, Any]] = None, **options: Any) -> Any:
     params = {
         "release": "4.17",
         "images": ["c"],
@@ -69,11 +70,10 @@ def run(place: Path, *, check: bool = False, **wishes: Any) -> Dict[str, Any]:
         "checksums": {},
         "allow_unverified": False,
         "timeout": 2,
-        "step": "all",
-        "only": None,
-        **wishes,
+        **options,
     }
-    return stubdom_source.run(SimpleNamespace(params=params, check_mode=check))  # type: ignore[arg-type]
+    module = SimpleNamespace(params=params, check_mode=check, internal=internal or {})
+    return stubdom_source.run(module)  # type: ignore[arg-type]
 
 
 def test_everything_at_hand_needs_nothing(place: Path, sources: Dict[str, Any]) -> None:
@@ -111,14 +111,14 @@ def test_offline_names_every_missing_file(place: Path, sources: Dict[str, Any], 
 def test_a_wrong_local_file_is_refused_and_kept(place: Path, sources: Dict[str, Any]) -> None:
     (place / "zlib-1.2.3.tar.gz").write_text("something else")
     with pytest.raises(
-        UserError, match=r"zlib-1\.2\.3\.tar\.gz from .* has sha256 .*, not " + SUMS["zlib-1.2.3.tar.gz"]
+        UserError, match=r"zlib-1\.2\.3\.tar\.gz from .* has SHA-256 .*, not " + SUMS["zlib-1.2.3.tar.gz"]
     ):
         run(place, **sources)
     assert (place / "zlib-1.2.3.tar.gz").read_text() == "something else"
 
 
 def test_offline_without_a_tree(place: Path, sources: Dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="Nothing says where mini-os is") as refused:
+    with pytest.raises(UserError, match="No source is set for mini-os, and directory disables downloads") as refused:
         run(place, **{**sources, "mini_os": None})
     assert "ff13dabd3099687921145a5e3e960ba8337e7488" in refused.value.remedy
 
@@ -158,7 +158,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(http, "PAUSES", (0.0,))
     Answers.asked = []
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     listening.daemon_threads = True
@@ -174,17 +175,17 @@ def online(sources: Dict[str, Any], mirror: str) -> Dict[str, Any]:
 def test_downloads_in_four_steps(place: Path, sources: Dict[str, Any], server: str) -> None:
     steps = [run(place, check=check, **online(sources, f"{server}/good")) for check in (True, False, True, False)]
     assert [step["changed"] for step in steps] == [True, True, False, False]
-    assert steps[0]["brought"] == steps[1]["brought"] == FILES
+    assert steps[0]["downloaded"] == steps[1]["downloaded"] == FILES
     assert Answers.asked == FILES
 
 
 def test_one_after_another(place: Path, sources: Dict[str, Any], server: str) -> None:
-    wishes = online(sources, f"{server}/good")
-    assert run(place, step="look", **wishes)["brought"] == FILES
+    options = online(sources, f"{server}/good")
+    assert run(place, internal={"step": "find"}, **options)["downloaded"] == FILES
     for name in FILES:
-        assert run(place, step="bring", only=name, **wishes)["brought"] == [name]
+        assert run(place, internal={"step": "download", "source": name}, **options)["downloaded"] == [name]
     assert Answers.asked == FILES
-    assert not run(place, step="look", **wishes)["changed"]
+    assert not run(place, internal={"step": "find"}, **options)["changed"]
 
 
 def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], server: str) -> None:
@@ -207,7 +208,7 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
     for name in FILES[:2]:
         (store / name).unlink()
     output = real_play.play(place, "stubdom_source", arguments, variables).communicate(timeout=120)[0]
-    assert "download 1 of 2" in output and "has sha256" in output and "download 2" not in output
+    assert "download 1 of 2" in output and "has SHA-256" in output and "download 2" not in output
 
 
 @pytest.mark.parametrize(
@@ -216,15 +217,15 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
         ("refused", "Cannot download newlib-1.16.0.tar.gz"),
         ("stalled", "Cannot download newlib-1.16.0.tar.gz"),
         ("halting", "Cannot download newlib-1.16.0.tar.gz"),
-        ("wrong", "newlib-1.16.0.tar.gz from .* has sha256"),
-        ("empty", "came short: 0 of"),
+        ("wrong", "newlib-1.16.0.tar.gz from .* has SHA-256"),
+        ("empty", "it is incomplete, 0 of"),
         ("short", "newlib-1.16.0.tar.gz"),
     ],
 )
 def test_bad_downloads_leave_nothing(place: Path, sources: Dict[str, Any], server: str, kind: str, what: str) -> None:
     with pytest.raises(UserError, match=what):
         run(place, **online(sources, f"{server}/{kind}"))
-    assert [path.name for path in (place / "work" / "sources").iterdir() if not path.name.startswith(".")] == []
+    assert list((place / "work" / "sources").iterdir()) == []
     assert run(place, **online(sources, f"{server}/good"))["changed"]
 
 
@@ -235,7 +236,7 @@ def test_slow_is_not_dead(place: Path, sources: Dict[str, Any], server: str) -> 
         shutil.copy(place / name, place / "work" / "sources")
     own(place / "work")
     began = time.monotonic()
-    assert run(place, **online(sources, f"{server}/slow"))["brought"] == FILES[:1]
+    assert run(place, **online(sources, f"{server}/slow"))["downloaded"] == FILES[:1]
     assert time.monotonic() - began > 2
 
 
@@ -254,19 +255,58 @@ def test_what_other_attempts_left_is_not_a_download(
     # wget -O leaves an empty file where there was no answer, and half a file where the answer broke off.
     kept = place / "work" / "sources"
     kept.mkdir(parents=True)
-    for name in (FILES[0], f"{FILES[0]}.part"):
-        (kept / name).write_bytes(left)
+    (kept / FILES[0]).write_bytes(left)
     own(place / "work")
-    assert run(place, check=True, **online(sources, f"{server}/good"))["brought"] == FILES
-    assert run(place, **online(sources, f"{server}/good"))["brought"] == FILES
+    assert run(place, check=True, **online(sources, f"{server}/good"))["downloaded"] == FILES
+    assert run(place, **online(sources, f"{server}/good"))["downloaded"] == FILES
     assert (kept / FILES[0]).read_text() == FILES[0]
-    assert not (kept / f"{FILES[0]}.part").exists()
 
 
 def test_nobody_answers(place: Path, sources: Dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"Cannot download .*refused") as refused:
         run(place, **online(sources, "http://127.0.0.1:9"))
     assert "https://xenbits.xen.org/xen-extfiles/newlib-1.16.0.tar.gz" in refused.value.remedy
+
+
+def test_all_checksums_that_are_none_are_named_at_once(place: Path, sources: Dict[str, Any]) -> None:
+    sources["checksums"] = {**SUMS, "zlib-1.2.3.tar.gz": 123, "lwip-1.3.0.tar.gz": "abc"}
+    sources["xen"] = {"tarball": "/srv/xen.tar.gz", "checksum": "a" * 40}
+    with pytest.raises(UserError) as refused:
+        run(place, **sources)
+    assert "checksums has 123 for zlib-1.2.3.tar.gz; checksums has 'abc' for lwip-1.3.0.tar.gz" in refused.value.what
+    assert f"xen.checksum is '{'a' * 40}'" in refused.value.what
+
+
+def test_checksums_may_have_capital_letters(place: Path, sources: Dict[str, Any]) -> None:
+    sources["checksums"] = {name: checksum.upper() for name, checksum in SUMS.items()}
+    assert not run(place, **sources)["changed"]
+
+
+def test_all_wrong_files_are_named_at_once(place: Path, sources: Dict[str, Any]) -> None:
+    for name in FILES[:2]:
+        (place / name).write_text("something else")
+    with pytest.raises(UserError) as refused:
+        run(place, **sources)
+    assert all(name in refused.value.what for name in FILES[:2]) and FILES[2] not in refused.value.what
+
+
+def test_a_fifo_in_a_directory_is_no_source(place: Path, sources: Dict[str, Any]) -> None:
+    os.mkfifo(place / "xen" / "pipe")
+    with pytest.raises(UserError, match=r"xen/pipe is no file, directory or symbolic link"):
+        run(place, **sources)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 10**20])
+def test_an_impossible_timeout(place: Path, sources: Dict[str, Any], timeout: int) -> None:
+    with pytest.raises(UserError, match=f"The timeout {timeout} is not possible"):
+        run(place, **{**sources, "timeout": timeout})
+
+
+def test_a_user_cannot_pass_what_the_action_plugin_passes(place: Path) -> None:
+    arguments = {"release": "4.17", "images": ["c"], "_internal": {"step": "find"}}
+    play = real_play.play(place, "stubdom_source", arguments, real_play.environment(place))
+    output = play.communicate(timeout=120)[0]
+    assert "_internal is no parameter of xen.stubdom.stubdom_source" in output
 
 
 # --- git -------------------------------------------------------------------------------------------------------------
@@ -289,9 +329,7 @@ def repository(place: Path) -> Path:
     return path
 
 
-def test_a_local_mirror_proves_nothing_and_needs_nothing(
-    place: Path, sources: Dict[str, Any], repository: Path
-) -> None:
+def test_a_local_mirror_needs_no_checksum(place: Path, sources: Dict[str, Any], repository: Path) -> None:
     sources["mini_os"] = {"git": f"file://{repository}", "revision": "v1"}
     result = run(place, **sources)
     assert not result["changed"]
@@ -304,12 +342,38 @@ def test_a_revision_that_is_not_there(place: Path, sources: Dict[str, Any], repo
         run(place, **sources)
 
 
-def test_a_remote_revision_has_to_be_proven(place: Path, sources: Dict[str, Any]) -> None:
+def test_a_remote_revision_has_to_be_verified(place: Path, sources: Dict[str, Any]) -> None:
     sources["mini_os"] = {"git": "http://127.0.0.1:9/mini-os.git", "revision": "v1"}
-    with pytest.raises(UserError, match="Nothing proves mini-os from http://127.0.0.1:9/mini-os.git"):
+    with pytest.raises(UserError, match="Refusing to download mini-os from http://127.* [(]no commit"):
         run(place, **sources)
     with pytest.raises(UserError, match="Cannot fetch v1 of mini-os"):
         run(place, **{**sources, "allow_unverified": True})
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "--upload-pack=touch {place}/owned;",
+        "ext::touch {place}/owned",
+        "ssh://-oProxyCommand=touch%20{place}/owned/x",
+        "http://127.0.0.1:9/a\nb",
+        "file:///a\0b",
+        "relative/path",
+        "ftp://127.0.0.1:9/x.git",
+    ],
+)
+def test_hostile_origins_run_nothing(place: Path, sources: Dict[str, Any], origin: str) -> None:
+    sources["mini_os"] = {"git": origin.format(place=place), "revision": "v1"}
+    with pytest.raises(UserError) as refused:
+        run(place, **{**sources, "allow_unverified": True})
+    assert refused.value.what and refused.value.remedy
+    assert not (place / "owned").exists()
+
+
+def test_a_revision_is_no_option(place: Path, sources: Dict[str, Any], repository: Path) -> None:
+    sources["mini_os"] = {"git": str(repository), "revision": "--help"}
+    with pytest.raises(UserError, match="begins with '-'"):
+        run(place, **sources)
 
 
 class GitServer(socketserver.StreamRequestHandler):
@@ -357,7 +421,7 @@ def test_a_bare_repository_on_loopback_is_asked_once(
     commit = git("-C", str(bare), "rev-parse", "v1")
     sources["mini_os"] = {"git": f"{git_server}{bare}", "revision": "v1", "checksum": commit}
     steps = [run(place, check=check, **sources) for check in (True, False, True, False)]
-    assert [step["brought"] for step in steps] == [["mini-os"], ["mini-os"], [], []]
+    assert [step["downloaded"] for step in steps] == [["mini-os"], ["mini-os"], [], []]
     assert steps[-1]["sources"][1]["digest"] == commit
     assert len(GitServer.asked) == 1
 
@@ -402,7 +466,7 @@ def test_a_git_server_that_hangs_is_given_up(place: Path, sources: Dict[str, Any
         origin = f"git://127.0.0.1:{listening.server_address[1]}/mini-os.git"
         sources["mini_os"] = {"git": origin, "revision": "v1", "checksum": commit}
         began = time.monotonic()
-        with pytest.raises(UserError, match="git://.*, which has mini-os, said nothing for 2 seconds"):
+        with pytest.raises(UserError, match="git://.* sent nothing of mini-os for 2 seconds"):
             run(place, **sources)
         assert time.monotonic() - began < 10
         listening.shutdown()

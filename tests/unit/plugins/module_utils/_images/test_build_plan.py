@@ -8,7 +8,14 @@ import re
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_plan, releases, remedies
+from ansible_collections.xen.stubdom.plugins.module_utils._images import (
+    build_plan,
+    diagnosis,
+    kernels,
+    releases,
+    remedies,
+    tarballs,
+)
 
 GCC_12 = (12, "gcc (Debian 12.2.0-14) 12.2.0")
 GCC_14 = (14, "gcc (Debian 14.2.0-19) 14.2.0")
@@ -16,15 +23,15 @@ GCC_14 = (14, "gcc (Debian 14.2.0-19) 14.2.0")
 
 def given(release: str, *images: str, compiler: Any = GCC_12, **sources: str) -> build_plan.Input:
     row = releases.refuse_impossible(release, images)
-    names = ["xen", "mini-os", *(tarball.file for tarball in releases.tarballs(row, images))]
+    names = ["xen", "mini-os", *(tarball.file for tarball in tarballs.needed(row, images))]
     if releases.needs_qemu(row, images):
         names.append("qemu-xen-traditional")
-    kernels = tuple(
-        build_plan.Kernel(image.split("-", 1)[1], "/srv/kernel", "digest", False, ("main.c", "net.c"))
+    own = tuple(
+        kernels.Kernel(image.split("-", 1)[1], "/srv/kernel", "digest", False, ("main.c", "net.c"))
         for image in images
         if image.startswith("custom-")
     )
-    return build_plan.Input(row, images, {**{name: name for name in names}, **sources}, compiler, kernels)
+    return build_plan.Input(row, images, {**{name: name for name in names}, **sources}, compiler, own)
 
 
 def plan(*arguments: Any, jobs: int = 2, **options: Any) -> build_plan.Plan:
@@ -183,7 +190,7 @@ make: *** [Makefile:9: all] Error 2
     ],
 )
 def test_the_first_error_and_its_remedy(line: str, remedy: Any) -> None:
-    failure = build_plan.explain("newlib", LOG.format(line))
+    failure = diagnosis.explain("newlib", LOG.format(line))
     assert failure.error == line or "No space" in line
     assert (failure.remedy is None) == (remedy is None)
     assert remedy is None or remedy in str(failure.remedy)
@@ -192,7 +199,7 @@ def test_the_first_error_and_its_remedy(line: str, remedy: Any) -> None:
 def test_a_damaged_tarball_is_found_behind_the_words_of_other_jobs() -> None:
     noise = [f"ln -sf {number}" for number in range(40)]
     log = ["gzip: stdin: not in gzip format", *noise, "make: *** [Makefile:93: newlib-1.16.0] Error 2"]
-    failure = build_plan.explain("newlib", "\n".join(log))
+    failure = diagnosis.explain("newlib", "\n".join(log))
     assert failure.error == log[0] and failure.context[0] == log[0]
     assert "tarball is damaged" in str(failure.remedy)
 
@@ -204,20 +211,15 @@ def test_what_a_linker_warns_of_is_no_error() -> None:
         "ld: test.o: in function `app_main':",
         "test.c:542: multiple definition of `app_main'; main.o:main.c:187: first defined here",
     ]
-    assert build_plan.explain("image c", "\n".join(log)).error == log[3]
+    assert diagnosis.explain("image c", "\n".join(log)).error == log[3]
 
 
 def test_ten_lines_around_the_error() -> None:
     lines = [f"line {number}" for number in range(100)]
     lines[50] = "a.c:1:1: error: here"
-    failure = build_plan.explain("newlib", "\n".join(lines))
+    failure = diagnosis.explain("newlib", "\n".join(lines))
     assert failure.context == tuple(lines[40:61])
-    assert build_plan.explain("newlib", "").error == "no output"
-
-
-def test_an_estimate_needs_every_stage() -> None:
-    assert build_plan.estimate(["a", "b"], {"a": 1.0, "b": 2.5, "c": 9.0}) == 3.5
-    assert build_plan.estimate(["a", "b"], {"a": 1.0}) is None
+    assert diagnosis.explain("newlib", "").error == "no output"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
-from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, releases
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, kinds
 
 # What libxl gives (libxl__build_device_model_args_old), what QEMU for Xen gets beside what it always gets.
 PLAIN = "-d 7 -domain-name old-dm -nographic -nographic -M xenpv"
@@ -54,7 +54,7 @@ def test_what_it_cannot_do_is_said(tmp_path: Path) -> None:
 
 def test_every_helper_has_a_place() -> None:
     needs = helpers.needs("/usr/lib/xen-4.17/boot", (4, 17), row=distributions.GENERIC)
-    assert set(needs) == set(releases.HELPERS)
+    assert set(needs) == set(kinds.HELPERS)
     assert needs["hvmloader"].paths == (
         "/usr/lib/xen-4.17/boot/helpers/hvmloader",
         "/usr/lib/xen-4.17/boot/hvmloader",
