@@ -25,7 +25,7 @@ import time
 import traceback
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
@@ -64,7 +64,7 @@ def compiler(run: Runner) -> Tuple[int, str]:
     if status != 0 or not output.strip():
         raise UserError(
             f"`gcc --version` failed on the build host: {reason}.",
-            "Install gcc there, or set stubdom_build_install_packages of the role stubdom_build.",
+            f"Install {distributions.install_hint('base')}, or set stubdom_build_install_packages of the role.",
         )
     line = output.splitlines()[0]
     match = re.search(r"(\d+)\.\d+(?:\.\d+)?\s*$", line) or re.search(r"(\d+)\.\d+", line)

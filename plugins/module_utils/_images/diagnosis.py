@@ -10,54 +10,66 @@ import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
-# Text in the log of a failed stage → what to do about it, for problems that the build cannot solve itself.
-KNOWN: Tuple[Tuple[str, str], ...] = (
-    (r"Unable to find as86|Unable to find ld86", "Install bin86 and bcc (dev86 on Fedora), which the ROM BIOS needs."),
-    (r"Could not find lzma, needed to build rombios", "Install liblzma-dev (xz-devel on Fedora)."),
-    (r"Unable to find iasl", "Install acpica-tools."),
-    (r"Python development headers|python development library", "Install python3-dev and python3-setuptools."),
-    (
-        r"Could not find libcrypto",
-        "Releases up to 4.7 ask for libcrypto: install libssl-dev (openssl-devel on Fedora).",
-    ),
-    (r"Could not find libaio", "Xen 4.4 asks for libaio: install libaio-dev (libaio-devel on Fedora)."),
+# Text in the log of a failed stage → what to do about it, for problems that the build cannot solve itself. In it,
+# {install} stands for what this host's distribution has for the purpose beside it.
+KNOWN: Tuple[Tuple[str, str, str], ...] = (
+    (r"Unable to find as86|Unable to find ld86", "The ROM BIOS needs as86 and ld86: install {install}.", "hvmloader"),
+    (r"Could not find lzma, needed to build rombios", "Install {install}.", "hvmloader"),
+    (r"Unable to find iasl", "configure needs iasl: install {install}.", "base"),
+    (r"Python development headers|python development library", "Install {install}.", "python_headers"),
+    (r"Could not find libcrypto", "Releases up to 4.7 need libcrypto: install {install}.", "libcrypto"),
+    (r"Could not find libaio", "Xen 4.4 needs libaio: install {install}.", "libaio"),
     (
         r"SyntaxError: (?:invalid decimal literal|Missing parentheses|multiple exception types)",
-        "This script of Xen is for Python 2: build from 4.13 or newer; an image runs on other releases of hosts too.",
+        "This script of Xen is for Python 2: set release to 4.13 or newer; an image runs on hosts of other releases.",
+        "",
     ),
-    (r"No module named '?distutils", "Install python3-setuptools, which has distutils for newer Pythons."),
     (
-        r"cannot find (?:yajl|libyajl)|yajl/yajl_version\.h",
-        "Install libyajl-dev (from 4.21 on libjson-c-dev serves too).",
+        r"No module named '?distutils",
+        "setuptools has distutils for newer Pythons: install {install}.",
+        "python_headers",
     ),
-    (r"Unable to find (\S+), please install", "Install the program that configure names."),
-    (r"No package '(\S+)' found|Package requirements \((\S+)", "Install the development package that configure names."),
+    (r"cannot find (?:yajl|libyajl)|yajl/yajl_version\.h", "Install {install}.", "yajl_headers"),
+    (r"Unable to find (\S+), please install", "Install the program that configure names.", ""),
+    (
+        r"No package '(\S+)' found|Package requirements \((\S+)",
+        "Install the development package that configure names.",
+        "",
+    ),
     (
         r"C compiler cannot create executables|gnu/stubs-32\.h|bits/libc-header-start\.h",
-        "A 32-bit image needs 32-bit headers: install gcc-multilib (glibc-devel.i686 on Fedora).",
+        "A 32-bit image needs 32-bit headers: install {install}.",
+        "pv-grub-x86_32",
     ),
-    (r"makeinfo.*(?:not found|missing)", "Releases up to 4.11 run makeinfo: install texinfo."),
+    (r"makeinfo.*(?:not found|missing)", "Releases up to 4.11 run makeinfo: install {install}.", "texinfo"),
     (
         r"no member named|has no member",
         "This Mini-OS does not belong to this Xen: set mini_os to the revision that Xen's Config.mk names.",
+        "",
     ),
-    (r"No space left on device", "Make room: one tree needs about 1 GB in the work directory."),
+    (r"No space left on device", "Make room: one tree needs about 1 GB in the work directory.", ""),
     (
         r"Cannot allocate memory|virtual memory exhausted|Killed signal",
         "Add memory to the build host, or set jobs to a smaller number.",
+        "",
     ),
     (
         r"unexpected end of file|not in gzip format",
         "A tarball is damaged: remove it from the directory of sources and run again.",
+        "",
     ),
 )
 
 
 def known(log: str) -> Optional[str]:
     """Return what helps against the problem that *log* shows, None if we do not know it."""
-    return next((remedy for pattern, remedy in KNOWN if re.search(pattern, log)), None)
+    for pattern, remedy, purpose in KNOWN:
+        if re.search(pattern, log):
+            return remedy.format(install=distributions.install_hint(purpose)) if purpose else remedy
+    return None
 
 
 _FIRST_ERRORS = (
