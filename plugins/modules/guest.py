@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: guest
-short_description: Start and end a Xen guest, and prove that it lives
+short_description: Start and end a Xen guest, and verify that it runs
 version_added: 0.1.0
 description:
   - Starts a guest from its configuration, asks xenstore where its device model runs, and waits for the guest's own

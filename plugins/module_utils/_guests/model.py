@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what a guest is judged by, and what becomes of it.
+# Private to the xen.stubdom collection: what a guest is checked against, and what becomes of it.
 # Sources: docs/man/xl.cfg.5.pod.in and tools/xl/xl_parse.c @ stable-4.2 … stable-4.22.
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: carries out the plans of build_plan.py in a work directory, as a job apart from
+# Private to the xen.stubdom collection: runs the plans of build_plan.py in a work directory, as a job apart from
 # the module that started it, which others can watch and stop (build_status.py).
 #
 # The work directory:

@@ -136,7 +136,7 @@ class Git:
         except FileNotFoundError as error:
             raise UserError(
                 "git is not installed on the build host.",
-                "Install it there, or set directories or tarballs as sources.",
+                "Install it there, or give each source as directory or tarball.",
             ) from error
 
 
