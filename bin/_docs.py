@@ -90,6 +90,11 @@ def build(environment: dict[str, str], target: Path) -> Path:
     assert source is not None
     for guide in sorted((REPOSITORY / "docs").glob("*.md")):
         (sources / GUIDES / guide.name).write_text(on_the_site(guide.read_text(), guide, REPOSITORY, source[1]))
+    # antsibull-docs refuses a list of pages that it does not know itself.
+    contents = sources / GUIDES.with_suffix(".rst")
+    names = re.findall(r"``docs/(\w+)\.md``", contents.read_text())
+    toctree = ["", ".. toctree::", "   :maxdepth: 1", "", *(f"   {GUIDES.name}/{name}" for name in names)]
+    contents.write_text(contents.read_text() + "\n".join(toctree) + "\n")
     html = target / "html"
     run(["sphinx-build", "-q", "-W", "--keep-going", "-c", str(target), str(sources), str(html)], environment)
     return html / "index.html"

@@ -21,7 +21,7 @@ import _docs
 
 def listed() -> list[str]:
     text = (REPOSITORY / "docs" / "docsite" / "rst" / "guides.rst").read_text()
-    return re.findall(r"^   guides/(\w+)$", text, re.MULTILINE)
+    return re.findall(r"^- ``docs/(\w+)\.md``$", text, re.MULTILINE)
 
 
 def test_every_guide_is_listed() -> None:
