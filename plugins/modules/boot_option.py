@@ -98,6 +98,11 @@ running:
   elements: str
   returned: success
   sample: []
+boots_xen:
+  description: Whether the next boot starts Xen; null where that is not known.
+  type: bool
+  returned: success
+  sample: true
 reboot_required:
   description: Whether the next boot will pass the option with another value than the hypervisor runs with.
   type: bool

@@ -107,6 +107,11 @@ running:
   type: str
   returned: success
   sample: 1G,max:1G
+boots_xen:
+  description: Whether the next boot starts Xen; null where that is not known.
+  type: bool
+  returned: success
+  sample: true
 reboot_required:
   description: Whether the next boot will pass another value than the hypervisor runs with.
   type: bool

@@ -99,6 +99,7 @@ boot_line:
     configured: {description: Options in the loader's source files., type: str, sample: loglvl=all}
     effective: {description: Options that the next boot will pass., type: str, sample: loglvl=all}
     running: {description: Options that the hypervisor was started with., type: str, sample: placeholder loglvl=all}
+    boots_xen: {description: Whether the next boot starts Xen., type: bool, sample: true}
     reboot_required: {description: Whether the next boot passes other options., type: bool, sample: false}
     reboot_reason:
       description: Why a reboot is required, or why it is not, in one sentence.

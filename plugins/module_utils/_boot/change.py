@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find, generate
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -84,13 +85,17 @@ class Target:
 class BootLine:
     """The options of one name, in the three states of the boot line.
 
-    :param effective: None where the loader has no entry for a hypervisor.
+    :param effective: None where the next boot starts no hypervisor, or that is not known.
+    :param boots_xen: whether the next boot starts Xen; None where that is not known.
+    :param reason: why *effective* is None, in one sentence.
     :param running: None where no hypervisor runs or the files are those of another tree.
     """
 
     configured: Options
     effective: Optional[Options]
     running: Optional[Options]
+    boots_xen: Optional[bool] = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,14 @@ class Observed:
     """What was read before a change.
 
     :param sources: contents of the loader's source files by path.
-    :param line: all options that the next boot was going to pass.
+    :param next: what the next boot was going to start.
+    :param generated: the configuration that was generated from the sources, by path; it is put back as it was.
     :param unchecked: what cannot be checked in another tree, in sentences.
     """
 
     sources: Mapping[str, bytes]
-    line: Optional[str]
+    next: NextBoot
+    generated: Mapping[str, Optional[bytes]]
     boot_line: BootLine
     unchecked: Sequence[str]
 
@@ -151,17 +158,32 @@ def observe(desired: DesiredOption, target: Target) -> Observed:
         )
     sources = target.loader.read()
     unchecked = [] if target.home else target.loader.unchecked(sources)
-    line = target.loader.effective()
-    return Observed(sources, line, _boot_line(desired, target, sources, line), unchecked)
+    boots = target.loader.next_boot()
+    output = target.loader.output() if target.generates else None
+    generated = {} if output is None else {output: files.read(output)}
+    return Observed(sources, boots, generated, _boot_line(desired, target, sources, boots), unchecked)
 
 
-def _boot_line(desired: DesiredOption, target: Target, sources: Mapping[str, bytes], line: Optional[str]) -> BootLine:
+def _boot_line(desired: DesiredOption, target: Target, sources: Mapping[str, bytes], boots: NextBoot) -> BootLine:
     running = running_line(target.xen, target.root)
     return BootLine(
         configured=desired.find(target.loader.configured(sources)),
-        effective=None if line is None else desired.find(line),
+        effective=None if boots.options is None else desired.find(boots.options),
         running=None if running is None else desired.find(running),
+        boots_xen=boots.xen,
+        reason=boots.reason,
     )
+
+
+def passes(desired: DesiredOption, boots: NextBoot) -> bool:
+    """Whether the next boot passes what is asked for; where it starts no Xen, whether an entry for Xen would.
+
+    A menu without an entry for Xen passes nothing, which is what no option asks for.
+    """
+    if boots.options is not None:
+        return desired.satisfied_by(desired.find(boots.options))
+    satisfied = [desired.satisfied_by(desired.find(line)) for line in boots.entries]
+    return all(satisfied) if desired.option is None else any(satisfied)
 
 
 def difference(desired: DesiredOption, target: Target, observed: Observed) -> Difference:
@@ -169,12 +191,11 @@ def difference(desired: DesiredOption, target: Target, observed: Observed) -> Di
 
     :raises UserError: a file is not understood, or would not give what was asked for.
     """
-    configured, effective = observed.boot_line.configured, observed.boot_line.effective
+    configured = observed.boot_line.configured
     option = configured[0] if configured and desired.satisfied_by(configured) else desired.option
     changes = target.loader.plan(observed.sources, desired.name, option)
-    # A menu without an entry for Xen passes nothing, which is what no option asks for.
-    stale = not desired.satisfied_by(effective or [])
-    return Difference(changes, stale and target.generates)
+    stale = not passes(desired, observed.next)
+    return Difference(changes, stale and target.generates and target.loader.generates)
 
 
 def predict(desired: DesiredOption, target: Target, observed: Observed, difference: Difference) -> BootLine:
@@ -184,7 +205,7 @@ def predict(desired: DesiredOption, target: Target, observed: Observed, differen
         return before
     configured = [] if desired.option is None else [desired.option]
     takes_effect = before.effective is not None and (target.generates or not target.loader.generates)
-    return BootLine(configured, configured if takes_effect else before.effective, before.running)
+    return replace(before, configured=configured, effective=configured if takes_effect else before.effective)
 
 
 def apply(
@@ -204,7 +225,7 @@ def apply(
             "written to them.",
             "They were restored. Look for another program that writes them, then run again.",
         )
-    if target.generates and (difference.stale or not desired.satisfied_by(desired.find(target.loader.effective()))):
+    if target.generates and (difference.stale or not passes(desired, target.loader.next_boot())):
         generate(target.loader, target.run)
     return backups
 
@@ -214,34 +235,33 @@ def verify(desired: DesiredOption, target: Target) -> BootLine:
 
     :raises UserError: it is not what is asked for.
     """
-    line = target.loader.effective()
-    after = _boot_line(desired, target, target.loader.read(), line)
-    if not target.generates or (line is None and desired.option is None):
+    boots = target.loader.next_boot()
+    after = _boot_line(desired, target, target.loader.read(), boots)
+    if not target.generates or passes(desired, boots):
         return after
-    if after.effective is None:
+    if not boots.entries:
         raise UserError(
             "The generated loader configuration has no entry for Xen.",
             "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
         )
-    if not desired.satisfied_by(after.effective):
-        raise UserError(
-            f"The loader passes '{line}' to the hypervisor, with {_shown(desired, after.effective)} instead of "
-            f"{_shown(desired, [desired.option])}.",
-            "Look for what else changes these options: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
-            "in its own file, for systemd-boot the options of the entry.",
-        )
-    return after
+    line = boots.options if boots.options is not None else boots.entries[0]
+    raise UserError(
+        f"The loader passes '{line}' to the hypervisor, with {_shown(desired, desired.find(line))} instead of "
+        f"{_shown(desired, [desired.option])}.",
+        "Look for what else changes these options: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
+        "in its own file, for systemd-boot the options of the entry.",
+    )
 
 
 @contextlib.contextmanager
 def restored_on_error(target: Target, observed: Observed, difference: Difference) -> Iterator[None]:
-    """Restore the files, and what the next boot passes, where applying or verifying the difference fails."""
+    """Put back the files, and what was generated from them, byte by byte where applying or verifying fails."""
     try:
         yield
     except BaseException:
-        files.apply(files.reverse(difference.changes))
-        if difference.changes and target.generates and target.loader.effective() != observed.line:
-            generate(target.loader, target.run)
+        with files.undisturbed():
+            files.apply(files.reverse(difference.changes))
+            files.apply([files.Change(path, files.read(path), old) for path, old in observed.generated.items()])
         raise
 
 
@@ -265,6 +285,7 @@ def result(
         "unchecked": list(observed.unchecked),
         "diff": files.difference(difference.changes),
         **({} if backups is None else {"backup_files": dict(backups)}),
+        "boots_xen": boot_line.boots_xen,
         **reboot(desired, boot_line, home=target.home),
     }
 
@@ -281,7 +302,7 @@ def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) ->
     elif running is None:
         reason = "Xen is not running here, so there is no running value to compare with."
     elif effective is None:
-        reason = "The loader has no entry for Xen, so what the next boot passes is not known."
+        reason = boot_line.reason
     elif desired.same(effective, running):
         reason = f"The hypervisor already runs with {_shown(desired, running)}."
     else:
@@ -293,16 +314,20 @@ def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) ->
 def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
     """Return the whole boot line of a host; never fails on a host without one.
 
-    :return: loader, configured, effective, running (each None where it is not known), reboot_required, reboot_reason.
+    :return: loader, configured, effective, running, boots_xen (each None where it is not known), reboot_required,
+        reboot_reason.
     """
-    found: Dict[str, Any] = {"loader": None, "configured": None, "effective": None, "running": None}
+    names = ("loader", "configured", "effective", "running", "boots_xen")
+    found: Dict[str, Any] = dict.fromkeys(names)
     reason = ""
     try:
         found["running"] = running_line(xen, root)
         loader = find("auto", run, root=root, foreign=root != "/", running=found["running"])
         found["loader"] = loader.name
-        line = loader.effective()
-        found["effective"] = None if line is None else " ".join(command_line.configured_options(line))
+        boots = loader.next_boot()
+        found["boots_xen"], reason = boots.xen, boots.reason
+        if boots.options is not None:
+            found["effective"] = " ".join(command_line.configured_options(boots.options))
         found["configured"] = " ".join(command_line.configured_options(loader.configured(loader.read())))
     except UserError as error:
         reason = error.what

@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
-from typing import Dict, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
@@ -94,3 +96,35 @@ def layout(tree: Tree) -> Optional[distributions.GrubLayout]:
     """Return how GRUB 2 is laid out in a tree, None where nothing there generates a menu."""
     known = distributions.grub_layouts(distributions.detect(tree.root))
     return next((one for one in known if tree.program(one.generator)), None)
+
+
+# Where entries of the Boot Loader Specification lie (https://uapi-group.org/specifications/specs/boot_loader_specification).
+BLS_DIRECTORY = "/boot/loader/entries"
+
+
+def bls_entries(tree: Tree) -> List[Tuple[str, str, str]]:
+    """Return the entries that the command blscfg puts into a menu, in its order: title, identity, commands.
+
+    It sorts by the names of the files as rpm sorts versions, the newest first (blscfg.c of Fedora's GRUB).
+    """
+    names = {os.path.basename(path)[: -len(".conf")]: path for path in tree.glob(f"{BLS_DIRECTORY}/*.conf")}
+    entries = []
+    for name in sorted(names, key=_version_key, reverse=True):
+        text = (tree.read(names[name]) or b"").decode(ENCODING)
+        fields: Dict[str, str] = {}
+        for line in text.splitlines():
+            key, _blank, value = line.strip().partition(" ")
+            fields.setdefault(key, value.strip())
+        if "linux" in fields:
+            body = f"linux {fields['linux']} {fields.get('options', '')}"
+            # A value is text there, and no command of a menu.
+            entries.append((fields.get("title", name), name, re.sub(r"[{}$;|&<>'\"\\]", "_", body)))
+    return entries
+
+
+def _version_key(name: str) -> List[Tuple[int, int, str]]:
+    """Compare as rpmvercmp does: numbers by value and after letters, ~ before everything."""
+    parts = re.findall(r"~|\d+|[A-Za-z]+", name)
+    return [
+        (-1, 0, "") if part == "~" else (1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts
+    ] + [(-1, 1, "")]

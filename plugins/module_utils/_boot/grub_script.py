@@ -774,6 +774,14 @@ def default_entry(menu: Menu, host: Host) -> Entry:
         name = rest if separator else menu.variables.get("default", "") if _sets_default(entry) else ""
 
 
+def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:
+    """Return what a submenu holds.
+
+    :raises UserError: it is not understood.
+    """
+    return _Machine(host).submenu(entry, menu)
+
+
 def commands(entry: Entry, menu: Menu, host: Host) -> List[Command]:
     """Return the commands that an entry runs when it is started."""
     return _Machine(host).body(entry, menu)

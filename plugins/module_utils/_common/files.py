@@ -231,6 +231,24 @@ def replacing(path: str, *, mode: int = 0o644) -> Iterator[BinaryIO]:
             _unlink(new)
 
 
+@contextlib.contextmanager
+def beside(path: str) -> Iterator[str]:
+    """Give the path of a file in the same directory, for another program to write; it is gone afterwards.
+
+    What the program itself writes beside it under a longer name is removed too (grub-mkconfig: NAME.new).
+    """
+    with place.find(path) as target:
+        given = _temporary(target, f"generated.{_NEW}")
+        endings = ("", ".new")
+        for ending in endings:
+            _unlink(given.beside(given.name + ending))
+        try:
+            yield os.path.join(os.path.dirname(os.path.realpath(path)), given.name)
+        finally:
+            for ending in endings:
+                _unlink(given.beside(given.name + ending))
+
+
 def difference(changes: Sequence[AnyChange]) -> List[Dict[str, str]]:
     """Show the changes in the form of Ansible's diff mode."""
     return [

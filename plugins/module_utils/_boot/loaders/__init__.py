@@ -12,7 +12,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
@@ -22,17 +23,19 @@ class Loader(Protocol):
     """What a boot loader has to be able to do. *sources* are the contents of its files by path, in their order.
 
     :cvar name: its key in LOADERS.
-    :cvar generates: whether a program generates the effective configuration from the source files; else they are it.
     :cvar first_option: what it passes before all other options, so that the running options identify it.
     :cvar cannot_boot_once: why no entry can be selected for the next boot alone, in one sentence; None where one can.
     """
 
     name: str
-    generates: bool
     first_option: Optional[str]
     cannot_boot_once: Optional[str]
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None: ...
+
+    @property
+    def generates(self) -> bool:
+        """Whether a program generates the effective configuration from the source files; else they are it."""
 
     def present(self) -> bool:
         """Whether this host boots with it."""
@@ -52,8 +55,14 @@ class Loader(Protocol):
     def configured(self, sources: Mapping[str, bytes]) -> str:
         """Return the hypervisor's options as the loader's own tool would read them from *sources*."""
 
-    def effective(self) -> Optional[str]:
-        """Return the hypervisor's options that the next boot will pass, None where nothing would boot one."""
+    def next_boot(self) -> NextBoot:
+        """Return what the next boot starts, and the options that it passes to the hypervisor."""
+
+    def output(self) -> Optional[str]:
+        """Return where the file that the generator writes is found, None where nothing is generated."""
+
+    def output_option(self) -> Optional[str]:
+        """Return the word of the generator's command that names the file, None where none does."""
 
     def generator(self) -> List[str]:
         """Return the command that generates the effective configuration, empty where *generates* is false.
@@ -83,7 +92,7 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
     candidates: Sequence[Loader] = [loader(run, root=root, foreign=foreign) for loader in rows]
     present = [loader for loader in candidates if loader.present()]
     if len(present) > 1:
-        booting = [loader for loader in present if loader.effective() is not None]
+        booting = [loader for loader in present if loader.next_boot().entries]
         if len(booting) > 1 and running is not None:
             first = (running.split() or [""])[0]
             known = {loader.first_option for loader in booting} - {None}
@@ -106,12 +115,33 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
 def generate(loader: Loader, run: Runner) -> None:
     """Generate the effective configuration of a loader; the only code that does.
 
+    Programs such as update-grub write their file in place, so that a host is left without a menu where they are
+    interrupted. They are told another name where they take one, and the result takes the place of the old file in one
+    step.
+
     :raises UserError: the program is not installed or fails.
     """
     command = loader.generator()
     if not command:
         return
-    status, _output, errors = run(command)
+    output = loader.output_option()
+    if output is None:
+        _run(command, run)
+        return
+    old = files.read(output)
+    with files.beside(output) as temporary:
+        _run([temporary if word == output else word for word in command], run)
+        new = files.read(temporary)
+    if not new:
+        raise UserError(
+            f"`{' '.join(command)}` wrote nothing.",
+            "Run that command by hand and correct its cause, or set regenerate to false.",
+        )
+    files.apply([files.Change(output, old, new)])
+
+
+def _run(command: Sequence[str], run: Runner) -> None:
+    status, _output, errors = run(list(command))
     if status != 0:
         raise UserError(
             f"`{' '.join(command)}` failed: {last_line(errors)}.",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -215,11 +216,21 @@ class EfiCfg:
         lines = (options(content.decode(ENCODING)) for content in sources.values())
         return next((line for line in lines if line is not None), "")
 
-    def effective(self) -> Optional[str]:
+    def next_boot(self) -> NextBoot:
         sources = self.read()
         lines = [options(content.decode(ENCODING)) for content in sources.values()]
         line = next((line for line in lines if line is not None), None)
-        return None if line is None else " ".join([line, *self._appended()]).strip()
+        if line is None:
+            return NO_ENTRY
+        passed = " ".join([line, *self._appended()]).strip()
+        return NextBoot(passed, True, entries=(passed,))
+
+    def output(self) -> Optional[str]:
+        """Return nothing: no program generates the file."""
+        return None
+
+    def output_option(self) -> Optional[str]:
+        return None
 
     def generator(self) -> List[str]:
         """Return no command: xen.efi reads the file itself."""

@@ -13,6 +13,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -31,22 +32,31 @@ _MENU_DEFAULT = re.compile(r"^\s*menu\s+default\s*$", re.IGNORECASE)
 _APPEND = re.compile(r"^\s*append\s+(?P<image>\S+)(?P<options>.*)$", re.IGNORECASE)
 
 
-def hypervisor_line(extlinux_conf: str) -> Optional[str]:
-    """Return the options of the default entry if it boots a hypervisor, else of the first that does."""
-    entries: List[Tuple[str, str]] = []
-    label, default = "", ""
+def next_boot(path: str, extlinux_conf: str) -> NextBoot:
+    """Return what a menu boots: MENU DEFAULT before DEFAULT, and the first entry where neither names one."""
+    entries: List[Tuple[str, Optional[str]]] = []
+    default = ""
+    menu_default = ""
     for line in extlinux_conf.splitlines():
         named, chosen, append = _LABEL.match(line), _DEFAULT.match(line), _APPEND.match(line)
         if named:
-            label = named["name"]
-        elif _MENU_DEFAULT.match(line):
-            default = label
+            entries.append((named["name"], None))
+        elif _MENU_DEFAULT.match(line) and entries:
+            menu_default = entries[-1][0]
         elif chosen and not default:
             default = chosen["name"]
-        elif append and HYPERVISOR.match(os.path.basename(append["image"])):
-            entries.append((label, append["options"].partition("---")[0].strip()))
-    preferred = [options for name, options in entries if name == default]
-    return next((options for options in preferred + [options for _name, options in entries]), None)
+        elif append and entries and HYPERVISOR.match(os.path.basename(append["image"])):
+            options = append["options"].partition("---")[0].strip()
+            entries[-1] = (entries[-1][0], " ".join(command_line.configured_options(options)))
+    wanted = menu_default or default
+    boots = next((entry for entry in entries if entry[0] == wanted), entries[0] if entries else ("", None))
+    return from_entries(
+        boots[1],
+        [options for _name, options in entries if options is not None],
+        title=boots[0],
+        file=path,
+        remedy="Name an entry for Xen with DEFAULT there, or with default= in the file that generates it.",
+    )
 
 
 class Extlinux:
@@ -84,11 +94,21 @@ class Extlinux:
     def configured(self, sources: Mapping[str, bytes]) -> str:
         return self._files.configured(sources)
 
-    def effective(self) -> Optional[str]:
-        output = next((path for path in OUTPUTS if self._tree.is_file(path)), None)
-        content = self._tree.read(output) if output else None
-        line = None if content is None else hypervisor_line(content.decode(ENCODING))
-        return None if line is None else " ".join(command_line.configured_options(line))
+    def next_boot(self) -> NextBoot:
+        path = self._menu()
+        content = None if path is None else self._tree.read(path)
+        return NO_ENTRY if path is None or content is None else next_boot(path, content.decode(ENCODING))
+
+    def output(self) -> Optional[str]:
+        path = self._menu()
+        return None if path is None else self._tree.path(path)
+
+    def _menu(self) -> Optional[str]:
+        return next((path for path in OUTPUTS if self._tree.is_file(path)), None)
+
+    def output_option(self) -> Optional[str]:
+        """Return nothing: update-extlinux writes where it always does."""
+        return None
 
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""

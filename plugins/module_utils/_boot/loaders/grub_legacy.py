@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -20,6 +21,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 
 # Debian and others; Red Hat and Gentoo.
 FILES = ("/boot/grub/menu.lst", "/boot/grub/grub.conf")
+# Where savedefault and grub-set-default keep the number of an entry.
+SAVED = "/boot/grub/default"
 
 BEGIN = "### BEGIN AUTOMAGIC KERNELS LIST"
 END = "### END DEBIAN AUTOMAGIC KERNELS LIST"
@@ -119,10 +122,30 @@ def chosen(text: str) -> Optional[Place]:
     return next((place for place in entries if place.entry == default), entries[0] if entries else None)
 
 
-def hypervisor_line(text: str) -> Optional[str]:
-    """Return the options of the entry that is chosen, None without an entry that boots a hypervisor."""
-    entry = chosen(text)
-    return None if entry is None else _plain(entry.text)
+def next_boot(path: str, text: str, saved: int = 0) -> NextBoot:
+    """Return what a menu boots.
+
+    :param saved: the entry of `default saved`, as grub-set-default has written it.
+    """
+    titles: List[str] = []
+    default = 0
+    for line in lines(text):
+        command = _COMMAND.match(line.text.replace("\f", " "))
+        value = (command["rest"] or "").strip() if command else ""
+        if command and command["name"] == "title":
+            titles.append(value)
+        elif command and command["name"] == "default":
+            default = int(value) if value.isdigit() else saved if value == "saved" else default
+    # GRUB 0.97 boots the first entry where the number is too large (run_menu, stage2/stage2.c).
+    default = default if default < len(titles) else 0
+    entries = {place.entry: _plain(place.text) for place in reversed(places(text)) if place.entry is not None}
+    return from_entries(
+        entries.get(default),
+        [entries[number] for number in sorted(entries)],
+        title=titles[default] if titles else "",
+        file=path,
+        remedy="Set default there to the number of an entry for Xen, counted from 0.",
+    )
 
 
 def configured_line(text: str) -> str:
@@ -222,9 +245,20 @@ class GrubLegacy:
     def configured(self, sources: Mapping[str, bytes]) -> str:
         return next((configured_line(content.decode(ENCODING)) for content in sources.values()), "")
 
-    def effective(self) -> Optional[str]:
-        found = (hypervisor_line(content.decode(ENCODING)) for content in self.read().values())
-        return next(found, None)
+    def next_boot(self) -> NextBoot:
+        path = self._file()
+        content = None if path is None else self._tree.read(path)
+        if path is None or content is None:
+            return NO_ENTRY
+        number = (self._tree.read(SAVED) or b"").split(b"\n", 1)[0].strip()
+        return next_boot(path, content.decode(ENCODING), int(number) if number.isdigit() else 0)
+
+    def output(self) -> Optional[str]:
+        """Return nothing: no program generates the menu."""
+        return None
+
+    def output_option(self) -> Optional[str]:
+        return None
 
     def generator(self) -> List[str]:
         """Return no command: GRUB reads the file itself, and its entries hold what update-grub would write."""

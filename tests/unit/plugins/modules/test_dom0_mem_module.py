@@ -32,6 +32,7 @@ class Host:
         self.running = "placeholder loglvl=all"
         self.update_grub_fails = False
         self.grub_ignores_the_files = False
+        self.first_entries = ""
         self.calls: List[List[str]] = []
         self.put("etc/default/grub", "GRUB_TIMEOUT=5\n")
         self.put("etc/default/grub.d/xen.cfg", 'GRUB_CMDLINE_XEN_DEFAULT="loglvl=all"\n')
@@ -51,7 +52,11 @@ class Host:
     def update_grub(self) -> None:
         loader = loaders.find("auto", self.run_command, root=str(self.root))
         words = "" if self.grub_ignores_the_files else loader.configured(loader.read())
-        self.put("boot/grub/grub.cfg", f"multiboot2 /boot/xen-4.17-amd64.gz placeholder {words} ${{xen_rm_opts}}\n")
+        self.put(
+            "boot/grub/grub.cfg",
+            f"### BEGIN /etc/grub.d/20_linux_xen ###\n{self.first_entries}menuentry 'Xen' {{\n"
+            f"multiboot2 /boot/xen-4.17-amd64.gz placeholder {words} ${{xen_rm_opts}}\n}}\n",
+        )
 
     def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
         self.calls.append(arguments)
@@ -200,6 +205,63 @@ def test_a_failure_puts_the_files_back(host: Host, failure: str) -> None:
     assert not (host.root / DROP_IN).exists()
     assert "dom0_mem" not in (host.root / "boot/grub/grub.cfg").read_text()
     assert len(str(refused.value).splitlines()) == 2
+
+
+BY_HAND = """\
+# kept by hand; do not run update-grub on this host
+set timeout=0
+set default=0
+menuentry "Xen with hand-picked options" {
+  multiboot2 /boot/xen.gz dom0_mem=2000M,max:2000M com1=115200,8n1 console=com1 ucode=scan
+  module2 /boot/vmlinuz root=/dev/sda1 ro console=hvc0 xen-pciback.hide=(03:00.0)
+}
+menuentry "Linux" { linux /boot/vmlinuz dom0_mem=4G
+}
+"""
+
+
+def test_a_menu_that_is_kept_by_hand_is_edited_and_never_generated(host: Host) -> None:
+    for name in ("etc/default/grub", "etc/default/grub.d/xen.cfg"):
+        (host.root / name).unlink()
+    host.put("boot/grub/grub.cfg", BY_HAND)
+    before = host.tree()
+    steps = [run(host, size="1G", check=check, backup=True) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert [step["effective"] for step in steps] == ["1G,max:1G"] * 4
+    assert (host.root / "boot/grub/grub.cfg").read_text() == BY_HAND.replace("2000M,max:2000M", "1G,max:1G")
+    assert steps[1]["files"] == list(steps[1]["backup_files"]) == [str(host.root / "boot/grub/grub.cfg")]
+    run(host, value="2000M,max:2000M")
+    assert {path: text for path, text in host.tree().items() if "@" not in path} == before
+    assert ["update-grub"] not in host.calls
+    host.put("boot/grub/grub.cfg", BY_HAND.replace("default=0", "default=1"))
+    assert "does not start Xen" in run(host, size="1G")["reboot_reason"]
+    host.put("boot/grub/grub.cfg", 'menuentry "Linux" { linux /boot/vmlinuz\n}\n')
+    with pytest.raises(UserError, match="was not written by grub-mkconfig, and has no entry that starts Xen"):
+        run(host, size="1G")
+
+
+def test_a_host_whose_default_entry_is_linux_is_configured_but_not_to_be_rebooted(host: Host) -> None:
+    host.first_entries = "menuentry 'Debian GNU/Linux' { linux /boot/vmlinuz\n}\n"
+    host.update_grub()
+    first, second = run(host, size="1G"), run(host, size="1G")
+    assert [first["changed"], second["changed"]] == [True, False]
+    for result in (first, second):
+        assert (result["configured"], result["effective"], result["boots_xen"]) == ("1G,max:1G", None, False)
+        assert not result["reboot_required"]
+        assert "'Debian GNU/Linux', which does not start Xen" in result["reboot_reason"]
+        assert "GRUB_DEFAULT" in result["reboot_reason"]
+
+
+def test_an_entry_of_the_administrator_before_the_default_one_decides_nothing(host: Host) -> None:
+    host.first_entries = "set default=1\nmenuentry 'Maintenance' { multiboot2 /boot/xen.gz dom0_mem=2G\n}\n"
+    host.update_grub()
+    assert run(host, size="1G")["effective"] == "1G,max:1G"
+    # The menu that a failure leaves is the old one, byte by byte.
+    before = (host.root / "boot/grub/grub.cfg").read_bytes()
+    host.grub_ignores_the_files = True
+    with pytest.raises(UserError):
+        run(host, size="3G")
+    assert (host.root / "boot/grub/grub.cfg").read_bytes() == before
 
 
 def test_a_file_that_grub_cannot_source(host: Host) -> None:

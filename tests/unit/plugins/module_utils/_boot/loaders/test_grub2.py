@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given, settings
@@ -125,23 +125,44 @@ def test_without_drop_ins_the_main_file_gets_a_line_and_loses_it_again() -> None
 
 
 GRUB_CFG = """
+set default=%s
 menuentry 'Debian GNU/Linux' { linux /boot/vmlinuz quiet }
-menuentry 'Debian GNU/Linux, with Xen hypervisor' {
+menuentry 'Debian GNU/Linux, with Xen hypervisor' --id xen {
 \tmultiboot2\t/boot/xen-4.17-amd64.gz placeholder dom0_mem=1G,max:1G loglvl=all ${xen_rm_opts}
 \tmodule2\t/boot/vmlinuz placeholder root=/dev/vda1
 }
 menuentry 'recovery' {
 \tmultiboot2\t/boot/xen-4.17-amd64.gz placeholder ${xen_rm_opts}
 }
+menuentry 'Xen by its own loader' { chainloader /EFI/xen/xen.efi }
 """
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [(GRUB_CFG, "dom0_mem=1G,max:1G loglvl=all"), ("linux /boot/vmlinuz\n", None), ("multiboot /memtest x", None)],
+    ("text", "options", "xen", "reason"),
+    [
+        (GRUB_CFG % "1", "dom0_mem=1G,max:1G loglvl=all", True, ""),
+        (GRUB_CFG % "xen", "dom0_mem=1G,max:1G loglvl=all", True, ""),
+        (GRUB_CFG % "2", "", True, ""),
+        (GRUB_CFG % "0", None, False, "'Debian GNU/Linux', which does not start Xen"),
+        (GRUB_CFG % "3", None, True, "takes its options from its own configuration"),
+        (
+            "if maybe; then set default=1; fi" + GRUB_CFG.replace("set default=%s", ""),
+            None,
+            None,
+            "cannot be determined",
+        ),
+        ("menuentry 'a' { linux /boot/vmlinuz\n }", None, False, "no entry for Xen"),
+        ("menuentry 'a' { multiboot /memtest x\n }", None, False, "no entry for Xen"),
+        ("}", None, None, "not understood"),
+    ],
 )
-def test_what_the_first_entry_passes(text: str, words: Optional[str]) -> None:
-    assert grub2.hypervisor_line(text) == words
+def test_what_the_default_entry_passes(text: str, options: Optional[str], xen: Optional[bool], reason: str) -> None:
+    host = grub_script.Host({"/boot/grub/grub.cfg": text}.get, "/boot/grub")
+    boots = grub2.next_boot("/boot/grub/grub.cfg", host)
+    assert (boots.options, boots.xen) == (options, xen)
+    assert reason in boots.reason
+    assert bool(boots.reason) is bool(reason)
 
 
 def test_a_host_without_a_loader(tmp_path: Path) -> None:

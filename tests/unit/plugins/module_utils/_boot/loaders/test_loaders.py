@@ -78,8 +78,8 @@ def test_golden_files(
     words = command_line.options(candidate.configured(candidate.read()))
     assert [found for found in words if command_line.sets(found, OPTION)] == ([] if word is None else [word])
     assert [found for found in words if not command_line.sets(found, OPTION)] == others
-    if not candidate.generates and candidate.effective() is not None:
-        assert command_line.find(candidate.effective() or "", OPTION) == ([] if word is None else [word])
+    if not candidate.generates and candidate.next_boot().options is not None:
+        assert command_line.find(candidate.next_boot().options or "", OPTION) == ([] if word is None else [word])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_an_entry_of_systemd_boot_that_overrides_is_noticed(tmp_path: Path) -> N
     put(tmp_path, "efi/EFI/xen/xen.efi")
     put(tmp_path, "efi/loader/entries/xen.conf", "title Xen\nefi /EFI/xen/xen.efi\noptions xen -- dom0_mem=4G\n")
     loader = efi_cfg.EfiCfg(run, root=str(tmp_path))
-    assert loader.effective() == "loglvl=all dom0_mem=4G"
+    assert loader.next_boot().options == "loglvl=all dom0_mem=4G"
     with pytest.raises(UserError, match="'loglvl=all dom0_mem=1G dom0_mem=4G'"):
         change(loader, tmp_path, "dom0_mem=1G")
     assert (tmp_path / "efi/EFI/xen/xen.cfg").read_text() == "options=loglvl=all\nkernel=vmlinuz\n"
@@ -226,10 +226,16 @@ MENU SEPARATOR
         (EXTLINUX.format(menu="  MENU DEFAULT\n", words="dom0_mem=1G a"), "dom0_mem=1G a"),
         ("label a\nappend xen.gz one --- k\nlabel b\nmenu default\nappend /xen-4.gz two --- k\n", "two"),
         ("label a\nappend initrd=i root=/dev/vda1\n", None),
+        # What boots is Linux, although there is an entry for Xen.
+        ("default a\nlabel a\nlinux k\nlabel b\nappend xen.gz two --- k\n", None),
+        ("default b\nlabel a\nlinux k\nlabel b\nappend xen.gz two --- k\n", "two"),
     ],
 )
 def test_what_extlinux_passes(text: str, words: Optional[str]) -> None:
-    assert extlinux.hypervisor_line(text) == words
+    boots = extlinux.next_boot("/boot/extlinux.conf", text)
+    assert boots.options == words
+    assert boots.xen is (words is not None)
+    assert bool(boots.reason) is (words is None)
 
 
 def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
@@ -262,20 +268,25 @@ def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("default 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
-        ("default=0\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default=0\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", None),
+        ("default=1\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default=7\ntitle b\nkernel /xen.gz two\n", "two"),
         ("default saved\ntitle a\nkernel (hd0,0)/boot/xen-4.1-amd64.gz one \\\n two\n", "one two"),
         ("title a\nkernel /vmlinuz\n#kernel /xen.gz x\n", None),
     ],
 )
 def test_what_legacy_grub_passes(text: str, words: Optional[str]) -> None:
-    assert grub_legacy.hypervisor_line(text) == words
+    boots = grub_legacy.next_boot("/boot/grub/menu.lst", text)
+    assert boots.options == words
+    assert bool(boots.reason) is (words is None)
 
 
+GENERATED = "### BEGIN /etc/grub.d/20_linux_xen ###\nmenuentry 'Xen' {\n\t%s\n}\n"
 LAYOUTS = [
     ("update-grub", "etc/default/grub", "boot/grub/grub.cfg", ["update-grub"]),
-    ("grub2-mkconfig", "etc/default/grub", "boot/grub2/grub.cfg", ["grub2-mkconfig", "-o", "/boot/grub2/grub.cfg"]),
-    ("grub2-mkconfig", "etc/default/grub", "etc/grub2-efi.cfg", ["grub2-mkconfig", "-o", "/etc/grub2-efi.cfg"]),
-    ("grub-mkconfig", "etc/default/grub", "boot/grub/grub.cfg", ["grub-mkconfig", "-o", "/boot/grub/grub.cfg"]),
+    ("grub2-mkconfig", "etc/default/grub", "boot/grub2/grub.cfg", ["grub2-mkconfig", "-o"]),
+    ("grub2-mkconfig", "etc/default/grub", "etc/grub2-efi.cfg", ["grub2-mkconfig", "-o"]),
+    ("grub-mkconfig", "etc/default/grub", "boot/grub/grub.cfg", ["grub-mkconfig", "-o"]),
 ]
 
 
@@ -292,9 +303,13 @@ def test_grub_2_in_the_ways_of_distributions(
     def generate(arguments: List[str]) -> Tuple[int, str, str]:
         if arguments[0] == "sh":
             return run(arguments)
-        calls.append(arguments)
+        calls.append(arguments[:2])
         words = loader.configured(loader.read())
-        put(tmp_path, output, f"multiboot2 /xen-4.20.gz placeholder {words} ${{xen_rm_opts}}\n")
+        written = Path(arguments[2]) if len(arguments) > 2 else tmp_path / output
+        # The menu that boots is never a half-written one.
+        assert (tmp_path / output).read_text() == ""
+        put(written.parent, written.name + ".new", "half")
+        put(written.parent, written.name, GENERATED % f"multiboot2 /xen-4.20.gz placeholder {words} ${{xen_rm_opts}}")
         return 0, "", ""
 
     loader = find("auto", generate, root=str(tmp_path))
@@ -302,12 +317,13 @@ def test_grub_2_in_the_ways_of_distributions(
     assert calls == [command]
     assert loader.name == "grub2"
     assert after.effective == ["dom0_mem=1G"]
+    assert not [path for path in (tmp_path / output).parent.iterdir() if path.name.endswith(("-new", "-new.new"))]
 
 
 def several(root: Path) -> Path:
     put(root, "etc/default/grub", "GRUB_TIMEOUT=5\n")
     put(root, "usr/sbin/update-grub")
-    put(root, "boot/grub/grub.cfg", "linux /vmlinuz\n")
+    put(root, "boot/grub/grub.cfg", GENERATED % "linux /vmlinuz")
     put(root, "boot/efi/EFI/xen/xen.efi")
     return put(root, "boot/efi/EFI/xen/xen.cfg", "options=a\nkernel=vmlinuz\n")
 
@@ -318,7 +334,7 @@ def test_of_several_loaders_the_one_that_boots_a_hypervisor_is_meant(tmp_path: P
 
 
 def test_two_loaders_that_boot_a_hypervisor_are_refused(tmp_path: Path) -> None:
-    put(several(tmp_path), "boot/grub/grub.cfg", "multiboot2 /boot/xen-4.17.gz placeholder\n")
+    put(several(tmp_path), "boot/grub/grub.cfg", GENERATED % "multiboot2 /boot/xen-4.17.gz placeholder")
     with pytest.raises(UserError, match="grub2, efi_cfg"):
         find("auto", run, root=str(tmp_path))
     for running, name in (("placeholder a", "grub2"), ("a placeholder", "efi_cfg"), ("", "efi_cfg")):
