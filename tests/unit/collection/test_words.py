@@ -54,7 +54,7 @@ NOT_WRITTEN = re.compile(
 # Words with an underscore that belong to Xen, to GRUB, to Ansible or to a file format.
 SYSTEM_WORDS = {
     "dom0", "dom0_mem", "dom0_max_vcpus", "dom0_vcpus_pin", "xen_commandline", "control_d", "x86_64", "x86_32",
-    "become", "load_env", "no_log", "ansible_facts", "ansible_kernel",
+    "become", "default", "load_env", "no_log", "ansible_facts", "ansible_kernel",
 }  # fmt: skip
 SNAKE = re.compile(r"(?<![\w./\0<$%{-])[a-z][a-z0-9]*(?:_[a-z0-9]+)+(?![\w/\0(>=-]|\.\w)")
 NAMED = re.compile(r"\b(?:[Ss]et|[Pp]arameters?|[Uu]nset|[Ll]eave out|[Cc]orrect) ([a-z][a-z0-9_]*)(?![\w\0=-])")
