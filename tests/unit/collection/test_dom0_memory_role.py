@@ -29,24 +29,39 @@ KEYS = {
     "dom0_mem": ["state", "size", "value", "min", "max", "loader", "regenerate", "backup"],
     "xl_conf": ["settings", "state", "backup"],
     "boot_trial": ["state", "options", "timeout"],
+    "xen_info": ["require"],
+    "guest": ["name", "state", "config", "timeout"],
 }
 BOOT_LINE = {
     "reboot_required": True,
     "reboot_reason": "It has to.",
     "configured": "1G,max:1G",
     "effective": "1G,max:1G",
+    "running": "2G",
+    "boots_xen": True,
+    "memory_mib": 2048,
+    "expected_mib": None,
 }
+# As xen_info describes two guests and the stub domain of one of them.
+GUESTS = [
+    {"name": "web", "stub_domain_of": None},
+    {"name": "db", "stub_domain_of": None},
+    {"name": "db-dm", "stub_domain_of": "db"},
+]
 RESULTS = {
     "dom0_mem": BOOT_LINE,
     "xl_conf": {},
     "boot_trial": {"trial_state": "none", "trial_summary": "No trial was armed."},
+    "xen_info": {"guests": []},
+    "guest": {},
 }
 
 Calls = List[Tuple[str, bool, Dict[str, Any]]]
 
 
-def play(path: Path, *extra: str) -> Tuple[int, str, Calls]:
+def play(path: Path, *extra: str, **results: Dict[str, Any]) -> Tuple[int, str, Calls]:
     """Run the role on this machine and return the exit status, the output and the calls of modules."""
+    path.mkdir(exist_ok=True)
     collection = path / "collections" / "ansible_collections" / "xen" / "stubdom"
     modules = collection / "plugins" / "modules"
     modules.mkdir(parents=True)
@@ -54,7 +69,9 @@ def play(path: Path, *extra: str) -> Tuple[int, str, Calls]:
     (collection / "galaxy.yml").write_text("namespace: xen\nname: stubdom\nversion: 0.0.1\n")
     calls = path / "calls"
     for name, keys in KEYS.items():
-        source = MODULE.format(name=name, keys=keys, calls=str(calls), result=RESULTS[name])
+        source = MODULE.format(
+            name=name, keys=keys, calls=str(calls), result={**RESULTS[name], **results.get(name, {})}
+        )
         (modules / f"{name}.py").write_text(source)
     plays = [{"hosts": "localhost", "gather_facts": False, "roles": ["xen.stubdom.dom0_memory"]}]
     (path / "play.yml").write_text(json.dumps(plays))
@@ -122,3 +139,53 @@ def test_no_size_is_an_error_that_names_the_variable(tmp_path: Path) -> None:
     status, output, calls = play(tmp_path)
     assert (status, calls) == (2, [])
     assert "Neither dom0_memory_size nor dom0_memory_value is set." in output
+
+
+def test_a_host_with_guests_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    status, output, calls = play(
+        tmp_path, "-edom0_memory_reboot=true", "-edom0_memory_size=1G", xen_info={"guests": GUESTS}
+    )
+    assert status != 0
+    assert "runs 2 guests: web, db. Nothing was changed." in output
+    assert [(name, check) for name, check, _given in calls if name in ("dom0_mem", "xl_conf")] == [("dom0_mem", True)]
+
+
+def test_guests_are_shut_down_and_started_again_whatever_happens(tmp_path: Path) -> None:
+    (tmp_path / "web.cfg").write_text("")
+    (tmp_path / "db.cfg").write_text("")
+    configs = json.dumps(
+        {
+            "dom0_memory_guests_configs": {name: str(tmp_path / f"{name}.cfg") for name in ("web", "db")},
+            "dom0_memory_guests": "shutdown",
+            "dom0_memory_guests_timeout": 5,
+            "dom0_memory_reboot": True,
+            "dom0_memory_size": "1G",
+        }
+    )
+    status, output, calls = play(tmp_path, "-e", configs, xen_info={"guests": GUESTS})
+    # Ansible refuses to reboot the machine that it runs on.
+    assert status != 0
+    assert "reboot the control node" in output
+    guests = [(given["name"], given.get("state")) for name, _check, given in calls if name == "guest"]
+    assert guests == [("web", "shutdown"), ("db", "shutdown"), ("web", None), ("db", None)]
+
+
+def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -> None:
+    status, output, calls = play(
+        tmp_path,
+        *("-edom0_memory_reboot=true", "-edom0_memory_size=1G", "-edom0_memory_guests=shutdown"),
+        xen_info={"guests": [{"name": "no-such-guest", "stub_domain_of": None}]},
+    )
+    assert status != 0
+    assert "Add its configuration file to dom0_memory_guests_configs" in output
+    assert "guest" not in [name for name, _check, _given in calls]
+
+
+def test_a_host_that_would_come_back_without_xen_is_not_rebooted(tmp_path: Path) -> None:
+    line = {"boots_xen": False, "effective": None, "reboot_required": False, "reboot_reason": "GRUB boots Linux."}
+    status, output, calls = play(tmp_path, "-edom0_memory_reboot=true", "-edom0_memory_size=1G", dom0_mem=line)
+    assert status != 0
+    assert "the host was not rebooted. GRUB boots Linux." in output
+    assert "xen_info" not in [name for name, _check, _given in calls]
+    status, output, _calls = play(tmp_path / "other", "-edom0_memory_size=1G", dom0_mem=line)
+    assert status == 0, output
