@@ -165,6 +165,48 @@ def test_what_the_default_entry_passes(text: str, options: Optional[str], xen: O
     assert bool(boots.reason) is bool(reason)
 
 
+STUB = "search --fs-uuid --set=dev 0001\nset prefix=($dev)/grub2\nexport prefix\nconfigfile $prefix/grub.cfg\n"
+
+
+def menu(size: str) -> str:
+    return f"### BEGIN /etc/grub.d/20_linux_xen ###\nmenuentry Xen {{\n multiboot2 /xen.gz placeholder dom0_mem={size}\n}}\n"
+
+
+@pytest.mark.parametrize(
+    ("esp", "efi", "foreign", "wanted"),
+    [
+        # RHEL up to 8 and Fedora up to 33, started by EFI or by a BIOS.
+        (menu("4G"), True, False, "dom0_mem=4G"),
+        (menu("4G"), False, False, "dom0_mem=2G"),
+        # Later ones: the menu on the EFI system partition only leads to the other one.
+        (STUB, True, False, "dom0_mem=2G"),
+        (STUB, True, True, "dom0_mem=2G"),
+        # In a tree nothing tells how the machine will be started.
+        (menu("4G"), True, True, None),
+    ],
+)
+def test_of_two_menus_the_one_that_boots_is_read(
+    tmp_path: Path, esp: str, efi: bool, foreign: bool, wanted: Optional[str]
+) -> None:
+    files = {
+        "etc/default/grub": "",
+        "usr/sbin/grub2-mkconfig": "",
+        "boot/grub2/grub.cfg": menu("2G"),
+        "boot/efi/EFI/rocky/grub.cfg": esp,
+        **({"sys/firmware/efi/fw_platform_size": "64"} if efi else {}),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "etc/grub2-efi.cfg").symlink_to("../boot/efi/EFI/rocky/grub.cfg")
+    loader = grub2.Grub2(run, root=str(tmp_path), foreign=foreign)
+    boots = loader.next_boot()
+    assert boots.options == wanted
+    if wanted is None:
+        assert "/boot/grub2/grub.cfg and /etc/grub2-efi.cfg" in boots.reason
+        assert boots.reason in loader.unchecked(loader.read())
+
+
 def test_a_host_without_a_loader(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No boot loader was found"):
         find("auto", run, root=str(tmp_path))
