@@ -169,7 +169,8 @@ STUB = "search --fs-uuid --set=dev 0001\nset prefix=($dev)/grub2\nexport prefix\
 
 
 def menu(size: str) -> str:
-    return f"### BEGIN /etc/grub.d/20_linux_xen ###\nmenuentry Xen {{\n multiboot2 /xen.gz placeholder dom0_mem={size}\n}}\n"
+    entry = f"menuentry Xen {{\n multiboot2 /xen.gz placeholder dom0_mem={size}\n}}\n"
+    return f"### BEGIN /etc/grub.d/20_linux_xen ###\n{entry}"
 
 
 @pytest.mark.parametrize(
