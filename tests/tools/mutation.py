@@ -27,7 +27,7 @@ CORE = "plugins/module_utils"
 PLACES = ("_common/files.py", "_boot", "_xen", "_guests")
 MODULES = {
     "_common": ("xl_conf",),
-    "_boot": ("boot_option", "boot_trial", "dom0_mem"),
+    "_boot": ("boot_default", "boot_option", "boot_trial", "dom0_mem"),
     "_xen": ("guest", "xen_info", "xl_conf"),
     "_guests": ("guest", "guest_config"),
 }

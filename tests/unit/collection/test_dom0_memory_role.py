@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 MODULE = """\
 import json, os, sys
@@ -27,6 +29,7 @@ module.exit_json(changed=False, **{result!r})
 """
 KEYS = {
     "dom0_mem": ["state", "size", "value", "min", "max", "loader", "regenerate", "backup"],
+    "boot_default": ["state", "loader", "regenerate", "backup"],
     "xl_conf": ["settings", "state", "backup"],
     "boot_trial": ["state", "options", "timeout"],
     "xen_info": ["require"],
@@ -50,6 +53,7 @@ GUESTS = [
 ]
 RESULTS = {
     "dom0_mem": BOOT_LINE,
+    "boot_default": {},
     "xl_conf": {},
     "boot_trial": {"trial_state": "none", "trial_summary": "No trial was armed."},
     "xen_info": {"guests": []},
@@ -109,6 +113,15 @@ def test_booleans_and_numbers_may_be_strings(tmp_path: Path) -> None:
         ("xl_conf", False, {"settings": {"autoballoon": "off"}, "state": "present", "backup": True}),
         ("dom0_mem", True, value),
     ]
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_the_default_entry_is_changed_before_the_next_boot_is_looked_at(tmp_path: Path, state: str) -> None:
+    strings = ["default_entry=yes", "size=2G", f"state={state}"]
+    status, output, calls = play(tmp_path, *(f"-edom0_memory_{one}" for one in strings))
+    assert status == 0, output
+    assert [name for name, _check, _given in calls][:3] == ["boot_trial", "boot_default", "dom0_mem"]
+    assert calls[1][2] == {"state": state, "loader": "auto", "regenerate": True, "backup": False}
 
 
 def test_a_trial_without_leave_to_reboot_writes_nothing(tmp_path: Path) -> None:

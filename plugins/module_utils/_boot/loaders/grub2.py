@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, Iterator, List, Mapping, Optional
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub, grub_by_hand, grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
@@ -65,13 +65,13 @@ def next_boot(path: str, host: grub_script.Host) -> NextBoot:
     """Run a menu and return what its default entry starts."""
     try:
         menu = grub_script.run(path, host)
-        entries = [line for entry in _all_entries(menu, host) for line in [_hypervisor(entry, menu, host)] if line]
+        entries = [line for entry in _all_entries(menu, host) for line in [hypervisor(entry, menu, host)] if line]
     except UserError as error:
         return NextBoot(None, None, error.what)
     known = [line.options for line in entries if line.options is not None]
     try:
         default = grub_script.default_entry(menu, host)
-        found = _hypervisor(default, menu, host)
+        found = hypervisor(default, menu, host)
     except UserError as error:
         return NextBoot(None, None, error.what, known)
     if found is not None and found.options is None:
@@ -95,7 +95,7 @@ def _all_entries(menu: grub_script.Menu, host: grub_script.Host, depth: int = 0)
             yield from _all_entries(grub_script.submenu(entry, menu, host), host, depth + 1)
 
 
-def _hypervisor(entry: grub_script.Entry, menu: grub_script.Menu, host: grub_script.Host) -> Optional[NextBoot]:
+def hypervisor(entry: grub_script.Entry, menu: grub_script.Menu, host: grub_script.Host) -> Optional[NextBoot]:
     """Return what an entry passes to the hypervisor, None for one that starts none."""
     for command in grub_script.commands(entry, menu, host):
         words = command.words
@@ -129,30 +129,30 @@ class Grub2:
     cannot_boot_once: Optional[str] = None
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
-        self._tree = Tree(root, foreign=foreign)
-        self._files = Sourced(VARIABLES, self._tree, run)
+        self.tree = Tree(root, foreign=foreign)
+        self._files = Sourced(VARIABLES, self.tree, run)
 
     def present(self) -> bool:
-        return self._tree.is_file(MAIN) or grub.layout(self._tree) is not None or self._output() is not None
+        return self.tree.is_file(MAIN) or grub.layout(self.tree) is not None or self._output() is not None
 
     def hypervisor_installed(self) -> bool:
-        return self._tree.has_hypervisor()
+        return self.tree.has_hypervisor()
 
     def read(self) -> Dict[str, bytes]:
         by_hand = self.hand_kept()
         if by_hand is not None:
-            return self._tree.contents([by_hand])
+            return self.tree.contents([by_hand])
         # The shell sorts the names in its own locale; for names of plain letters and digits this is the same.
-        drop_ins = self._tree.glob(f"{DROP_IN_DIRECTORY}/*.cfg") if self._drop_ins() else []
-        return self._tree.contents([MAIN, *drop_ins])
+        drop_ins = self.tree.glob(f"{DROP_IN_DIRECTORY}/*.cfg") if self.drop_ins() else []
+        return self.tree.contents([MAIN, *drop_ins])
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         by_hand = self.hand_kept()
         if by_hand is None:
-            return self._files.plan(sources, name, option, drop_ins=self._drop_ins())
+            return self._files.plan(sources, name, option, drop_ins=self.drop_ins())
         before = sources[by_hand]
         after = grub_by_hand.edit(by_hand, before.decode(ENCODING), name, option).encode(ENCODING)
-        return [Change(self._tree.path(by_hand), before, after)] if after != before else []
+        return [Change(self.tree.path(by_hand), before, after)] if after != before else []
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         by_hand = self.hand_kept()
@@ -162,17 +162,28 @@ class Grub2:
         return boots.options if boots.options is not None else next(iter(boots.entries), "")
 
     def next_boot(self) -> NextBoot:
+        try:
+            path, host = self.menu()
+        except UserError as error:
+            return NextBoot(None, None, error.what)
+        return next_boot(path, host)
+
+    def menu(self) -> Tuple[str, grub_script.Host]:
+        """Return the menu that GRUB reads, and what it is run on.
+
+        :raises UserError: which one that is is not known, or it was never generated.
+        """
         menus = self._menus()
         if len(menus) > 1:
-            return NextBoot(None, None, _SEVERAL.format(menus=" and ".join(menus)))
+            raise UserError(_SEVERAL.format(menus=" and ".join(menus)), "Run this on the host itself.")
         path = menus[0] if menus else self._output()
-        if path is None or not self._tree.is_file(path):
-            return NextBoot(None, None, _NO_MENU.format(path=path or "grub.cfg"))
-        return next_boot(path, self._host(path))
+        if path is None or not self.tree.is_file(path):
+            raise UserError(_NO_MENU.format(path=path or "grub.cfg"), "Generate it, then run again.")
+        return path, self._host(path)
 
     def output(self) -> Optional[str]:
         output = self._output() if self.generates else None
-        return None if output is None else self._tree.path(output)
+        return None if output is None else self.tree.path(output)
 
     @property
     def generates(self) -> bool:
@@ -184,10 +195,10 @@ class Grub2:
 
         In another tree nothing is generated, so that its sources can be changed where there are any.
         """
-        if self._tree.foreign and self._tree.is_file(MAIN):
+        if self.tree.foreign and self.tree.is_file(MAIN):
             return None
         path = self._output()
-        content = self._tree.read(path) if path is not None else None
+        content = self.tree.read(path) if path is not None else None
         # An empty file is what an interrupted generator leaves.
         if path is None or content is None or not content.strip() or is_generated(content.decode(ENCODING)):
             return None
@@ -197,27 +208,27 @@ class Grub2:
         """What a menu is run on."""
 
         def read(name: str) -> Optional[str]:
-            content = self._tree.read(name)
+            content = self.tree.read(name)
             return None if content is None else content.decode(ENCODING)
 
-        platform = None if self._tree.foreign else "efi" if self._tree.is_directory(EFI) else "pc"
-        return grub_script.Host(read, os.path.dirname(path), platform, grub.bls_entries(self._tree))
+        platform = None if self.tree.foreign else "efi" if self.tree.is_directory(EFI) else "pc"
+        return grub_script.Host(read, os.path.dirname(path), platform, grub.bls_entries(self.tree))
 
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""
         if not self.generates:
             return []
-        layout, output = grub.layout(self._tree), self._output()
+        layout, output = grub.layout(self.tree), self._output()
         if layout is None or output is None:
             raise UserError(
                 "Neither update-grub nor grub-mkconfig is installed on this host.",
                 f"Install {distributions.install_hint('boot_loader')}, or set regenerate to false.",
             )
         # Debian's update-grub is `exec grub-mkconfig -o /boot/grub/grub.cfg`, and takes no other file.
-        mkconfig = next((name for name in _MKCONFIG if self._tree.program(name)), None)
+        mkconfig = next((name for name in _MKCONFIG if self.tree.program(name)), None)
         if mkconfig is None:
             return [layout.generator]
-        return [mkconfig, "-o", self._tree.path(output)]
+        return [mkconfig, "-o", self.tree.path(output)]
 
     def output_option(self) -> Optional[str]:
         return next((word for word in self.generator()[2:]), None)
@@ -230,23 +241,23 @@ class Grub2:
             files = "The result of GRUB's files was not checked: they are programs, and nothing of another tree is run."
         generated = ["GRUB's configuration was not generated: run update-grub or grub-mkconfig in the image."]
         menus = self._menus()
-        by_hand = [path for path in menus if not is_generated((self._tree.read(path) or b"").decode(ENCODING))]
+        by_hand = [path for path in menus if not is_generated((self.tree.read(path) or b"").decode(ENCODING))]
         several = [_SEVERAL.format(menus=" and ".join(menus))] if len(menus) > 1 else []
         return [files, *generated, *several, *(f"{path} was not written by grub-mkconfig." for path in by_hand)]
 
-    def _drop_ins(self) -> bool:
+    def drop_ins(self) -> bool:
         """Whether grub-mkconfig reads /etc/default/grub.d: Debian's does, the original does not."""
-        if not self._tree.is_directory(DROP_IN_DIRECTORY):
+        if not self.tree.is_directory(DROP_IN_DIRECTORY):
             return False
-        programs = (self._tree.program(name) for name in _MKCONFIG)
+        programs = (self.tree.program(name) for name in _MKCONFIG)
         program = next((found for found in programs if found), None)
-        return program is None or b"default/grub.d" in (self._tree.read(program) or b"")
+        return program is None or b"default/grub.d" in (self.tree.read(program) or b"")
 
     def _output(self) -> Optional[str]:
         """Return the menu that GRUB reads, or where it would be generated."""
-        found = grub.layout(self._tree)
+        found = grub.layout(self.tree)
         if found is None:
-            return next((path for path in _MENUS if self._tree.is_file(path)), None)
+            return next((path for path in _MENUS if self.tree.is_file(path)), None)
         return next(iter(self._menus()), found.outputs[0])
 
     def _menus(self) -> List[str]:
@@ -255,20 +266,20 @@ class Grub2:
         RHEL up to 8 and Fedora up to 33 keep a second one on the EFI system partition, which later only leads to the
         first (https://fedoraproject.org/wiki/Changes/UnifyGrubConfig).
         """
-        found = grub.layout(self._tree)
+        found = grub.layout(self.tree)
         outputs = _MENUS if found is None else found.outputs
-        texts = {path: (self._tree.read(path) or b"").decode(ENCODING) for path in outputs if self._tree.is_file(path)}
+        texts = {path: (self.tree.read(path) or b"").decode(ENCODING) for path in outputs if self.tree.is_file(path)}
         # Several names may lead to one file.
-        files = {os.path.realpath(self._tree.path(path)): path for path in reversed(list(texts))}
+        files = {os.path.realpath(self.tree.path(path)): path for path in reversed(list(texts))}
         menus = [path for path in texts if path in files.values() and not _STUB.search(texts[path])]
         efi = [path for path in menus if self._on_efi(path)]
         if len(menus) < 2 or not efi:
             return menus[:1]
-        if self._tree.foreign:
+        if self.tree.foreign:
             return menus
-        started_by_efi = self._tree.is_directory(EFI)
+        started_by_efi = self.tree.is_directory(EFI)
         return efi[:1] if started_by_efi else [path for path in menus if path not in efi][:1] or menus[:1]
 
     def _on_efi(self, path: str) -> bool:
         """Whether a menu lies on the EFI system partition."""
-        return path.endswith("-efi.cfg") or "/efi/" in os.path.realpath(self._tree.path(path)).lower()
+        return path.endswith("-efi.cfg") or "/efi/" in os.path.realpath(self.tree.path(path)).lower()

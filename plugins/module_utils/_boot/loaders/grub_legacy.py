@@ -223,34 +223,34 @@ class GrubLegacy:
     )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
-        self._tree = Tree(root, foreign=foreign)
+        self.tree = Tree(root, foreign=foreign)
 
     def present(self) -> bool:
         return self._file() is not None
 
     def hypervisor_installed(self) -> bool:
-        return self._tree.has_hypervisor()
+        return self.tree.has_hypervisor()
 
     def read(self) -> Dict[str, bytes]:
         path = self._file()
-        return self._tree.contents([path]) if path else {}
+        return self.tree.contents([path]) if path else {}
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         edited: List[Tuple[str, bytes, bytes]] = [
             (path, content, edit(path, content.decode(ENCODING), name, option).encode(ENCODING))
             for path, content in sources.items()
         ]
-        return [Change(self._tree.path(path), before, after) for path, before, after in edited if before != after]
+        return [Change(self.tree.path(path), before, after) for path, before, after in edited if before != after]
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         return next((configured_line(content.decode(ENCODING)) for content in sources.values()), "")
 
     def next_boot(self) -> NextBoot:
         path = self._file()
-        content = None if path is None else self._tree.read(path)
+        content = None if path is None else self.tree.read(path)
         if path is None or content is None:
             return NO_ENTRY
-        number = (self._tree.read(SAVED) or b"").split(b"\n", 1)[0].strip()
+        number = (self.tree.read(SAVED) or b"").split(b"\n", 1)[0].strip()
         return next_boot(path, content.decode(ENCODING), int(number) if number.isdigit() else 0)
 
     def output(self) -> Optional[str]:
@@ -268,4 +268,4 @@ class GrubLegacy:
         return ["Whether the installed GRUB reads this menu was not checked."]
 
     def _file(self) -> Optional[str]:
-        return next((path for path in FILES if self._tree.is_file(path)), None)
+        return next((path for path in FILES if self.tree.is_file(path)), None)

@@ -31,6 +31,7 @@ HOSTILE = [
 
 # Parameters with which a module comes as far as it can on such a host.
 VALID: dict[str, dict[str, Any]] = {
+    "boot_default": {},
     "boot_option": {"name": "smt", "value": "off"},
     "boot_trial": {"options": {"smt": "off"}},
     "dom0_mem": {"size": "1G"},

@@ -1,0 +1,186 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: which entry of a menu of GRUB 2 is the default, and how another one becomes it.
+#
+# grub-mkconfig writes GRUB_DEFAULT into the menu (util/grub.d/00_header.in @ 2.06). Debian's xen.cfg sets it to a title
+# where XEN_OVERRIDE_GRUB_DEFAULT is 1 or empty by the time it is read. A line that is read after it holds whatever that
+# variable is, and needs no title, which depends on the language of whoever runs update-grub.
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import replace
+from typing import Dict, Iterator, List, Optional, Tuple
+
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script, replaced_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import scan
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+
+DROP_IN = f"{grub2.DROP_IN_DIRECTORY}/zz-xen-stubdom-default.cfg"
+_DROP_IN_HEAD = "# Written by the Ansible collection xen.stubdom: the entry that GRUB starts by default.\n"
+_VARIABLE = "GRUB_DEFAULT"
+_ADDED = re.compile(rf"{MARK}\n{_VARIABLE}='[^'\n]*'\n|\n{MARK}\n{_VARIABLE}='[^'\n]*'\Z")
+
+# A name stands between single quotes for the shell and between double ones in the menu.
+_UNSAFE = re.compile(r"[\x00-\x1f'\"$`\\]")
+_ONCE = re.compile(r"^next_entry=[^\n]*\n", re.MULTILINE)
+_SAVED = re.compile(r"^\s*set\s+default=\"?\$\{?saved_entry\}?\"?\s*$", re.MULTILINE)
+_DEFAULT = re.compile(r"^[ \t]*(?:set[ \t]+)?default=[^\n\r;]*(?=\r?$)", re.MULTILINE)
+_DEEPEST = 10
+
+
+class GrubDefault:
+    """The default entry of GRUB 2 on a host.
+
+    :param loader: GRUB 2 there.
+    """
+
+    def __init__(self, loader: grub2.Grub2) -> None:
+        self._loader = loader
+
+    def boots(self) -> NextBoot:
+        """Return what the default entry starts, whatever the next start alone is told to start."""
+        try:
+            path, host = self._loader.menu()
+        except UserError as error:
+            return NextBoot(None, None, error.what)
+        return grub2.next_boot(path, _without_next_entry(host))
+
+    def entry(self) -> Optional[str]:
+        """Return the name by which GRUB's `default` leads to the first entry for Xen; None where there is none."""
+        try:
+            path, host = self._loader.menu()
+        except UserError:
+            return None
+        return _find(path, _without_next_entry(host))
+
+    def warnings(self) -> List[str]:
+        try:
+            path, host = self._loader.menu()
+        except UserError:
+            return []
+        found = []
+        block = host.read(posixpath.join(host.directory, "grubenv")) or ""
+        once = _ONCE.search(block)
+        if once:
+            name = once.group().partition("=")[2].strip()
+            found.append(f"The next start alone is told to start '{name}' (next_entry in GRUB's environment block).")
+        if _SAVED.search(host.read(path) or ""):
+            found.append(
+                "GRUB starts the entry that was saved last (GRUB_DEFAULT=saved): grub-set-default, or a choice in the "
+                "menu, may change it at any time."
+            )
+        return found
+
+    def present(self, entry: str) -> List[Change]:
+        """Return the changes after which *entry* is the default one.
+
+        :raises UserError: a file is not understood.
+        """
+        by_hand = self._loader.hand_kept()
+        if by_hand is not None:
+            return self._changes({by_hand: self._by_hand(by_hand, entry)})
+        line = f"{_VARIABLE}='{entry}'"
+        if self._loader.drop_ins():
+            return self._changes({DROP_IN: f"{_DROP_IN_HEAD}{line}\n"})
+        before = _ADDED.sub("", self._text(grub2.MAIN) or "")
+        if (len(before) - len(before.rstrip("\\"))) % 2:
+            raise UserError(
+                f"{grub2.MAIN} ends with a backslash, which would join an added line to the last one.",
+                "Nothing was changed. Remove the backslash or end the line with a newline, then run again.",
+            )
+        added = f"{MARK}\n{line}"
+        after = f"{before}{added}\n" if not before or before.endswith("\n") else f"{before}\n{added}"
+        if scan(grub2.MAIN, after.encode(ENCODING), (_VARIABLE,))[-1].conditional:
+            raise UserError(
+                f"{grub2.MAIN} ends inside a condition or function, so a line at its end may not be read.",
+                f"Nothing was changed. Set {_VARIABLE} there by hand to '{entry}'.",
+            )
+        return self._changes({grub2.MAIN: after})
+
+    def absent(self) -> List[Change]:
+        """Return the changes that take back those of `present`."""
+        by_hand = self._loader.hand_kept()
+        if by_hand is not None:
+            return self._changes({by_hand: replaced_line.restore(self._text(by_hand) or "")})
+        wanted: Dict[str, Optional[str]] = {DROP_IN: None}
+        main = self._text(grub2.MAIN)
+        if main is not None:
+            wanted[grub2.MAIN] = _ADDED.sub("", main) or (None if _ADDED.search(main) else main)
+        return self._changes(wanted)
+
+    def _by_hand(self, path: str, entry: str) -> str:
+        text = replaced_line.restore(self._text(path) or "")
+        host = _without_next_entry(self._loader.menu()[1])
+        places = [(match.start(), match.end()) for match in _DEFAULT.finditer(text)]
+        for start, end in [*reversed(places)] if places else [(0, 0)]:
+            indent = re.match(r"[ \t]*", text[start:end])
+            edited = replaced_line.put(text, start, end, f'{indent.group() if indent else ""}set default="{entry}"')
+            if grub2.next_boot(path, _with(host, path, edited)).xen:
+                return edited
+        raise UserError(
+            f"No line `set default=` of {path}, which is kept by hand, decides alone which entry GRUB starts.",
+            f"Set default there by hand to '{entry}'.",
+        )
+
+    def _text(self, path: str) -> Optional[str]:
+        content = self._loader.tree.read(path)
+        return None if content is None else content.decode(ENCODING)
+
+    def _changes(self, wanted: Dict[str, Optional[str]]) -> List[Change]:
+        found = []
+        for path, text in wanted.items():
+            before = self._loader.tree.read(path)
+            after = None if text is None else text.encode(ENCODING)
+            if before != after:
+                found.append(Change(self._loader.tree.path(path), before, after))
+        return found
+
+
+def _find(path: str, host: grub_script.Host) -> Optional[str]:
+    try:
+        menu = grub_script.run(path, host)
+        for name, entry in _names(menu, host):
+            if grub2.hypervisor(entry, menu, host) is None:
+                continue
+            chosen = replace(menu, variables={**menu.variables, "default": name})
+            # Another entry may have the same name, or a number may be read from its beginning.
+            if grub_script.default_entry(chosen, host) == entry:
+                return name
+    except UserError:
+        return None
+    return None
+
+
+def _names(
+    menu: grub_script.Menu, host: grub_script.Host, parents: Tuple[str, ...] = ()
+) -> Iterator[Tuple[str, grub_script.Entry]]:
+    """Yield every entry under each of its names, the one that no language changes first."""
+    for entry in menu.entries:
+        names = [name.replace(">", ">>") for name in (entry.identity, entry.title) if name and not _UNSAFE.search(name)]
+        for name in names:
+            if not entry.submenu:
+                yield ">".join([*parents, name]), entry
+            elif len(parents) < _DEEPEST:
+                yield from _names(grub_script.submenu(entry, menu, host), host, (*parents, name))
+
+
+def _without_next_entry(host: grub_script.Host) -> grub_script.Host:
+    block = posixpath.join(host.directory, "grubenv")
+
+    def read(path: str) -> Optional[str]:
+        content = host.read(path)
+        return content if content is None or path != block else _ONCE.sub("", content)
+
+    return replace(host, read=read)
+
+
+def _with(host: grub_script.Host, path: str, text: str) -> grub_script.Host:
+    return replace(host, read=lambda name: text if name == path else host.read(name))

@@ -1,0 +1,257 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The module on a tree of files of its own, with an update-grub that is played.
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+from ansible_collections.xen.stubdom.plugins.modules import boot_default
+
+DROP_IN = "etc/default/grub.d/zz-xen-stubdom-default.cfg"
+# As Debian has it, without what it says.
+XEN_CFG = """if [ "$XEN_OVERRIDE_GRUB_DEFAULT" = "" ]; then XEN_OVERRIDE_GRUB_DEFAULT=1; fi
+if [ "$XEN_OVERRIDE_GRUB_DEFAULT" = "1" ]; then GRUB_DEFAULT="Debian GNU/Linux, with Xen hypervisor"; fi
+"""
+ENTRIES = """menuentry 'Debian GNU/Linux' $menuentry_id_option 'gnulinux-simple-1' {
+\tlinux /boot/vmlinuz quiet
+}
+menuentry 'Debian GNU/Linux, with Xen hypervisor' $menuentry_id_option 'xen-gnulinux-simple-1' {
+\tmultiboot2 /boot/xen-4.17-amd64.gz placeholder
+\tmodule2 /boot/vmlinuz placeholder
+}
+"""
+HEAD = """if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+   set next_entry=
+   save_env next_entry
+   set boot_once=true
+else
+   set default="%s"
+fi
+if [ x"${feature_menuentry_id}" = xy ]; then
+  menuentry_id_option="--id"
+else
+  menuentry_id_option=""
+fi
+"""
+
+
+class Host:
+    """A host as the module sees it."""
+
+    check_mode = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.params: Dict[str, Any] = {}
+        self.entries = ENTRIES
+        self.ignored = False
+        self.calls: List[List[str]] = []
+        self.put("etc/default/grub", "GRUB_DEFAULT=0\nGRUB_TIMEOUT=5\n")
+        self.put("etc/default/grub.d/xen.cfg", XEN_CFG.replace("=1", "=0", 1))
+        self.put("boot/xen-4.17-amd64.gz", "")
+        self.put("usr/sbin/update-grub", "")
+        self.update_grub()
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def tree(self) -> Dict[str, bytes]:
+        return {str(path.relative_to(self.root)): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+
+    def update_grub(self) -> None:
+        files = [self.root / "etc/default/grub", *sorted(self.root.glob("etc/default/grub.d/*.cfg"))]
+        script = "".join(f". {path}\n" for path in files if path.exists())
+        shown = subprocess.run(
+            ["sh", "-c", f'{script}printf %s "$GRUB_DEFAULT"'], capture_output=True, text=True, check=True
+        )
+        default = {"saved": "${saved_entry}"}.get(shown.stdout, shown.stdout)
+        default = "0" if self.ignored else default
+        self.put("boot/grub/grub.cfg", f"### BEGIN /etc/grub.d/00_header ###\n{HEAD % default}{self.entries}")
+
+    def run_command(self, arguments: List[str], **_options: Any) -> Tuple[int, str, str]:
+        self.calls.append(arguments)
+        if arguments == ["update-grub"]:
+            self.update_grub()
+            return 0, "", ""
+        raise AssertionError(f"not expected: {arguments}")
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(boot_default, "Xen", lambda run: Xen(run, root=str(tmp_path)))
+    monkeypatch.setattr(
+        change, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tmp_path))
+    )
+    return Host(tmp_path)
+
+
+def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
+    host.params = {"state": "present", "loader": "auto", "root": "/", "regenerate": True, "backup": False, **params}
+    host.check_mode = check
+    return boot_default.run(host)  # type: ignore[arg-type]
+
+
+def four_steps(host: Host, entry: str) -> None:
+    """Present and absent, each in check mode, then done, then twice more; what was before is there again."""
+    before = host.tree()
+    for state, wanted in (("present", True), ("absent", False)):
+        start = host.tree()
+        first = run(host, check=True, state=state)
+        assert host.tree() == start
+        steps = [first, run(host, state=state), run(host, check=True, state=state), run(host, state=state)]
+        assert [step["changed"] for step in steps] == [True, True, False, False]
+        assert first["diff"] == steps[1]["diff"] != []
+        assert [step["boots_xen"] for step in steps[1:]] == [wanted] * 3
+        if wanted:
+            assert [step["entry"] for step in steps] == [entry] * 4
+    assert host.tree() == before
+
+
+def test_four_steps_of_grub_with_files_that_are_read_last(host: Host) -> None:
+    four_steps(host, "xen-gnulinux-simple-1")
+    run(host)
+    assert (host.root / DROP_IN).read_text().splitlines()[1] == "GRUB_DEFAULT='xen-gnulinux-simple-1'"
+
+
+@pytest.mark.parametrize("text", ["GRUB_DEFAULT=0\n", "GRUB_DEFAULT=saved\nGRUB_TIMEOUT=1", ""])
+def test_four_steps_of_grub_with_one_file(host: Host, text: str) -> None:
+    (host.root / "etc/default/grub.d/xen.cfg").unlink()
+    (host.root / "etc/default/grub.d").rmdir()
+    host.put("etc/default/grub", text)
+    host.update_grub()
+    if text:
+        four_steps(host, "xen-gnulinux-simple-1")
+    else:
+        assert run(host)["boots_xen"] is True
+
+
+def test_an_entry_in_a_submenu_without_an_identity(host: Host) -> None:
+    host.entries = "menuentry 'Linux' { linux /vmlinuz }\nsubmenu 'More > of it' {\nmenuentry 'With Xen' {\n"
+    host.entries += "multiboot2 /boot/xen-4.17-amd64.gz placeholder\n}\n}\n"
+    host.update_grub()
+    four_steps(host, "More >> of it>With Xen")
+
+
+def test_two_entries_of_one_name(host: Host) -> None:
+    host.entries = "menuentry 'Same' { linux /vmlinuz }\nmenuentry 'Same' { multiboot2 /xen.gz placeholder }\n"
+    host.entries += "menuentry 'Other' { multiboot2 /xen.gz placeholder }\n"
+    host.update_grub()
+    assert run(host)["entry"] == "Other"
+
+
+def test_nothing_is_changed_where_xen_is_the_default(host: Host) -> None:
+    host.put("etc/default/grub.d/xen.cfg", XEN_CFG)
+    host.update_grub()
+    before = host.tree()
+    result = run(host)
+    assert (result["changed"], result["boots_xen"], result["files"]) == (False, True, [])
+    assert host.tree() == before
+
+
+def test_a_menu_that_is_older_than_the_hypervisor(host: Host) -> None:
+    host.entries = "menuentry 'Linux' { linux /vmlinuz }\n"
+    host.update_grub()
+    host.entries = ENTRIES
+    result = run(host)
+    assert (result["changed"], result["entry"], result["boots_xen"]) == (True, "xen-gnulinux-simple-1", True)
+
+
+@pytest.mark.parametrize("entries", [ENTRIES, "menuentry 'Linux' { linux /vmlinuz }\n"])
+def test_all_is_put_back_where_xen_would_not_start(host: Host, entries: str) -> None:
+    host.entries, host.ignored = entries, True
+    host.update_grub()
+    host.put("boot/grub/grub.cfg", (host.root / "boot/grub/grub.cfg").read_text() + "# as it was\n")
+    before = host.tree()
+    with pytest.raises(UserError, match="would not start Xen by default|has no entry for Xen"):
+        run(host)
+    assert host.tree() == before
+
+
+def test_the_next_start_alone_and_saved_entries_are_told(host: Host) -> None:
+    host.put("boot/grub/grubenv", "# GRUB Environment Block\nnext_entry=gnulinux-simple-1\nsaved_entry=0\n####")
+    host.put("etc/default/grub", "GRUB_DEFAULT=saved\n")
+    host.update_grub()
+    result = run(host, check=True)
+    assert [word for text in result["warnings"] for word in ("next_entry", "GRUB_DEFAULT=saved") if word in text] == [
+        "next_entry",
+        "GRUB_DEFAULT=saved",
+    ]
+    assert run(host)["boots_xen"] is True
+
+
+def test_without_a_new_menu_nothing_is_claimed(host: Host) -> None:
+    result = run(host, regenerate=False)
+    assert (result["changed"], result["boots_xen"]) == (True, False)
+    assert run(host, regenerate=False)["changed"] is False
+
+
+def test_a_backup_is_named(host: Host) -> None:
+    (host.root / "etc/default/grub.d/xen.cfg").unlink()
+    (host.root / "etc/default/grub.d").rmdir()
+    assert list(run(host, backup=True)["backup_files"]) == [str(host.root / "etc/default/grub")]
+
+
+@pytest.mark.parametrize("line", ["if true; then\n", "GRUB_TIMEOUT=5\\"])
+def test_a_line_at_the_end_that_would_not_be_read(host: Host, line: str) -> None:
+    (host.root / "etc/default/grub.d/xen.cfg").unlink()
+    (host.root / "etc/default/grub.d").rmdir()
+    host.put("etc/default/grub", line)
+    before = host.tree()
+    with pytest.raises(UserError, match="/etc/default/grub ends"):
+        run(host)
+    assert host.tree() == before
+
+
+BY_HAND = {
+    "with a line": "set timeout=5\n  set default=0\n" + ENTRIES.replace("$menuentry_id_option", "--id"),
+    "as generated": HEAD % "0" + ENTRIES,
+    "without a line": ENTRIES.replace("$menuentry_id_option", "--id"),
+}
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_four_steps_of_a_menu_that_is_kept_by_hand(host: Host, case: str) -> None:
+    (host.root / "boot/grub/grub.cfg").write_bytes(BY_HAND[case].encode())
+    four_steps(host, "xen-gnulinux-simple-1")
+    assert ["update-grub"] not in host.calls
+
+
+def test_a_menu_kept_by_hand_that_chooses_in_a_way_of_its_own(host: Host) -> None:
+    host.put("boot/grub/grub.cfg", f"set default=1\n{ENTRIES}set 'default=0'\n")
+    before = host.tree()
+    with pytest.raises(UserError, match="decides alone which entry"):
+        run(host)
+    assert host.tree() == before
+
+
+@pytest.mark.parametrize("default", ["default 0\n", "timeout 5\ndefault\tsaved\n", "", "default 0\r\n"])
+def test_four_steps_of_grub_legacy(host: Host, default: str) -> None:
+    for path in ("etc/default/grub", "boot/grub/grub.cfg", "usr/sbin/update-grub"):
+        (host.root / path).unlink()
+    menu = f"{default}title Linux\nkernel /vmlinuz\n\ntitle Xen\nkernel /boot/xen.gz\nmodule /vmlinuz\n"
+    (host.root / "boot/grub/menu.lst").write_bytes(menu.encode())
+    four_steps(host, "1")
+
+
+def test_another_loader_is_refused(host: Host) -> None:
+    for path in ("etc/default/grub", "boot/grub/grub.cfg", "usr/sbin/update-grub"):
+        (host.root / path).unlink()
+    host.put("etc/update-extlinux.conf", "default=lts\n")
+    with pytest.raises(UserError, match="does not change its default entry") as raised:
+        run(host)
+    assert "/etc/update-extlinux.conf" in raised.value.remedy
+    assert run(host, state="absent")["changed"] is False
