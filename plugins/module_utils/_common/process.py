@@ -99,8 +99,8 @@ def _read(process: subprocess.Popen[bytes], deadline: Optional[float]) -> Tuple[
 
     :raises subprocess.TimeoutExpired: the program has not ended by *deadline*.
     """
-    assert process.stdout is not None and process.stderr is not None
-    read = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+    pipes = [pipe.fileno() for pipe in (process.stdout, process.stderr) if pipe is not None]
+    read = {descriptor: bytearray() for descriptor in pipes}
     ended: Optional[float] = None
     with selectors.DefaultSelector() as selector:
         for descriptor in read:
