@@ -16,6 +16,8 @@ description:
     the same option, and so are C(-) and C(_) in its name, as Xen reads them.
   - The edited files are evaluated as the loader's own tool does it. If they would not give what was asked for, nothing
     is changed.
+  - There is a warning where no release of Xen, or not the running one, has an option of that name, as it would be
+    ignored; and where an option of the hypervisor stands in C(GRUB_CMDLINE_LINUX), as Linux ignores it.
   - This module never reboots.
 author:
   - The xen.stubdom authors (@xen-stubdom)
@@ -165,6 +167,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     target = change.target(params, run_program, xen)
     observed = change.observe(desired, target)
     difference = change.difference(desired, target, observed)
+    warnings += change.misplaced(desired, target, observed)
 
     # Apply, verify.
     boot_line = change.predict(desired, target, observed, difference)

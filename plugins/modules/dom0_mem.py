@@ -185,6 +185,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     target = change.target(params, run_program, xen)
     observed = change.observe(desired, target)
     difference = change.difference(desired, target, observed)
+    warnings += change.misplaced(desired, target, observed)
 
     # Apply, verify.
     boot_line = change.predict(desired, target, observed, difference)

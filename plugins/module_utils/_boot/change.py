@@ -11,8 +11,9 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find, generate
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import LINUX_VARIABLES, Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -184,6 +185,14 @@ def passes(desired: DesiredOption, boots: NextBoot) -> bool:
         return desired.satisfied_by(desired.find(boots.options))
     satisfied = [desired.satisfied_by(desired.find(line)) for line in boots.entries]
     return all(satisfied) if desired.option is None else any(satisfied)
+
+
+def misplaced(desired: DesiredOption, target: Target, observed: Observed) -> List[str]:
+    """Return warnings about options of the hypervisor that are set for dom0's Linux."""
+    if not isinstance(target.loader, Grub2):
+        return []
+    where = " or ".join(LINUX_VARIABLES.names)
+    return option_names.linux_warnings(target.loader.linux_options(observed.sources), where, desired.name)
 
 
 def difference(desired: DesiredOption, target: Target, observed: Observed) -> Difference:

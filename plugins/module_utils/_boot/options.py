@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import DesiredOption, Options, equivalent
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -77,7 +77,7 @@ def plan(name: str, value: Optional[str], present: bool, facts: HostFacts) -> Tu
     if not present:
         return DesiredOption(name, None, same), []
     warnings = VALIDATED[key](value, facts) if key in VALIDATED else []
-    return DesiredOption(name, option, same), warnings
+    return DesiredOption(name, option, same), [*warnings, *option_names.hypervisor_warnings(name, facts.version)]
 
 
 def _require_value(params: Mapping[str, Any]) -> None:

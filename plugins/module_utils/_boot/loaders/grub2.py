@@ -39,6 +39,9 @@ gettext_printf () { printf "$@"; }
 )
 
 
+# What 20_linux_xen passes to dom0's Linux, and 10_linux to Linux without Xen.
+LINUX_VARIABLES = Variables(names=("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"), main=MAIN)
+
 _MKCONFIG = ("grub-mkconfig", "grub2-mkconfig")
 
 # Menus of hosts where nothing generates one.
@@ -160,6 +163,10 @@ class Grub2:
             return self._files.configured(sources)
         boots = self.next_boot()
         return boots.options if boots.options is not None else next(iter(boots.entries), "")
+
+    def linux_options(self, sources: Mapping[str, bytes]) -> str:
+        """Return the options of Linux in the source files, as far as they can be read without a shell."""
+        return "" if self.hand_kept() is not None else LINUX_VARIABLES.guess(sources)
 
     def next_boot(self) -> NextBoot:
         try:

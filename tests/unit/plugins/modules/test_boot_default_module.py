@@ -255,3 +255,20 @@ def test_another_loader_is_refused(host: Host) -> None:
         run(host)
     assert "/etc/update-extlinux.conf" in raised.value.remedy
     assert run(host, state="absent")["changed"] is False
+
+
+def test_a_mounted_image_gets_the_files_and_nothing_of_it_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot_default, "Xen", lambda run: Xen(run, root="/nowhere"))
+    image = Host(tmp_path)
+    before = image.tree()
+    image.calls.clear()
+    steps = [run(image, root=str(tmp_path), check=check) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    # The menu of the image is as it was.
+    assert [step["boots_xen"] for step in steps] == [False] * 4
+    assert any("not generated" in sentence for sentence in steps[0]["unchecked"])
+    assert run(image, root=str(tmp_path), state="absent")["changed"]
+    assert image.tree() == before
+    assert image.calls == []

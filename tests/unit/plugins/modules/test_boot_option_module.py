@@ -113,6 +113,22 @@ def test_a_program_in_an_image_is_not_run_and_that_is_said(image: Path) -> None:
     assert any("programs" in sentence for sentence in result["unchecked"])
 
 
+@pytest.mark.parametrize(
+    ("params", "warned"),
+    [
+        ({"name": "dom_mem", "value": "1G"}, "Is dom0_mem meant?"),
+        ({"name": "quiet"}, "an option of Linux"),
+        ({"name": "smt", "value": "off"}, "dom0_mem=512M in GRUB_CMDLINE_LINUX"),
+        ({"name": "smt", "state": "absent"}, "dom0_mem=512M in GRUB_CMDLINE_LINUX"),
+    ],
+)
+def test_an_option_that_nobody_reads_is_warned_about(image: Path, params: Dict[str, Any], warned: str) -> None:
+    (image / "etc/default/grub").write_text('GRUB_CMDLINE_LINUX="rhgb quiet dom0_mem=512M"\n')
+    assert any(warned in text for text in run(image, **params)["warnings"])
+    (image / "etc/default/grub").write_text('GRUB_CMDLINE_LINUX="rhgb quiet"\n')
+    assert run(image, name="smt", value="off")["warnings"] == []
+
+
 def test_the_result_is_what_is_documented(image: Path) -> None:
     documented = set(yaml.safe_load(boot_option.RETURN))
     assert set(run(image, name="ucode", value="scan", backup=True)) - {"changed", "diff", "warnings"} == documented

@@ -276,3 +276,10 @@ def test_the_result_is_what_is_documented(host: Host) -> None:
     result = run(host, size="1G", backup=True)
     documented = set(yaml.safe_load(dom0_mem.RETURN))
     assert set(result) - {"changed", "diff", "warnings"} == documented
+
+
+@pytest.mark.parametrize("params", [{"size": "1G"}, {"state": "absent"}])
+def test_dom0_mem_among_the_options_of_linux_is_warned_about(host: Host, params: Dict[str, Any]) -> None:
+    host.put("etc/default/grub", 'GRUB_CMDLINE_LINUX="rhgb quiet dom0_mem=512M,max:512M"\n')
+    (warning,) = [text for text in run(host, **params)["warnings"] if "Linux" in text]
+    assert warning.startswith("dom0_mem=512M,max:512M in GRUB_CMDLINE_LINUX ")
