@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import select
+import stat
 import time
 from typing import Callable, Optional
 
@@ -22,13 +24,72 @@ LOOK = 5.0
 # How long to wait before a terminal that was lost is looked for again, in seconds.
 AGAIN = 0.5
 
-_SEQUENCES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_()][0-9A-B]?)|\r|\0")
+# How much of a guest's output is kept, in characters: up to twice as much.
+KEPT = 1 << 15
+
+# How much is read at once, and how long to wait before the next: a guest that floods its console does not get all of a
+# processor of dom0's.
+_AT_ONCE = 4096
+_BREATH = 0.01
+
+# What xenconsoled and QEMU give a guest. A stub domain can name any path instead: its xenstore nodes are its own.
+_TERMINALS = re.compile(r"/dev/pts/[0-9]{1,7}", re.ASCII)
+
+# Commands to a terminal: strings such as titles, sequences that move the cursor, those of two letters, and a lone ESC.
+# Each has a longest form, so that what looks like one costs no more than it is long.
+_STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]{0,1000}"
+_CURSOR = r"(?:\x1b\[|\x9b)[0-?]{0,100}[ -/]{0,10}"
+_SEQUENCES = re.compile(rf"{_STRING}(?:\x07|\x9c|\x1b\\)|{_CURSOR}[@-~]|\x1b[ -/]{{1,3}}[0-~]|\x1b[0-Z\\^-~]?")
+_UNFINISHED = re.compile(rf"(?:{_STRING}\x1b?|{_CURSOR}|\x1b[ -/]{{0,3}})\Z")
+# The longest of them.
+_LONGEST = 1004
+
+_ODD = re.compile(r"[^\n\t -~]+")
+# Invisible, although Unicode calls them printable: joiners, fillers, a blank of Braille, variation selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+class Transcript:
+    """What a terminal shows, made of its bytes as they come; its end is kept."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # The beginning of a sequence whose end has not come yet.
+        self._unfinished = ""
+        self.text = ""
+
+    def add(self, data: bytes, *, final: bool = False) -> str:
+        """Take what has come; return what of it can be seen."""
+        text = self._unfinished + self._decoder.decode(data, final)
+        found = None if final else _UNFINISHED.search(text, max(0, len(text) - _LONGEST))
+        end = len(text) if found is None else found.start()
+        self._unfinished = text[end:]
+        new = visible(_SEQUENCES.sub("", text[:end]))
+        self.text += new
+        if len(self.text) > 2 * KEPT:
+            self.text = self.text[-KEPT:]
+        return new
+
+
+def visible(text: str) -> str:
+    """Return *text* without what an operator would not see, or what would change how the rest is seen."""
+    return _ODD.sub(_without_odd, text)
+
+
+def _without_odd(match: re.Match[str]) -> str:
+    letters = (" " if letter.isspace() and letter not in _CONTROL_SPACES else letter for letter in match[0])
+    return _INVISIBLE.sub("", "".join(letter for letter in letters if letter.isprintable()))
+
+
+_CONTROL_SPACES = "\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 
 
 class Console:
     """The reading end of a guest's terminal.
 
-    :raises UserError: it cannot be opened.
+    :raises UserError: it cannot be opened, or is none.
     """
 
     def __init__(self, tty: str) -> None:
@@ -38,12 +99,12 @@ class Console:
             raise UserError(
                 f"The guest's terminal {tty} cannot be opened: {error.strerror}.", "Look whether xenconsoled runs."
             ) from error
-        self._heard = b""
+        self._said = Transcript()
 
     @property
     def heard(self) -> str:
-        """What was written so far, without the sequences that move a cursor."""
-        return plain(self._heard)
+        """The end of what was written so far, without the sequences that move a cursor."""
+        return self._said.text
 
     def listen(self, text: str, seconds: float, terminal: Callable[[], Optional[str]]) -> bool:
         """Wait until *text* was written, the guest has gone, or the time is over.
@@ -54,19 +115,23 @@ class Console:
         deadline = time.monotonic() + seconds
         look = time.monotonic() + LOOK
         missing = 0
-        while text not in self.heard:
+        searched = _Searched(text, self.heard)
+        while not searched.found:
             now = time.monotonic()
             if now > deadline:
                 break
-            lost = self._read(min(1.0, deadline - now)) is None
+            new = self._read(min(1.0, deadline - now))
+            searched.add(new or "")
+            lost = new is None
             if not lost and now <= look:
                 continue
             tty = terminal()
             missing = missing + 1 if tty is None else 0
             look = now + (AGAIN if missing else LOOK)
             if missing == 2:
-                while self._read(0.2):
-                    pass
+                # Somebody else may hold the other end, and write on.
+                while time.monotonic() < deadline and (new := self._read(0.2)):
+                    searched.add(new)
                 break
             if tty is None:
                 if lost:
@@ -76,7 +141,7 @@ class Console:
             # tools/console/daemon/io.c).
             if lost and not self._open_again(tty):
                 time.sleep(AGAIN)
-        return text in self.heard
+        return searched.found
 
     def close(self) -> None:
         """Leave the terminal to others."""
@@ -86,34 +151,65 @@ class Console:
         """Go on at the terminal that the guest has now; the bytes between are lost."""
         try:
             descriptor = _open(tty)
-        except OSError:
+        except (OSError, UserError):
             return False
         os.close(self._descriptor)
         self._descriptor = descriptor
         return True
 
-    def _read(self, seconds: float) -> Optional[bool]:
-        """Take what there is; None after the other end has gone, False where there is nothing."""
+    def _read(self, seconds: float) -> Optional[str]:
+        """Take what there is, and return what of it can be seen; None after the other end has gone."""
         ready = select.select([self._descriptor], [], [], seconds)[0]
         if not ready:
-            return False
+            return ""
         try:
-            data = os.read(self._descriptor, 65536)
+            data = os.read(self._descriptor, _AT_ONCE)
         except BlockingIOError:
-            return False
+            return ""
         except OSError:
             return None
-        self._heard += data
-        return True if data else None
+        if len(data) > _AT_ONCE // 2:
+            time.sleep(_BREATH)
+        return self._said.add(data) if data else None
+
+
+class _Searched:
+    """A text that comes in pieces, searched for another."""
+
+    def __init__(self, wanted: str, text: str) -> None:
+        self._wanted = wanted
+        self._end = ""
+        self.found = False
+        self.add(text)
+
+    def add(self, new: str) -> None:
+        text = self._end + new
+        self.found = self.found or self._wanted in text
+        self._end = text[max(0, len(text) - len(self._wanted) + 1) :]
 
 
 def _open(tty: str) -> int:
-    return os.open(tty, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    """:raises UserError: the path is not that of a terminal, or there is something else."""
+    if not _TERMINALS.fullmatch(tty):
+        raise _no_terminal(tty)
+    descriptor = os.open(tty, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not stat.S_ISCHR(os.fstat(descriptor).st_mode) or not os.isatty(descriptor):
+        os.close(descriptor)
+        raise _no_terminal(tty)
+    return descriptor
+
+
+def _no_terminal(tty: str) -> UserError:
+    return UserError(
+        f"xenstore names {tty[:80]!r} as the guest's terminal, which is no terminal.",
+        "It was not opened: find out which program or domain wrote that, and do not trust it.",
+    )
 
 
 def plain(heard: bytes) -> str:
     """Return the text of a terminal's bytes."""
-    return _SEQUENCES.sub("", heard.decode("utf-8", "replace"))
+    said = Transcript()
+    return said.add(heard, final=True)
 
 
 def new_lines(before: str, after: str) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
@@ -44,7 +45,7 @@ def guests(domains: Sequence[Domain], nodes: Mapping[str, str]) -> List[Dict[str
 def uuid(nodes: Mapping[str, str], domid: int) -> Optional[str]:
     """The guest's identity, None where xenstore does not know the domain."""
     path = nodes.get(f"/local/domain/{domid}/vm", "")
-    return path[len("/vm/") :] if path.startswith("/vm/") else None
+    return _word(path[len("/vm/") :]) if path.startswith("/vm/") else None
 
 
 def device_model(nodes: Mapping[str, str], domid: int) -> Optional[Dict[str, Any]]:
@@ -52,21 +53,36 @@ def device_model(nodes: Mapping[str, str], domid: int) -> Optional[Dict[str, Any
     home = nodes.get(f"/local/domain/{domid}/image/device-model-domid")
     if nodes.get(f"/libxl/{domid}/type") != "hvm" and not home:
         return None
-    where = int(home or 0)
+    where = _number(home) or 0
     return {
-        "version": nodes.get(f"/libxl/{domid}/dm-version", "").replace("_", "-") or None,
+        "version": _word(nodes.get(f"/libxl/{domid}/dm-version", "").replace("_", "-")),
         "domid": where,
-        "state": nodes.get(f"/local/domain/{where}/device-model/{domid}/state"),
+        "state": _word(nodes.get(f"/local/domain/{where}/device-model/{domid}/state")),
         "stub_domain": where != 0 and served_by(nodes, where) == domid,
     }
 
 
 def served_by(nodes: Mapping[str, str], domid: int) -> int:
     """The guest that this domain is the stub domain of, -1 for none; both must point at each other."""
-    target = nodes.get(f"/local/domain/{domid}/target", "")
-    if target.isdigit() and nodes.get(f"/local/domain/{target}/image/device-model-domid") == str(domid):
-        return int(target)
+    target = _number(nodes.get(f"/local/domain/{domid}/target"))
+    if target is not None and nodes.get(f"/local/domain/{target}/image/device-model-domid") == str(domid):
+        return target
     return -1
+
+
+# Domains write nodes of their own, and what they write there is not believed to be of any form or size.
+_NUMBER = re.compile(r"[0-9]{1,5}")
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+
+def _number(value: Optional[str]) -> Optional[int]:
+    """The number of a domain that a node holds, None for anything else."""
+    return int(value) if value is not None and _NUMBER.fullmatch(value) else None
+
+
+def _word(value: Optional[str]) -> Optional[str]:
+    """The word that a node holds, None for anything else."""
+    return value if value is not None and _WORD.fullmatch(value) else None
 
 
 def observe_guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:

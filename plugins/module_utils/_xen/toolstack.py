@@ -172,6 +172,10 @@ class Xen:
         if status != 0:
             raise UserError(f"xenstore does not accept {path}: {last_line(errors)}.", "Check that xenstored runs.")
 
+    def remove(self, path: str) -> None:
+        """Remove a xenstore node; one that is not there is none."""
+        self._program(["xenstore-rm", path], timeout=PATIENCE)
+
     def xl(self, *arguments: str, timeout: Optional[float] = None) -> Answer:
         """Run xl.
 

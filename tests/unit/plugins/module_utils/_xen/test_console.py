@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Optional
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, plain
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, Transcript, new_lines, plain
 
 
 class Terminal:
@@ -142,12 +144,148 @@ def test_a_terminal_that_stays_away_is_waited_for_as_long_as_the_guest_lives(ter
 
 
 def test_a_terminal_that_is_not_there() -> None:
-    with pytest.raises(UserError, match="/dev/pts/nothing cannot be opened"):
-        Console("/dev/pts/nothing")
+    with pytest.raises(UserError, match="/dev/pts/999999 cannot be opened"):
+        Console("/dev/pts/999999")
+
+
+def hostile_paths(directory: Path) -> Iterator[str]:
+    """What a stub domain may name as its guest's terminal."""
+    secret = directory / "secret"
+    secret.write_text("root's")
+    (directory / "3").symlink_to(secret)
+    yield from (str(secret), str(directory / "3"), "/dev/pts/nothing", "/dev/pts/../../etc/shadow", "/dev/pts/1/../2")
+    yield from ("", "/dev/pts/", "/dev/pts/ptmx", "/dev/zero", "/dev/watchdog", "/dev/pts/1\n", "/dev/pts/\u0661", "x")
+
+
+def test_only_a_terminal_is_opened(terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, opened = os.open, []
+    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(path) or real(path, *rest, **more))
+    given = list(hostile_paths(tmp_path))
+    for path in given:
+        with pytest.raises(UserError, match="which is no terminal") as refused:
+            Console(path)
+        assert len(str(refused.value).splitlines()) == 2
+    # The path may change after the guest has run, too.
+    paths = iter(given)
+    monkeypatch.setattr(console, "AGAIN", 0.01)
+    terminal.hang_up()
+    assert not terminal.console.listen("root's", 0.5, lambda: next(paths, ""))
+    assert opened == [] and terminal.console.heard == ""
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "device"])
+def test_what_is_no_terminal_is_not_read_whatever_its_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_TERMINALS", re.compile(rf"{tmp_path}/[0-9]+"))
+    path = tmp_path / "3"
+    if kind == "file":
+        path.write_text("root's")
+    else:
+        path.symlink_to("/dev/ptmx" if kind == "link" else "/dev/null")
+    real = os.open
+    if kind == "device":
+        monkeypatch.setattr(os, "open", lambda path, *rest, **more: real("/dev/null", *rest, **more))
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(UserError, match="is no terminal|Too many levels"):
+        Console(str(path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_guest_that_floods_its_console_costs_little(terminal: Terminal) -> None:
+    ended = threading.Event()
+
+    def flood() -> None:
+        line = b"\x1b\x1b[0m[31m\x1b]0;" + b"x" * 1000 + b"\r\n"
+        while not ended.is_set():
+            os.write(terminal.guest, line)
+
+    thread = threading.Thread(target=flood, daemon=True)
+    thread.start()
+    begin = time.thread_time()
+    assert not terminal.console.listen("login: ", 2, terminal.look)
+    cost = time.thread_time() - begin
+    ended.set()
+    while thread.is_alive():
+        terminal.console._read(0.1)
+    assert len(terminal.console.heard) < 4 * console.KEPT
+    # Half of the time at most, on a machine that does other things as well.
+    assert cost < 1
+    terminal.end()
+
+
+def test_a_text_costs_as_much_as_it_is_long() -> None:
+    def cost(size: int) -> float:
+        said = Transcript()
+        begin = time.thread_time()
+        for number in range(size):
+            said.add(b"\x1b[" + b"0" * 20 if number % 2 else b"\xe2\x80\xaex\x1b]" + b"y" * 20)
+        return time.thread_time() - begin
+
+    cost(500)
+    assert cost(8000) < 30 * max(cost(1000), 0.01)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_text_in_pieces_is_the_same_text(size: int) -> None:
+    sent = "a\u00e9\x1b[1;31mb\x1b]0;title\x07c\x1b]0;title\x1b\\d\x1b(B\u20ac\r\ne\x1b[".encode()
+    said = Transcript()
+    new = "".join(said.add(sent[at : at + size]) for at in range(0, len(sent), size))
+    assert said.text == "a\u00e9bcd\u20ac\ne" == new
+
+
+def test_no_more_than_the_end_of_a_text_is_kept() -> None:
+    said = Transcript()
+    for number in range(20000):
+        said.add(b"%d " % number)
+    assert said.text.endswith("19998 19999 ") and console.KEPT <= len(said.text) <= 2 * console.KEPT
+    said = Transcript()
+    said.add(b"\x1b]" + b"x" * 10_000_000)
+    assert len(said.text) <= 2 * console.KEPT
+
+
+def test_words_are_found_that_come_a_byte_at_a_time_in_a_flood(terminal: Terminal) -> None:
+    def speak() -> None:
+        for _count in range(50):
+            os.write(terminal.guest, b"x" * 4000)
+        for byte in b"login: " + b"y" * 200_000:
+            os.write(terminal.guest, bytes([byte]))
+
+    thread = threading.Thread(target=speak, daemon=True)
+    thread.start()
+    assert terminal.console.listen("login: ", 20, terminal.look)
+    while thread.is_alive():
+        terminal.console._read(0.01)
+    terminal.end()
 
 
 def test_text_without_what_moves_the_cursor() -> None:
     assert plain(b"\x1b[?25l\x1b[1;41H[ 5% ]\x1b(B\r\nok\x00\xff") == "[ 5% ]\nok\ufffd"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "\x1b\x1b[0m[31m",
+        "\x1b[\x1b[0m31m",
+        "\x1b\x1b\x1b[0m[0m[31m",
+        "\u009b31m",
+        "\x1b]52;c;cm0gLXJm\x07",
+        "\x1b]52;c;cm0gLXJm\x1b\\",
+        "\x1bP+q\x1b\\",
+        "\u202eevil\u202c",
+        "\u2066\u2067\u200e\u200f\u061c",
+        "\u200b\u200d\u2060\ufeff\u00ad\u180e\u034f\u3164\u115f\uffa0\u2800\ufe0f",
+        "\U000e0041\U000e0100\ue000\ufff9",
+        "\x7f\b\a\v\f",
+        "\u2028\u2029\u0085",
+    ],
+)
+def test_nothing_reaches_the_operator_that_is_not_seen(sent: str) -> None:
+    for prefix in ("", "\x1b", "\x1b["):
+        shown = plain(f"a{prefix}{sent}b".encode())
+        assert shown[0] == "a" and shown[-1] == "b"
+        assert shown.isprintable() and not set(shown) & set("\u034f\u3164\u115f\uffa0\u2800\ufe0f\U000e0100"), shown
 
 
 @pytest.mark.parametrize(

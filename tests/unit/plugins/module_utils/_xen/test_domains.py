@@ -61,3 +61,20 @@ def test_a_name_with_dm_proves_nothing(changed: dict[str, str | None], device_mo
 )
 def test_states_are_the_words_of_xl(letters: str, word: str) -> None:
     assert domains.state(letters) == word
+
+
+HOSTILE = (
+    *("", "x", "4x", "-4", "4 ", "\u00b2", "\u0664", "9" * 5000, "4.0"),
+    *("\\x00", "\x1b[31m", "a\u202eb", "running\n", "/vm/"),
+)
+
+
+@pytest.mark.parametrize("path", WITH_STUB)
+@pytest.mark.parametrize("value", HOSTILE)
+def test_no_value_in_xenstore_is_believed(path: str, value: str) -> None:
+    rows = [DOM0, Domain(3, "web", 256, 2, "b"), Domain(4, "web-dm", 136, 1, "b")]
+    found = domains.guests(rows, {**WITH_STUB, path: value})
+    for text in [found[0]["uuid"], *(found[0]["device_model"] or {}).values()]:
+        assert not isinstance(text, str) or (text.isascii() and text.isprintable() and len(text) <= 64)
+    model = found[0]["device_model"]
+    assert model is None or not model["stub_domain"] or path not in ("/local/domain/4/target",)
