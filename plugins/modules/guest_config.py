@@ -305,9 +305,12 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.config_files import (
     HEADER,
+    check_autostart,
     check_gone,
     check_place,
+    leads_to,
     prove,
+    prove_autostart,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import check_needs, check_start, observe_host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
@@ -338,6 +341,11 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     link = os.path.join(os.path.dirname(path), "auto", os.path.basename(path))
     wanted = os.path.join("..", os.path.basename(path)) if present and params["autostart"] else None
     linked = files.link(link)
+    if wanted is not None:
+        check_autostart(link, linked, path, replace=params["replace"])
+    elif linked is not None and not leads_to(link, path):
+        # It starts another guest, and is none of ours.
+        wanted = linked
     changes: List[files.AnyChange] = [files.Change(path, before, after), files.Link(link, linked, wanted)]
     # xendomains never finds a link to a file that is not there.
     changes = changes if present else changes[::-1]
@@ -346,6 +354,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         backups = files.apply(changes, backup=params["backup"])
         if present:
             prove(path, planned)
+            prove_autostart(link, path, wanted=params["autostart"])
     differs = before != after or linked != wanted
     result: Dict[str, Any] = {
         "changed": differs,
@@ -354,7 +363,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "settings": planned.keys,
         "grub_names": planned.grub_names,
         "needed_mib": plan.memory_mib(planned.keys) if present else 0,
-        "autostart": wanted is not None,
+        "autostart": present and params["autostart"],
         **found,
         "diff": files.difference(changes),
     }

@@ -300,13 +300,17 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
 def link(path: str) -> Optional[str]:
     """Return what a symbolic link leads to, None where nothing is there.
 
-    :raises UserError: there is something there that is no link.
+    :raises UserError: there is something there that is no link, or it cannot be read.
     """
     try:
         with place.find(path, follow=False) as found:
             return _link_target(found)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {path}: {error.strerror}.", "Make it a link that the remote user may read, or remove it."
+        ) from error
 
 
 def _link_target(found: Place) -> Optional[str]:

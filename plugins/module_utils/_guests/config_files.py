@@ -57,6 +57,38 @@ def prove(path: str, planned: model.Plan) -> None:
         raise UserError(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
 
 
+def leads_to(link: str, path: str) -> bool:
+    """Whether a link leads to a configuration, which may be missing."""
+    return os.path.realpath(link) == os.path.realpath(path)
+
+
+def check_autostart(link: str, linked: Optional[str], path: str, *, replace: bool) -> None:
+    """Refuse a link that the host would not start this guest by, or that starts another one."""
+    directory = os.path.dirname(link)
+    parent = os.path.dirname(os.path.realpath(directory))
+    if parent != os.path.realpath(os.path.dirname(path)):
+        raise UserError(
+            f"{directory} is a link to {os.path.realpath(directory)}, from where ../{os.path.basename(path)} is not "
+            f"{path}.",
+            "Make it a directory, or leave autostart out.",
+        )
+    if linked is not None and not replace and not leads_to(link, path):
+        raise UserError(
+            f"{link} is a link to {linked}, not to {path}: it starts another guest.",
+            "Remove it, leave autostart out, or set replace to true to take it over.",
+        )
+
+
+def prove_autostart(link: str, path: str, *, wanted: bool) -> None:
+    """Look whether the host starts the guest, as xendomains does."""
+    found = os.path.exists(link) and os.path.samefile(link, path)
+    if found != wanted:
+        raise UserError(
+            f"{link} {'does not lead' if wanted else 'still leads'} to {path}.",
+            "Look whether something else writes there.",
+        )
+
+
 # What editors and package managers keep beside a file, and what a killed run of this collection may leave.
 _NO_GUEST = re.compile(r"\A\.|~\Z|\.(bak|orig|old|dpkg-\w+|rpm\w+|ucf-\w+)\Z")
 

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -289,3 +290,80 @@ def test_parameters_are_those_of_the_documentation() -> None:
     assert names(guest_config.ARGUMENTS, "options") == names(
         yaml.safe_load(guest_config.DOCUMENTATION)["options"], "suboptions"
     )
+
+
+def shown(host: Host) -> Dict[str, str]:
+    """All that is below /etc/xen, with the links to directories."""
+    paths = (host.root / "etc").rglob("*")
+    return {
+        str(path): os.readlink(path) if path.is_symlink() else path.read_text()
+        for path in paths
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "params", "message"),
+    [
+        ("auto elsewhere", {"autostart": True}, "auto is a link to .*, from where"),
+        ("file", {"autostart": True}, "is a regular file, not a symbolic link"),
+        ("file", {}, "is a regular file, not a symbolic link"),
+        ("file", {"state": "absent"}, "is a regular file, not a symbolic link"),
+        ("another's", {"autostart": True}, "web.cfg is a link to ../other.cfg, not to .*: it starts another guest"),
+    ],
+)
+def test_an_autostart_that_cannot_be_is_refused_before_anything_is_changed(
+    host: Host, there: bool, wrong: str, params: Dict[str, Any], message: str
+) -> None:
+    if there:
+        run(host)
+    host.put("etc/xen/other.cfg", 'name = "other"\n')
+    auto = host.root / "etc/xen/auto"
+    if wrong == "auto elsewhere":
+        (host.root / "etc/other/autostarted").mkdir(parents=True)
+        auto.symlink_to("../other/autostarted")
+    else:
+        auto.mkdir(exist_ok=True)
+        (auto / "web.cfg").write_text("") if wrong == "file" else (auto / "web.cfg").symlink_to("../other.cfg")
+    before = shown(host)
+    for check in (True, False):
+        with pytest.raises(UserError, match=message) as refused:
+            run(host, check=check, memory=300, **params)
+        assert len(str(refused.value).splitlines()) == 2
+    assert shown(host) == before
+
+
+def test_a_link_that_starts_another_guest_stays(host: Host) -> None:
+    host.put("etc/xen/other.cfg", 'name = "other"\n')
+    auto = host.root / "etc/xen/auto"
+    auto.mkdir()
+    (auto / "web.cfg").symlink_to("../other.cfg")
+    assert not run(host)["autostart"]
+    assert not run(host)["changed"]
+    run(host, state="absent")
+    assert os.readlink(auto / "web.cfg") == "../other.cfg"
+    assert run(host, autostart=True, replace=True)["autostart"]
+    assert os.readlink(auto / "web.cfg") == "../web.cfg"
+
+
+def test_a_link_to_the_directory_beside_is_good(host: Host) -> None:
+    (host.root / "etc/xen/real").mkdir(parents=True)
+    (host.root / "etc/xen/auto").symlink_to("real")
+    assert run(host, autostart=True)["autostart"]
+    assert (host.root / "etc/xen/auto/web.cfg").samefile(host.root / "etc/xen/web.cfg")
+
+
+def test_any_link_to_the_configuration_is_taken_back(host: Host) -> None:
+    run(host)
+    (host.root / "etc/xen/auto").mkdir()
+    (host.root / "etc/xen/auto/web.cfg").symlink_to(host.root / "etc/xen/web.cfg")
+    assert run(host)["changed"]
+    assert not (host.root / "etc/xen/auto/web.cfg").is_symlink()
+
+
+def test_an_autostart_that_is_not_there_afterwards(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host)
+    monkeypatch.setattr(files, "apply", lambda _changes, **_options: {})
+    with pytest.raises(UserError, match="auto/web.cfg does not lead to"):
+        run(host, autostart=True)
