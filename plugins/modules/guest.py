@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Starts a guest from its configuration, asks xenstore where its device model runs, and waits for the guest's own
     words on its console or serial port.
-  - A guest is started paused, so that nothing it says is lost, and let go when somebody listens.
+  - A guest is started paused, so that nothing it says is lost, and let go when somebody listens. A guest that an
+    interrupted run has left paused is let go by the next run. One that is paused otherwise is left alone, and fails.
   - Nothing is ended or started again unless O(state) or O(restart) says so. A running guest whose configuration has
     changed since is reported as RV(restart_required).
 author:
@@ -49,7 +50,9 @@ options:
     description: The guest's configuration. Without it, C(/etc/xen/NAME.cfg).
     type: path
   says:
-    description: Text that the guest has to write on its console (PV, PVH) or serial port (HVM) after it was started.
+    description:
+      - Text that the guest has to write on its console (PV, PVH) or serial port (HVM) after it was started.
+      - Until it was heard, every run with this option listens again.
     type: str
   timeout:
     description: Seconds to wait for O(says), or for the end of the guest.
@@ -130,53 +133,95 @@ seconds:
   sample: 9.8
 """
 
+import contextlib
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import load, refuse_namesake, require_files
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import (
+    Guest,
+    load,
+    refuse_namesake,
+    require_files,
+)
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+ENDED = ("absent", "shutdown", "crashed")
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
     params = module.params
     name, wanted, says, timeout = (params[key] for key in ("name", "state", "says", "timeout"))
+    if says is not None and (not says.strip() or visible(says) != says):
+        raise UserError(
+            f"says is {says!r}, which is not a text that a guest can be seen to write.",
+            "Set says to what the guest shows when it has started, for example 'login:', or leave it out.",
+        )
     xen = Xen(run_program)
     guest = load(
         xen, name, params["config"] or f"/etc/xen/{name}.cfg", needed=wanted == "running" and not module.check_mode
     )
 
     xen.require_dom0()
+    # Two runs that start one guest would let it go before the other one listens.
+    alone = contextlib.nullcontext() if module.check_mode else files.lock(f"xen.stubdom-guest-{guest.key}")
+    with alone:
+        if wanted == "running":
+            changed = make_running(xen, guest, params, check_mode=module.check_mode)
+        else:
+            changed = make_ended(xen, guest, wanted, timeout, check_mode=module.check_mode)
+    return {"changed": changed, **guest.facts}
+
+
+def make_ended(xen: Xen, guest: Guest, wanted: str, timeout: int, *, check_mode: bool) -> bool:
+    """Return whether something had to change."""
     domain = guest.observe()
     if domain is not None:
         guest.look_inside(domain)
-    ended = guest.facts["state"] in ("absent", "shutdown", "crashed")
+    changed = guest.facts["state"] != "absent" if wanted == "destroyed" else guest.facts["state"] not in ENDED
+    if changed and not check_mode:
+        refuse_namesake(xen, guest)
+        guest.end(wanted, timeout)
+    return changed
 
-    if wanted != "running":
-        changed = guest.facts["state"] != "absent" if wanted == "destroyed" else not ended
-        if changed and not module.check_mode:
-            refuse_namesake(xen, guest)
-            guest.end(wanted, timeout)
-        return {"changed": changed, **guest.facts}
 
+def make_running(xen: Xen, guest: Guest, params: Dict[str, Any], *, check_mode: bool) -> bool:
+    """Return whether something had to change."""
+    says, timeout = params["says"], params["timeout"]
+    domain = guest.observe()
     refuse_namesake(xen, guest)
-    if domain is not None and ended:
+    if domain is not None and guest.facts["state"] in ENDED:
         raise UserError(
-            f"The guest {name} has ended ({guest.facts['state']}), and its domain {domain.domid} is kept.",
+            f"The guest {guest.name} has ended ({guest.facts['state']}), and its domain {domain.domid} is kept.",
             "Look at it if you want to know why, then end it with state destroyed.",
         )
+    unfinished = guest.interrupted_start()
+    if unfinished is None:
+        guest.require_no_pause()
+    if domain is not None:
+        guest.look_inside(domain)
     again = domain is not None and guest.facts["restart_required"] and params["restart"]
-    changed = domain is None or again
-    if changed:
+    start = domain is None or again
+    if start:
         require_files(xen, guest)
-    if changed and not module.check_mode:
-        if again:
+    if not check_mode:
+        if unfinished is not None and again:
+            # It has not run yet, so there is nothing to shut down.
+            guest.end("destroyed", timeout)
+        elif again:
             guest.end("shutdown", timeout)
-        guest.start(says, timeout)
-        guest.require_words(says)
-    return {"changed": changed, **guest.facts}
+        if start:
+            guest.start(says, timeout)
+        elif unfinished is not None:
+            guest.go_on(unfinished, says, timeout)
+        elif domain is not None and guest.unproved and says is not None:
+            guest.prove(domain, says, timeout)
+        guest.require_words(says if start or unfinished is not None or guest.unproved else None)
+    return start or unfinished is not None
 
 
 def main() -> None:

@@ -6,27 +6,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 # What the configuration was that a domain was started with. The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
+
+# Whether the guest has written the text that it was to write when it was started; beside the record.
+PROOF = "/libxl/{domid}/xen-stubdom-proof"
+_AWAITED, _HEARD = "awaited", "heard"
+
+# From before a guest is created until it is let go: the checksum of its configuration. Whoever finds a paused guest and
+# this node finds a start that was interrupted.
+STARTING = "/tool/xen-stubdom/starting/{key}"
 
 # How much of a console is returned.
 SHOWN = 4000
 
 # How long the toolstack may take to say which terminal is the guest's, in seconds.
 TTY_TIMEOUT = 15.0
+
+# How long a guest may be paused by a toolstack that starts, saves or migrates it, in seconds.
+PAUSED_TIMEOUT = 30.0
 
 # What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
 _NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
@@ -53,6 +65,10 @@ class Guest:
         self.digest = digest
         self.config = config
         self._listened = 0.0
+        # Of a name, as xenstore does not take every letter in a path.
+        self.key = files.sha256(name.encode())[:32]
+        # Whether an earlier run has not heard what it waited for.
+        self.unproved = False
         self.facts: Dict[str, Any] = {
             "state": "absent",
             "domid": None,
@@ -75,6 +91,7 @@ class Guest:
         """Ask xenstore where the device model runs, and with which configuration the guest was started."""
         nodes = self.xen.nodes()
         self.facts["device_model"] = domains.device_model(nodes, domain.domid)
+        self.unproved = nodes.get(PROOF.format(domid=domain.domid)) == _AWAITED
         recorded = nodes.get(RECORD.format(domid=domain.domid))
         if recorded is not None:
             self.facts["restart_required"] = recorded != self.digest
@@ -84,47 +101,100 @@ class Guest:
         if re.match(r"\d+(\.\d+)?\Z", started) and os.path.exists(self.config):
             self.facts["restart_required"] = os.stat(self.config).st_mtime > float(started)
 
+    def interrupted_start(self) -> Optional[str]:
+        """Return the checksum of the configuration that an interrupted start was made with; None if there is none."""
+        return self.xen.read(STARTING.format(key=self.key)) if self.facts["state"] == "paused" else None
+
+    def require_no_pause(self) -> None:
+        """:raises UserError: somebody has paused the guest, and does not let it go by himself."""
+        deadline = time.monotonic() + PAUSED_TIMEOUT
+        while self.facts["state"] == "paused":
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"The guest {self.name} is paused, and not by a start that was interrupted: it is left alone.",
+                    f"Let it go with `xl unpause {self.name}`, or end it with state destroyed.",
+                    self.facts,
+                )
+            time.sleep(1)
+            self.observe()
+
     def start(self, says: Optional[str], timeout: int) -> None:
         """Start the guest paused, look at it, let it go and listen."""
         before = self.xen.dmesg()
-        begin = time.monotonic()
-        status, _output, errors = self.xen.xl("create", "-p", self.config)
-        self.facts["seconds"] = round(time.monotonic() - begin, 1)
-        if status != 0:
-            self._log(before)
-            raise UserError(
-                f"`xl create {self.config}` failed: {toolstack_error(errors)}",
-                f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
-                self.facts,
-            )
-        try:
+        self.xen.write(STARTING.format(key=self.key), self.digest or "")
+        with self._taken_back(before):
+            begin = time.monotonic()
+            status, _output, errors = self.xen.xl("create", "-p", self.config)
+            self.facts["seconds"] = round(time.monotonic() - begin, 1)
+            if status != 0:
+                raise UserError(
+                    f"`xl create {self.config}` failed: {toolstack_error(errors)}",
+                    "Nothing was left running; look at "
+                    f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
+                )
+        self._release(before, self.digest or "", says, timeout)
+
+    def go_on(self, digest: str, says: Optional[str], timeout: int) -> None:
+        """Look at a guest that an interrupted start has left paused, let it go and listen.
+
+        :param digest: of the configuration that it was created with.
+        """
+        self._release(self.xen.dmesg(), digest, says, timeout)
+
+    def _release(self, before: str, digest: str, says: Optional[str], timeout: int) -> None:
+        with self._taken_back(before):
             domain = self.observe()
             if domain is None:
                 raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
             self.look_inside(domain)
-            self.xen.write(RECORD.format(domid=domain.domid), self.digest or "")
-            self.facts["restart_required"] = False
+            self.xen.write(RECORD.format(domid=domain.domid), digest)
+            self.facts["restart_required"] = digest != (self.digest or "")
             self.require_stub_domain()
             console = Console(self._tty(domain.domid))
-        except UserError as error:
-            self.xen.xl("destroy", self.name)
-            self._log(before)
-            raise UserError(error.what, error.remedy, self.facts) from error
+            if says is not None:
+                self.xen.write(PROOF.format(domid=domain.domid), _AWAITED)
         try:
-            self.go(domain, console, says, timeout)
+            self.xen.xl("unpause", str(domain.domid))
+            self.xen.remove(STARTING.format(key=self.key))
+            self._hear(domain, console, says, timeout)
         finally:
             console.close()
             self._log(before)
 
-    def go(self, domain: Domain, console: Console, says: Optional[str], timeout: int) -> None:
-        """Let a paused guest run and wait for its words."""
-        self.xen.xl("unpause", str(domain.domid))
+    @contextlib.contextmanager
+    def _taken_back(self, before: str) -> Iterator[None]:
+        """Leave no guest that was created and not let go, whatever happens: a signal, too."""
+        try:
+            yield
+        except BaseException as error:
+            if self.observe() is not None:
+                self.xen.xl("destroy", self.name)
+                self.observe()
+            self.xen.remove(STARTING.format(key=self.key))
+            if not isinstance(error, UserError):
+                raise
+            self._log(before)
+            raise UserError(error.what, error.remedy, self.facts) from error
+
+    def prove(self, domain: Domain, says: str, timeout: int) -> None:
+        """Listen to a guest that runs, and that an earlier run has not heard say what it was to say."""
+        before = self.xen.dmesg()
+        console = Console(self._tty(domain.domid))
+        try:
+            self._hear(domain, console, says, timeout)
+        finally:
+            console.close()
+            self._log(before)
+
+    def _hear(self, domain: Domain, console: Console, says: Optional[str], timeout: int) -> None:
         if says is not None:
             begin = time.monotonic()
             self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
             self._listened = time.monotonic() - begin
         self.facts["console"] = console.heard[-SHOWN:]
-        self.observe()
+        present = self.observe()
+        if self.facts["said"] and present is not None and present.domid == domain.domid:
+            self.xen.write(PROOF.format(domid=domain.domid), _HEARD)
 
     def require_words(self, says: Optional[str]) -> None:
         """:raises Failure: the guest did not say what it was to say."""
@@ -138,7 +208,8 @@ class Guest:
         words += f", the hypervisor's {self.facts['hypervisor_log'][-1]!r}" if self.facts["hypervisor_log"] else ""
         raise UserError(
             f"The guest {self.name} did not say {says!r} {end}; its last words were {words}.",
-            f"It was left running: look at it with `xl console {self.name}`, or raise timeout."
+            f"It was left running, and the next run listens again: look at it with `xl console {self.name}`, raise "
+            "timeout, or have it start again after state destroyed."
             if alive
             else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
             self.facts,
@@ -226,7 +297,8 @@ class Guest:
     def _log(self, before: str) -> None:
         self.facts["hypervisor_log"] = [
             line
-            for line in new_lines(before, self.xen.dmesg()).splitlines()
+            # Guests write to this log as well.
+            for line in visible(new_lines(before, self.xen.dmesg())).splitlines()
             if line.strip() and not _NOISE.search(line)
         ]
 

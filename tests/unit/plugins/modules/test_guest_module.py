@@ -13,7 +13,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 import yaml
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import Interrupted
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
@@ -72,6 +74,10 @@ class Host:
             return 0, '/tool = ""\n' + "".join(f'{path} = "{value}"\n' for path, value in self.nodes.items()), ""
         if command == "xenstore-read":
             return (0, self.nodes[rest[0]] + "\n", "") if rest[0] in self.nodes else (1, "", "")
+        if command == "xenstore-rm":
+            self.nodes.pop(rest[0], None)
+            return 0, "", ""
+        assert len(rest[1]) < 2000
         self.nodes[rest[0]] = rest[1]
         return 0, "", ""
 
@@ -97,7 +103,8 @@ class Host:
         tty.setraw(slave)
         self.terminals += [master, slave]
         name = os.ttyname(slave)
-        self.nodes = {"/local/domain/3/vm": f"/vm/{UUID}", "/libxl/3/type": "pv"}
+        kept = {path: value for path, value in self.nodes.items() if path.startswith("/tool/")}
+        self.nodes = {"/local/domain/3/vm": f"/vm/{UUID}", "/libxl/3/type": "pv", **kept}
         if Path(words[1]).read_text() == HVM:
             self.nodes.update(
                 {
@@ -117,7 +124,7 @@ class Host:
 
     def xl_unpause(self, domid: str) -> Tuple[int, str, str]:
         assert domid == "3"
-        os.write(self.terminals[0], self.words)
+        os.write(self.terminals[-2], self.words)
         self.letters = None if self.dies else "-b----"
         if self.dies:
             self.dmesg += "(XEN) HVM d3v0 save: CPU\n(XEN) HVM restore d3: CPU 0\n(XEN) d3v0 Triple fault\n"
@@ -134,7 +141,10 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(guest, "Xen", lambda run: Xen(run, root=str(tmp_path)))
     monkeypatch.setattr(guest_domain, "TTY_TIMEOUT", 0.1)
+    monkeypatch.setattr(guest_domain, "PAUSED_TIMEOUT", 0)
     monkeypatch.setattr(console, "LOOK", 0.1)
+    (tmp_path / "lock").mkdir()
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(tmp_path / "lock"),))
     found = Host(tmp_path)
     found.put("etc/xen/web.cfg", PV)
     yield found
@@ -369,3 +379,211 @@ def test_a_guest_that_is_kept_after_its_end_has_ended(host: Host, monkeypatch: p
     monkeypatch.setattr(host, "xl_shutdown", xl_shutdown)
     assert run(host, state="shutdown", timeout=0)["state"] == "shutdown"
     assert not run(host, state="shutdown")["changed"]
+
+
+class Killed(BaseException):
+    """What no handler of the module sees: afterwards, nothing else is run."""
+
+
+def starting(host: Host) -> List[str]:
+    return [path for path in host.nodes if path.startswith("/tool/")]
+
+
+def kill_at(host: Host, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Have the run end before its program of this number, at which nothing more is run."""
+    real, calls = host.run_command, []
+
+    def run_command(arguments: List[str], **options: Any) -> Tuple[int, str, str]:
+        calls.append(arguments)
+        if len(calls) >= number:
+            raise Killed
+        return real(arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host, "run_command", run_command)
+        run(host, says="hello from web")
+
+
+def unpausing(host: Host, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The number of the program that lets a guest go."""
+    real, calls = host.run_command, []
+
+    def run_command(arguments: List[str], **options: Any) -> Tuple[int, str, str]:
+        calls.append(arguments[:2])
+        return real(arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(host, "run_command", run_command)
+        run(host, says="hello from web")
+    run(host, state="destroyed")
+    return calls.index(["xl", "unpause"]) + 1
+
+
+@pytest.mark.parametrize("config", [PV, HVM])
+def test_a_start_that_is_killed_anywhere_is_finished_by_the_next_run(
+    host: Host, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.put("etc/xen/web.cfg", config)
+    states = set()
+    for number in range(1, 100):
+        try:
+            kill_at(host, monkeypatch, number)
+        except Killed:
+            states.add(host.letters)
+        else:
+            break
+        paused = host.letters == "--p---"
+        ran = host.letters is not None and not paused
+        if paused:
+            assert run(host, check=True, says="hello from web")["changed"]
+        try:
+            result = run(host, says="hello from web", timeout=0 if ran else 5)
+        except UserError as error:
+            # It has said it, and there was nobody left to take it down.
+            assert ran and "did not say" in error.what
+            os.write(host.terminals[-2], host.words)
+            result = run(host, says="hello from web")
+        assert result["said"] is True or ran
+        assert result["state"] == "blocked" and (starting(host) == [] or ran)
+        assert "create" not in acts(host) or not paused
+        result = run(host, says="hello from web")
+        assert (result["changed"], result["said"], result["restart_required"]) == (False, None, False)
+        run(host, state="destroyed")
+        host.nodes.clear()
+    assert states == {None, "--p---", "-b----"}
+
+
+def test_a_start_that_is_interrupted_leaves_nothing_paused(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: guest_domain.Guest, _domid: int) -> str:
+        raise Interrupted("SIGHUP")
+
+    monkeypatch.setattr(guest_domain.Guest, "_tty", interrupted)
+    with pytest.raises(Interrupted):
+        run(host)
+    assert acts(host) == ["create", "destroy"]
+    assert host.letters is None and starting(host) == []
+
+
+def test_an_interrupted_start_with_an_older_configuration(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for restart in (False, True):
+        with pytest.raises(Killed):
+            kill_at(host, monkeypatch, unpausing(host, monkeypatch))
+        assert host.letters == "--p---"
+        host.put("etc/xen/web.cfg", f"{PV}# {restart}\n")
+        result = run(host, restart=restart)
+        assert result["changed"] and result["state"] == "blocked"
+        assert result["restart_required"] is not restart
+        assert acts(host) == (["destroy", "create", "unpause"] if restart else ["unpause"])
+        run(host, state="destroyed")
+
+
+def test_a_guest_that_an_operator_paused_is_left_alone(host: Host) -> None:
+    run(host, says="hello from web")
+    host.letters = "--p---"
+    for check in (True, False):
+        with pytest.raises(UserError, match="web is paused, and not by a start that was interrupted") as refused:
+            run(host, check=check, says="hello from web", restart=True)
+        assert refused.value.details["state"] == "paused"
+        assert acts(host) == []
+    host.nodes.pop("/libxl/3/xen-stubdom-config")
+    with pytest.raises(UserError, match="is left alone"):
+        run(host)
+    assert run(host, state="destroyed")["changed"]
+
+
+def test_a_guest_that_another_program_is_starting_is_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host)
+    host.letters = "--p---"
+    monkeypatch.setattr(guest_domain, "PAUSED_TIMEOUT", 30)
+    monkeypatch.setattr(guest_domain.time, "sleep", lambda _seconds: setattr(host, "letters", "-b----"))
+    assert run(host)["state"] == "blocked"
+    assert acts(host) == []
+
+
+def test_words_that_were_not_heard_are_asked_for_again(host: Host) -> None:
+    host.words = b"GRUB\r\n"
+    with pytest.raises(UserError, match="did not say 'login:'"):
+        run(host, says="login:", timeout=0)
+    assert not run(host, check=True, says="login:")["changed"]
+    for _ in range(2):
+        with pytest.raises(UserError, match="did not say 'login:'") as failed:
+            run(host, says="login:", timeout=0)
+        assert failed.value.details["said"] is False
+    # Nothing is asked for, so nothing is missing.
+    assert run(host)["said"] is None
+    os.write(host.terminals[0], b"web login:")
+    result = run(host, says="login:")
+    assert (result["changed"], result["said"], result["console"][-10:]) == (False, True, "web login:")
+    assert run(host, says="login:")["said"] is None
+    assert acts(host) == []
+
+
+def test_a_guest_that_is_started_again_is_asked_again(host: Host) -> None:
+    host.words = b""
+    with pytest.raises(UserError, match="did not say"):
+        run(host, says="login:", timeout=0)
+    run(host, state="destroyed")
+    host.words = b"login:"
+    assert run(host, says="login:")["said"] is True
+
+
+@pytest.mark.parametrize("says", ["", " ", "\n", "\x1b[31m", "a\u202eb", "\x00", "login:\r"])
+def test_words_that_nobody_can_hear_are_refused(host: Host, says: str) -> None:
+    with pytest.raises(UserError, match="says is .*, which is not a text that") as refused:
+        run(host, says=says)
+    assert host.calls == [] and len(str(refused.value).splitlines()) == 2
+
+
+def test_two_runs_do_not_start_one_guest_at_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: List[str] = []
+    real = host.xl_create
+
+    def create(*words: str) -> Tuple[int, str, str]:
+        held.extend(name for name in files._held)
+        return real(*words)
+
+    monkeypatch.setattr(host, "xl_create", create)
+    run(host)
+    assert [name.startswith("xen.stubdom-guest-") for name in held] == [True]
+
+
+@pytest.mark.parametrize("value", ["x", "\u00b2", "9" * 5000, "-1", ""])
+def test_a_device_model_that_is_no_number_is_no_stub_domain(host: Host, value: str) -> None:
+    host.put("etc/xen/web.cfg", HVM)
+    host.stub = value
+    with pytest.raises(UserError, match="does not run in a stub domain"):
+        run(host)
+    assert acts(host) == ["create", "destroy"]
+
+
+def test_a_stub_domain_that_names_a_file_as_its_terminal(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.put("etc/xen/web.cfg", HVM)
+    host.put("root/secret", "a secret")
+    real = host.xl_create
+
+    def create(*words: str) -> Tuple[int, str, str]:
+        answer = real(*words)
+        host.nodes["/local/domain/4/device/console/3/tty"] = str(host.root / "root/secret")
+        return answer
+
+    monkeypatch.setattr(host, "xl_create", create)
+    with pytest.raises(UserError, match="names .* as the guest's terminal") as refused:
+        run(host, says="secret")
+    assert "a secret" not in f"{refused.value} {refused.value.details}"
+    assert acts(host) == ["create", "destroy"]
+
+
+def test_what_a_guest_writes_to_the_log_of_the_hypervisor_is_freed_of_what_is_not_seen(host: Host) -> None:
+    host.dies, host.words = True, b"\x1b\x1b[0m[31m\xe2\x80\xaehello\x7f from web\xc2\x9b"
+    host.dmesg = "(XEN) boot\n"
+    real = host.xl_unpause
+
+    def unpause(domid: str) -> Tuple[int, str, str]:
+        answer = real(domid)
+        host.dmesg += "(d3) \x1b[2J\u202eevil\x9b\n"
+        return answer
+
+    host.xl_unpause = unpause  # type: ignore[method-assign]
+    result = run(host, says="hello from web")
+    assert result["console"].isprintable() and "evil" in result["hypervisor_log"][-1]
+    assert all(line.isprintable() for line in result["hypervisor_log"])
