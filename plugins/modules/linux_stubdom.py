@@ -43,7 +43,8 @@ options:
   state:
     description:
       - Whether the image should exist.
-      - V(rollback) puts the previous image back, once; the next run with V(present) makes the image again.
+      - V(rollback) puts the previous image back. Until V(present) makes another one, that has been done, and nothing
+        changes any more.
       - V(absent) removes the image that this module has installed. Files that were there before are put back.
     type: str
     choices: [present, rollback, absent]
@@ -140,6 +141,8 @@ def reason_of(state: str, place: Place, now: Contents, *, changed: bool) -> str:
     """Say why the image is changed, or stays, where it is not made."""
     if changed:
         return "The previous image was asked for." if state == "rollback" else "The image was installed by this module."
+    if state == "rollback":
+        return "The previous image has been put back already."
     if any(now[place.path_of(file)] is not None for file in place.files):
         return f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
     return "There is no image."
@@ -178,15 +181,16 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         changes = (installed.remove if state == "absent" else installed.roll_back)(place, now)
         paths = [c.path for c in changes]
         reason = reason_of(state, place, now, changed=bool(changes))
-        record = manifest.parse(now[place.previous_manifest]) if state == "rollback" else None
+        source = place.previous_manifest if changes else place.manifest
+        record = manifest.parse(now[source]) if state == "rollback" else None
         after = listing(record)
     # Apply and verify
-    if paths and not module.check_mode:
-        if assembly is not None:
+    if not module.check_mode:
+        if paths and assembly is not None:
             contents, record = assembly.make()
             changes = installed.install(place, now, contents, record)
             paths = [c.path for c in changes]
-        installed.apply(changes)
+        installed.apply(place, now, changes if paths else [])
     diff = {"before_header": place.manifest, "after_header": place.manifest, "before": before, "after": after}
     return {
         "changed": bool(paths),

@@ -27,15 +27,16 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: partial
-    details: A second O(state=rollback) fails, as there is no previous image any more.
+    support: full
   platform:
     support: full
     platforms: linux
 options:
   state:
     description:
-      - V(present) installs the image, V(rollback) puts the previous image back.
+      - V(present) installs the image.
+      - V(rollback) puts the previous image back. Until V(present) installs another one, that has been done, and nothing
+        changes any more.
       - V(absent) removes the image that this module has installed. A file that was there before is put back.
     type: str
     choices: [present, rollback, absent]
@@ -167,8 +168,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     # Difference
     changes = difference(params, place, now, module.check_mode)
     # Apply and verify
-    if changes and not module.check_mode:
-        installed.apply(changes)
+    if not module.check_mode:
+        installed.apply(place, now, changes)
         if params["image"] in kinds.HELPERS:
             files.remove_if_empty(place.directory)
         now = installed.read(place)

@@ -7,8 +7,8 @@
 #
 # A run that is interrupted after any of the changes leaves a host that the next run completes, as long as the order
 # holds: the previous image is saved first; a manifest is written before the files that it describes, and removed after
-# them. So there is never a file of ours without a manifest beside it, and no mixture of two images passes for a whole
-# one.
+# them; a rollback is noted before the previous image is forgotten. So there is never a file of ours without a manifest
+# beside it, and no mixture of two images passes for a whole one.
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ class Place:
         return self.manifest + PREVIOUS
 
     @property
+    def rolled_back(self) -> str:
+        """The checksums of the image that a rollback has put back: as long as they are right, it has been done."""
+        return os.path.join(self.directory, f"{self.name}.rolled-back")
+
+    @property
     def aliases(self) -> Tuple[str, ...]:
         return tuple(self.path_of(alias) for file in self.files for alias in ALIASES.get(file, ()))
 
@@ -70,6 +75,7 @@ class Place:
             *self.aliases,
             self.previous_manifest,
             *(self.previous_of(file) for file in self.files),
+            self.rolled_back,
         )
 
     def path_of(self, file: str) -> str:
@@ -174,6 +180,7 @@ def install(place: Place, now: Contents, contents: Mapping[str, bytes], record: 
     return _needed(
         [
             *save(place, now),
+            _change(place, now, place.rolled_back, None),
             _change(place, now, place.manifest, rendered),
             *(_change(place, now, place.path_of(file), contents[file]) for file in place.files),
             *(_change(place, now, alias, contents[place.files[0]]) for alias in owned),
@@ -182,23 +189,29 @@ def install(place: Place, now: Contents, contents: Mapping[str, bytes], record: 
 
 
 def roll_back(place: Place, now: Contents) -> List[Change]:
-    """Put the previous image in the place of this one.
+    """Put the previous image in the place of this one; none is needed if that was done already.
 
     :raises UserError: there is none, or it is damaged.
     """
+    there = {file: now[place.path_of(file)] for file in place.files}
+    done = now[place.rolled_back] is not None and now[place.rolled_back] == _note(there)
+    saved = {file: now[place.previous_of(file)] for file in place.files}
+    note = _change(place, now, place.rolled_back, _note(saved))
     forget = [_change(place, now, path, None) for path in _forget(place)]
     copies = all(now[place.previous_of(file)] in (None, now[place.path_of(file)]) for file in place.files)
     record = manifest.parse(now[place.previous_manifest])
     same = now[place.previous_manifest] == now[place.manifest]
+    if done:
+        return _needed(forget)
     if copies and same and record is not None and _unlike(place, now, record) is None:
         # An earlier run was interrupted when only this was left to do.
-        return _needed(forget)
-    if all(now[place.previous_of(file)] is None for file in place.files):
+        return _needed([_change(place, now, place.rolled_back, _note(there)), *forget])
+    if all(content is None for content in saved.values()):
         raise UserError(
             f"There is no previous image of {place.path}.", "Install the image that you want with state present."
         )
     if now[place.previous_manifest] is None:
-        return _bring_back(place, now)
+        return _bring_back(place, now, note)
     wrong = problem(place, _previous(place, now))
     if wrong is not None or record is None:
         raise UserError(
@@ -215,6 +228,7 @@ def roll_back(place: Place, now: Contents) -> List[Change]:
             ),
             _change(place, now, place.manifest, now[place.previous_manifest]),
             *(_change(place, now, place.path_of(file), now[place.previous_of(file)]) for file in place.files),
+            note,
             *forget,
         ]
     )
@@ -227,25 +241,28 @@ def remove(place: Place, now: Contents) -> List[Change]:
         # What is there is not ours, but what an interrupted run saved of it, or left of an image of ours, is.
         copies = all(now[place.previous_of(file)] in (None, now[place.path_of(file)]) for file in place.files)
         ours = now[place.previous_manifest] is not None or copies
-        return _needed([_change(place, now, path, None) for path in _forget(place)]) if ours else []
+        forget = [_change(place, now, path, None) for path in _forget(place)] if ours else []
+        return _needed([*forget, _change(place, now, place.rolled_back, None)])
     if saved and now[place.previous_manifest] is None:
-        return _bring_back(place, now)
+        return _bring_back(place, now, _change(place, now, place.rolled_back, None))
     return _needed(
         [
             *(_change(place, now, place.path_of(file), None) for file in place.files),
             *(_change(place, now, alias, None) for alias in _owned_aliases(place, now)),
-            *(_change(place, now, path, None) for path in _forget(place)),
+            *(_change(place, now, path, None) for path in (*_forget(place), place.rolled_back)),
             _change(place, now, place.manifest, None),
         ]
     )
 
 
-def apply(changes: List[Change]) -> None:
-    """Make the changes, and read again.
+def apply(place: Place, now: Contents, changes: List[Change]) -> None:
+    """Make the changes, remove what a killed run has left beside any file of the place, and read again.
 
+    :param now: what was read before.
     :raises UserError: they could not be made, or are not there afterwards; the files are as they were.
     """
-    files.apply(changes)
+    changed = {change.path for change in changes}
+    files.apply([*changes, *(_change(place, now, path, now[path]) for path in place.all if path not in changed)])
     try:
         found = {change.path: files.read(change.path) for change in changes}
     except BaseException:
@@ -260,16 +277,26 @@ def apply(changes: List[Change]) -> None:
         )
 
 
-def _bring_back(place: Place, now: Contents) -> List[Change]:
-    """Put back the files that were there before us, which had no manifest and no aliases."""
+def _bring_back(place: Place, now: Contents, note: Change) -> List[Change]:
+    """Put back the files that were there before us, which had no manifest and no aliases.
+
+    :param note: that this is a rollback, or that there is none any more.
+    """
     return _needed(
         [
             *(_change(place, now, place.path_of(file), now[place.previous_of(file)]) for file in place.files),
             *(_change(place, now, alias, None) for alias in _owned_aliases(place, now)),
             _change(place, now, place.manifest, None),
+            note,
             *(_change(place, now, path, None) for path in _forget(place)),
         ]
     )
+
+
+def _note(contents: Mapping[str, Optional[bytes]]) -> Optional[bytes]:
+    """Return the note that an image has been put back, in the form of sha256sum; None where no image is there."""
+    sums = [f"{files.sha256(content)}  {file}\n" for file, content in contents.items() if content is not None]
+    return "".join(sums).encode() or None
 
 
 def _forget(place: Place) -> Tuple[str, ...]:
@@ -306,7 +333,7 @@ def _owned_aliases(place: Place, now: Contents) -> List[str]:
 
 
 def _change(place: Place, now: Contents, path: str, after: Optional[bytes]) -> Change:
-    records = (place.manifest, place.previous_manifest)
+    records = (place.manifest, place.previous_manifest, place.rolled_back)
     return Change(path, now[path], after, mode=manifest.MODE if path in records else place.mode)
 
 

@@ -110,8 +110,32 @@ def test_rollback_brings_the_previous_one_back(host: Host) -> None:
     result = host.run("rollback")
     assert result["identity"] == "id-one"
     assert host.files()["pv-grub.gz"] == host.files()[FILE] == "one"
-    with pytest.raises(UserError, match="There is no previous image"):
-        host.run("rollback")
+    for check in (True, False):
+        again = host.run("rollback", check=check)
+        assert (again["changed"], again["identity"]) == (False, "id-one")
+    assert host.run(content="two")["changed"]
+    assert host.run("rollback")["identity"] == "id-one"
+
+
+def test_a_rollback_without_a_previous_image_is_refused(host: Host) -> None:
+    host.run()
+    before = host.files()
+    for check in (True, False):
+        with pytest.raises(UserError, match="There is no previous image"):
+            host.run("rollback", check=check)
+    assert host.files() == before
+
+
+@pytest.mark.parametrize("state", ["present", "absent", "rollback"])
+def test_what_a_killed_run_has_left_goes_although_nothing_changes(host: Host, state: str) -> None:
+    host.run()
+    host.run(content="two")
+    host.run(state, content="two")
+    before = host.files()
+    for name in (FILE, "pv-grub.gz", "pv-grub-x86_64.json", f"{FILE}.previous"):
+        (host.boot / f".{name}.xen-stubdom-old").write_text("left")
+    assert not host.run(state, content="two")["changed"]
+    assert host.files() == before
 
 
 def test_absent_leaves_what_is_not_ours(host: Host) -> None:
@@ -207,4 +231,8 @@ def test_rollback_to_what_was_there_before_us(host: Host) -> None:
     before = host.files()
     host.run()
     host.run("rollback")
+    assert not host.run("rollback")["changed"]
+    assert {name: host.files()[name] for name in before} == before
+    assert set(host.files()) - set(before) == {"pv-grub-x86_64.rolled-back"}
+    host.run("absent")
     assert host.files() == before

@@ -76,6 +76,13 @@ def foreign(place: Place) -> Tree:
     return {**empty(place), **{place.path_of(file): b"theirs " + file.encode() for file in place.files}}
 
 
+def noted(place: Place, tree: Tree) -> Tree:
+    """The same after a rollback."""
+    there = {file: tree[place.path_of(file)] for file in place.files}
+    sums = [f"{files.sha256(content)}  {file}\n" for file, content in there.items() if content is not None]
+    return {**tree, place.rolled_back: "".join(sums).encode()}
+
+
 def whole(place: Place, tree: Tree) -> Optional[str]:
     return installed.identity(place, tree)
 
@@ -104,7 +111,7 @@ def test_an_upgrade_saves_the_previous_image_first(place: Place) -> None:
         assert made(left, installed.remove(place, left)) == empty(place)
         if number >= first_new:
             back = made(left, installed.roll_back(place, left))
-            assert back == before
+            assert back == noted(place, before)
 
 
 def test_a_third_image_keeps_the_second(place: Place) -> None:
@@ -152,15 +159,46 @@ def test_a_removal_removes_the_manifest_last(place: Place) -> None:
 
 def test_a_rollback(place: Place) -> None:
     before = with_images(place, empty(place), "one", "two")
-    wanted = with_images(place, empty(place), "one")
+    wanted = noted(place, with_images(place, empty(place), "one"))
     changes = installed.roll_back(place, before)
     assert made(before, changes) == wanted
     for left in prefixes(before, changes):
         assert made(left, installed.roll_back(place, left)) == wanted
         assert made(left, installed.remove(place, left)) == empty(place)
         assert whole(place, made(left, install(place, left, "two"))) == "two"
+    assert installed.roll_back(place, wanted) == []
     with pytest.raises(UserError, match="There is no previous image"):
-        installed.roll_back(place, wanted)
+        installed.roll_back(place, with_images(place, empty(place), "one"))
+
+
+def test_a_rollback_has_been_done_until_another_image_is_installed(place: Place) -> None:
+    before = with_images(place, empty(place), "one", "two")
+    before = made(before, installed.roll_back(place, before))
+    changes = install(place, before, "two")
+    wanted = made(before, changes)
+    assert wanted == with_images(place, empty(place), "one", "two")
+    assert whole(place, made(wanted, installed.roll_back(place, wanted))) == "one"
+    for left in prefixes(before, changes):
+        assert made(left, install(place, left, "two")) == wanted
+        # Whatever of it was done, the image that was there before can be had.
+        back = made(left, installed.roll_back(place, left))
+        assert back == before
+        assert installed.roll_back(place, back) == []
+        assert made(left, installed.remove(place, left)) == empty(place)
+    # The image that was put back is asked for itself, or somebody replaces it.
+    assert whole(place, made(before, install(place, before, "one"))) == "one"
+    replaced = {**before, place.path: b"another program's"}
+    with pytest.raises(UserError, match="There is no previous image"):
+        installed.roll_back(place, replaced)
+
+
+def test_a_rollback_to_files_that_were_there_before_us_has_been_done(place: Place) -> None:
+    wanted = with_images(place, foreign(place), "one")
+    back = noted(place, foreign(place))
+    for left in [*prefixes(wanted, installed.roll_back(place, wanted)), back]:
+        assert made(left, installed.roll_back(place, left)) == back
+    assert made(back, installed.remove(place, back)) == foreign(place)
+    assert made(back, install(place, back, "one")) == wanted
 
 
 def test_what_is_not_ours_stays(place: Place) -> None:
@@ -205,13 +243,13 @@ def test_what_is_not_there_afterwards_is_put_back(real: Place, monkeypatch: pyte
 
     monkeypatch.setattr(files, "apply", overwritten)
     with pytest.raises(UserError, match="is not what was just written there") as failed:
-        installed.apply(changes)
+        installed.apply(real, before, changes)
     assert "put back" in failed.value.remedy
     assert installed.read(real) == before
 
 
 def test_a_failure_after_the_files_were_written_puts_them_back(real: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed.apply(install(real, installed.read(real), "one"))
+    installed.apply(real, installed.read(real), install(real, installed.read(real), "one"))
     before = installed.read(real)
     changes = install(real, before, "two")
     apply, read = files.apply, files.read
@@ -231,7 +269,17 @@ def test_a_failure_after_the_files_were_written_puts_them_back(real: Place, monk
     monkeypatch.setattr(files, "apply", noted)
     monkeypatch.setattr(files, "read", failing)
     with pytest.raises(UserError, match="Input/output error"):
-        installed.apply(changes)
+        installed.apply(real, before, changes)
     monkeypatch.undo()
     assert installed.read(real) == before
     assert manifest.parse(before[real.manifest]) is not None
+
+
+def test_what_a_killed_run_has_left_goes_although_nothing_changes(real: Place) -> None:
+    installed.apply(real, installed.read(real), install(real, installed.read(real), "one"))
+    before = sorted(path.name for path in Path(real.directory).iterdir())
+    for path in real.all:
+        for ending in ("new", "old"):
+            Path(real.directory, f".{Path(path).name}.xen-stubdom-{ending}").write_bytes(b"half")
+    installed.apply(real, installed.read(real), [])
+    assert sorted(path.name for path in Path(real.directory).iterdir()) == before
