@@ -141,7 +141,7 @@ def run(module: AnsibleModule, *, root: str = "/") -> Dict[str, Any]:
 
     # Difference, apply, verify.
     difference = trial.difference(observed, record)
-    if difference.needed and not module.check_mode:
+    if not module.check_mode:
         trial.apply(observed, difference, record)
 
     shown = record or earlier

@@ -190,6 +190,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     # Apply, verify.
     boot_line = change.predict(desired, target, observed, difference)
     backups: Dict[str, str] = {}
+    if not module.check_mode:
+        change.tidy(target, observed)
     if difference.needed and not module.check_mode:
         with change.restored_on_error(target, observed, difference):
             backups = change.apply(desired, target, observed, difference, backup=params["backup"])

@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.modules import (  # noqa: F401 -- matrix.py finds them by name
+    boot_trial,
     dom0_mem,
     guest_config,
+    linux_stubdom,
     stubdom_install,
     xl_conf,
 )
@@ -78,9 +86,109 @@ PREVIOUS: dict[str, tuple[bytes | str, int]] = {
     "fw/pv-grub-x86_64.gz.previous": (SECOND, 0o644),
     "fw/pv-grub-x86_64.json.previous": (json.dumps(manifest(SECOND, "second", **{NAMES[0]: digest(SECOND)})), 0o644),
 }
+KERNEL, ROOTFS = "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs"
+LINUX = {"firmware_directory": "{root}/fw"}
+
+
+def linux_manifest(content: bytes, identity: str) -> Manifest:
+    files = {KERNEL: digest(content + b"kernel"), ROOTFS: digest(content)}
+    return Manifest(
+        kind="linux",
+        xen="4.20",
+        sources=[],
+        compiler=None,
+        flags=None,
+        built="2026-01-01T00:00:00Z",
+        sha256=digest(content),
+        identity=identity,
+        files=files,
+    )
+
+
+def linux_files(content: bytes, identity: str, ending: str = "") -> dict[str, tuple[bytes | str, int]]:
+    return {
+        f"fw/{KERNEL}{ending}": (content + b"kernel", 0o644),
+        f"fw/{ROOTFS}{ending}": (content, 0o644),
+        f"fw/linux.json{ending}": (linux_manifest(content, identity).render(), 0o644),
+    }
+
+
+class Assembly:
+    """Has made an image already."""
+
+    identity, most_bytes = "second", 0
+    contents: dict[str, str] = {}  # noqa: RUF012 -- as the module reads it
+
+    def __init__(self, *_arguments: object, **_options: object) -> None:
+        pass
+
+    def make(self) -> tuple[dict[str, bytes], Manifest]:
+        return {KERNEL: SECOND + b"kernel", ROOTFS: SECOND}, linux_manifest(SECOND, self.identity)
+
+
+def assembled() -> None:
+    xen = SimpleNamespace(require_dom0=lambda: None, version=lambda: (4, 20))
+    linux_stubdom.Xen = lambda *_arguments, **_options: xen
+    linux_stubdom.parts.plan = lambda *_arguments, **_options: None
+    linux_stubdom.Assembly = Assembly
+
+
 GRUB = 'GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=""\nGRUB_CMDLINE_XEN="loglvl=all"\n'
 XEN_CFG = "[global]\ndefault=xen\n[xen]\noptions=loglvl=all\nkernel=vmlinuz\n"
 MENU_LST = "default 0\ntitle Xen\nroot (hd0,0)\nkernel /boot/xen.gz loglvl=all\nmodule /boot/vmlinuz\n"
+
+
+MENU = Path(__file__).parents[1] / "unit/plugins/module_utils/_boot/fixtures/trial/debian-12/grub.cfg"
+TRIAL = {"options": {"dom0_mem": "1G,max:1G"}}
+BLOCK = "boot/grub/grubenv"
+BLOCK_HEAD = "# GRUB Environment Block\n"
+TRIAL_HOST: dict[str, tuple[bytes | str, int]] = {
+    "etc/default/grub": ("GRUB_TIMEOUT=5\n", 0o644),
+    "boot/xen-4.17-amd64.gz": ("", 0o644),
+    "boot/grub/grub.cfg": (MENU.read_text(), 0o644),
+    "boot/grub/custom.cfg": ("# ours\n", 0o600),
+    BLOCK: (BLOCK_HEAD, 0o644),
+    "usr/sbin/update-grub": ("", 0o755),
+    "usr/sbin/xenwatchdogd": ("", 0o755),
+    "run/systemd/system/x": ("", 0o644),
+    "etc/systemd/system/x": ("", 0o644),
+    "var/lib/x": ("", 0o644),
+    "proc/sys/kernel/random/boot_id": ("boot-1\n", 0o644),
+    "proc/cmdline": ("quiet\n", 0o644),
+}
+
+
+def on_a_host_with_grub() -> None:
+    """boot_trial on the tree, with GRUB's programs played: their own calls are not tried."""
+    root = os.path.join(os.path.dirname(os.environ["FAULT_STATE"]), "root")
+    boot_trial.run = functools.partial(boot_trial.run, root=root)
+    boot_trial.run_program = functools.partial(grub_program, Path(root))
+    trial.time = SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-01-01T00:00:00Z")
+
+
+def grub_program(root: Path, arguments: list[str], **_options: object) -> tuple[int, str, str]:
+    tool, words = arguments[0], arguments[1:]
+    if tool == "xl":
+        numbers = "xen_major : 4\nxen_minor : 20\ntotal_memory : 4095\nfree_memory : 2900\n"
+        return 0, f"{numbers}xen_commandline : placeholder loglvl=all\n", ""
+    if tool == "grub-probe":
+        return 0, "ext2\n" if words[0] == "--target=fs" else "\n", ""
+    if tool == "grub-editenv":
+        block = root / BLOCK
+        try:
+            variables = dict(grub_menu.environment(block.read_bytes()))
+            for word in words[2:]:
+                name, equals, value = word.partition("=")
+                variables.pop(name, None)
+                if equals:
+                    variables[name] = value
+            # It overwrites the block in one write of 1024 bytes.
+            with block.open("r+b", buffering=0) as stream:
+                text = BLOCK_HEAD + "".join(f"{name}={value}\n" for name, value in variables.items())
+                stream.truncate(stream.write(text.encode()))
+        except OSError as error:
+            return 1, "", f"grub-editenv: {error.strerror}\n"
+    return 0, "", ""
 
 
 XL = {"settings": {"autoballoon": "off"}, "path": "{root}/xen/xl.conf"}
@@ -104,6 +212,12 @@ ALL = (
         {**GUEST, "autostart": False},
         {**OLD_GUEST, "xen/auto/web.cfg": ("->../web.cfg", 0)},
     ),
+    Scenario(
+        "guest_config absent, without autostart",
+        "guest_config",
+        {"name": "web", "state": "absent", "path": "{root}/xen/web.cfg"},
+        OLD_GUEST,
+    ),
     Scenario("stubdom_install new", "stubdom_install", INSTALL, SOURCE),
     Scenario(
         "stubdom_install over a foreign image",
@@ -123,6 +237,47 @@ ALL = (
         "stubdom_install",
         {"image": "pv-grub", "state": "rollback", "firmware_directory": "{root}/fw"},
         {**OURS, **PREVIOUS},
+    ),
+    Scenario(
+        "stubdom_install rollback to a foreign image",
+        "stubdom_install",
+        {"image": "pv-grub", "state": "rollback", "firmware_directory": "{root}/fw"},
+        {**OURS, "fw/pv-grub-x86_64.gz.previous": (FOREIGN, 0o644)},
+    ),
+    Scenario("linux_stubdom new", "linux_stubdom", LINUX, {"fw/hvmloader": ("h", 0o644)}, assembled),
+    Scenario(
+        "linux_stubdom over a foreign image",
+        "linux_stubdom",
+        LINUX,
+        {f"fw/{KERNEL}": (FOREIGN, 0o600), f"fw/{ROOTFS}": (FOREIGN, 0o600)},
+        assembled,
+    ),
+    Scenario("linux_stubdom over an older image", "linux_stubdom", LINUX, linux_files(FIRST, "first"), assembled),
+    Scenario(
+        "linux_stubdom absent, a foreign image before",
+        "linux_stubdom",
+        {**LINUX, "state": "absent"},
+        {
+            **linux_files(FIRST, "first"),
+            f"fw/{KERNEL}.previous": (FOREIGN, 0o644),
+            f"fw/{ROOTFS}.previous": (FOREIGN, 0o644),
+        },
+    ),
+    Scenario(
+        "linux_stubdom rollback",
+        "linux_stubdom",
+        {**LINUX, "state": "rollback"},
+        {**linux_files(FIRST, "first"), **linux_files(SECOND, "second", ".previous")},
+    ),
+    Scenario("boot_trial armed", "boot_trial", TRIAL, TRIAL_HOST, on_a_host_with_grub, programs=True),
+    Scenario(
+        "boot_trial absent",
+        "boot_trial",
+        {"state": "absent"},
+        TRIAL_HOST,
+        on_a_host_with_grub,
+        programs=True,
+        before=(TRIAL,),
     ),
     Scenario("dom0_mem grub2", "dom0_mem", MEMORY, {"etc/default/grub": (GRUB, 0o644), "etc/default/grub.d/": ("", 0)}),
     Scenario(

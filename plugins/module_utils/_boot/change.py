@@ -15,6 +15,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_l
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find, generate
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import LINUX_VARIABLES, Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -215,6 +216,13 @@ def predict(desired: DesiredOption, target: Target, observed: Observed, differen
     configured = [] if desired.option is None else [desired.option]
     takes_effect = before.effective is not None and (target.generates or not target.loader.generates)
     return replace(before, configured=configured, effective=configured if takes_effect else before.effective)
+
+
+def tidy(target: Target, observed: Observed) -> None:
+    """Remove what a killed run has left beside the files that were read."""
+    tree = Tree(target.root, foreign=not target.home)
+    read = [*((tree.path(path), content) for path, content in observed.sources.items()), *observed.generated.items()]
+    files.apply([files.Change(path, content, content) for path, content in read])
 
 
 def apply(

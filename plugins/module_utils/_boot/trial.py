@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -282,25 +283,37 @@ def _variables(environment: Mapping[str, str], record: Optional[Record]) -> Dict
 
 
 def apply(observed: Observed, difference: Difference, record: Optional[Record]) -> None:
-    """Arm the trial, or remove everything of an earlier one.
+    """Arm the trial, or remove everything of an earlier one; what a killed run has left goes in any case.
 
     The entry exists before it is selected and as long as it is selected, because GRUB boots the first entry of its menu
-    in place of one that it cannot find.
+    in place of one that it cannot find. Signals wait, so that one is not done without the other.
 
     :raises UserError: it cannot be done.
     """
-    found = observed.grub
-    if observed.state == RUNNING:
+    if difference.needed and observed.state == RUNNING:
         trial_watchdog.stop(observed.tree, observed.run)
     try:
-        if found is not None and record is None:
-            found.set_environment(difference.variables)
-        files.apply(difference.changes)
-        if found is not None and record is not None:
-            _select(found, difference)
+        with files.undisturbed():
+            if observed.grub is not None and record is None:
+                _deselect(observed.grub, observed, difference)
+            else:
+                files.apply(difference.changes)
+                if observed.grub is not None and difference.needed:
+                    _select(observed.grub, difference)
     finally:
         for path in (RECORD, trial_watchdog.UNIT_WANTED):
             files.remove_if_empty(os.path.dirname(observed.tree.path(path)))
+
+
+def _deselect(grub: Grub, observed: Observed, difference: Difference) -> None:
+    """Select no entry any more, then remove it; select it again where it cannot be removed."""
+    grub.set_environment(difference.variables)
+    try:
+        files.apply(difference.changes)
+    except BaseException:
+        with contextlib.suppress(UserError):
+            grub.set_environment({name: observed.environment.get(name) for name in difference.variables})
+        raise
 
 
 def _select(grub: Grub, difference: Difference) -> None:
@@ -313,11 +326,18 @@ def _select(grub: Grub, difference: Difference) -> None:
                 "GRUB's environment block does not keep what is written to it.",
                 f"Look at {grub.block} and at the file system that it is on.",
             )
-    except BaseException:
+    except BaseException as error:
         try:
-            grub.set_environment({"next_entry": None})
-        finally:
-            files.apply(files.reverse(difference.changes))
+            try:
+                grub.set_environment({"next_entry": None})
+            finally:
+                files.apply(files.reverse(difference.changes))
+        except UserError as stuck:
+            raise UserError(
+                f"The trial could not be armed, and what was written for it could not be taken back: {stuck.what}",
+                "The default entry stays selected unless grub-editenv shows next_entry; correct this, then run again "
+                "with state absent.",
+            ) from error
         raise
 
 

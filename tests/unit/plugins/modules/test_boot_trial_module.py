@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial, trial_entry, trial_watchdog
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.module import Interrupted, interruptible
 from ansible_collections.xen.stubdom.plugins.modules import boot_trial
 
 MENU = (
@@ -283,3 +286,58 @@ def test_what_cannot_come_back_is_not_armed(
     with pytest.raises(UserError, match=message):
         run(host, options=options)
     assert host.tree() == before
+
+
+@pytest.mark.parametrize("state", ["armed", "absent"])
+def test_what_a_killed_run_has_left_goes_although_nothing_changes(host: Host, state: str) -> None:
+    options = OPTIONS if state == "armed" else None
+    run(host, options=OPTIONS)
+    run(host, state=state, options=options)
+    before = host.tree()
+    for path in (ENTRY, trial.RECORD, trial_watchdog.UNIT, trial_watchdog.UNIT_WANTED):
+        host.put(str(Path(path).with_name(f".{Path(path).name}.xen-stubdom-old")), "left")
+    assert not run(host, state=state, options=options)["changed"]
+    assert host.tree() == before
+
+
+def test_an_entry_that_cannot_be_removed_stays_selected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host, options=OPTIONS)
+    before = host.tree()
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise UserError("Cannot write custom.cfg: No space left on device.", "Make room.")
+
+    monkeypatch.setattr(files, "apply", full)
+    with pytest.raises(UserError, match="No space left"):
+        run(host, state="absent")
+    assert host.tree() == before
+
+
+def test_a_trial_that_can_neither_be_armed_nor_taken_back_is_said(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = files.apply, []
+
+    def apply(changes: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise UserError("Cannot write custom.cfg: No space left on device.", "Make room.")
+        return real(changes, **options)
+
+    monkeypatch.setattr(files, "apply", apply)
+    host.keeps_variables = False
+    with pytest.raises(UserError, match="could not be taken back: Cannot write custom.cfg") as failed:
+        run(host, options=OPTIONS)
+    assert "state absent" in failed.value.remedy
+
+
+def test_a_signal_waits_until_the_entry_is_selected(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = host.run_command
+
+    def run_command(arguments: List[str], **options: Any) -> Tuple[int, str, str]:
+        if arguments[0] == "grub-script-check":
+            os.kill(os.getpid(), signal.SIGHUP)
+        return real(arguments, **options)
+
+    monkeypatch.setattr(host, "run_command", run_command)
+    with pytest.raises(Interrupted), interruptible():
+        run(host, options=OPTIONS)
+    assert run(host, check=True, options=OPTIONS)["changed"] is False
