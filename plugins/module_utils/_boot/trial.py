@@ -335,8 +335,7 @@ def _select(grub: Grub, difference: Difference) -> None:
         except UserError as stuck:
             raise UserError(
                 f"The trial could not be armed, and what was written for it could not be taken back: {stuck.what}",
-                "The default entry stays selected unless grub-editenv shows next_entry; correct this, then run again "
-                "with state absent.",
+                "Correct this, then run again with state absent before the host is restarted.",
             ) from error
         raise
 
