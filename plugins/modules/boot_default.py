@@ -13,12 +13,14 @@ version_added: 0.1.0
 description:
   - Makes an entry for Xen the one that the boot loader starts when nobody chooses another one. Where Xen is the default
     already, nothing is changed.
-  - Whether it is is found out by running the loader's menu as the loader does, after the change, too. If Xen would not
+  - This is found out by running the loader's menu as the loader does, and again after the change. If Xen would not
     be started, all files are put back as they were.
   - "Where grub-mkconfig writes the menu of GRUB 2, C(GRUB_DEFAULT) is set to the identity of the entry, in
     C(/etc/default/grub.d/zz-xen-stubdom-default.cfg) where such files are read, else at the end of
     C(/etc/default/grub). This also holds where C(XEN_OVERRIDE_GRUB_DEFAULT) of Debian's C(xen.cfg) is V(0). It takes
     the place of C(GRUB_DEFAULT=saved), so that C(grub-set-default) has no effect as long as it is there."
+  - Where every name of the entry holds a release, as with C(GRUB_DISABLE_SUBMENU=y), run the module again after an
+    update of the kernel or of Xen.
   - In a menu of GRUB 2 that is kept by hand, the line C(set default=) is changed, and in that of GRUB 0.97 the line
     C(default). A comment above keeps what stood there. Other loaders are refused, unless they start Xen already.
   - This module never reboots.
@@ -123,7 +125,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     # Observe, difference.
     target = change.target(params, run_program, Xen(run_program))
-    observed = default_entry.observe(target)
+    observed = default_entry.observe(present, target)
     difference = default_entry.difference(present, target, observed)
 
     # Apply, verify.

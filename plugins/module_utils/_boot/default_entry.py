@@ -31,8 +31,11 @@ class DefaultEntry(Protocol):
     def entry(self) -> Optional[str]:
         """Return the name by which the loader's default leads to an entry for Xen, None where there is none."""
 
-    def warnings(self) -> List[str]:
-        """Return what else decides which entry starts, in sentences."""
+    def warnings(self, *, replaced: bool) -> List[str]:
+        """Return what else decides which entry starts, in sentences.
+
+        :param replaced: whether the default entry is going to be another one.
+        """
 
     def present(self, entry: str) -> List[files.Change]:
         """Return the changes after which *entry* is the default one.
@@ -59,7 +62,7 @@ class _LegacyDefault:
         numbers = (place.entry for _path, text in self._menu() for place in grub_legacy.places(text))
         return next((str(number) for number in numbers if number is not None), None)
 
-    def warnings(self) -> List[str]:
+    def warnings(self, *, replaced: bool) -> List[str]:
         return []
 
     def present(self, entry: str) -> List[files.Change]:
@@ -102,7 +105,7 @@ class _ByHand:
     def entry(self) -> Optional[str]:
         return None
 
-    def warnings(self) -> List[str]:
+    def warnings(self, *, replaced: bool) -> List[str]:
         return []
 
     def absent(self) -> List[files.Change]:
@@ -141,6 +144,7 @@ class Observed:
     entry: Optional[str]
     generated: Mapping[str, Optional[bytes]]
     unchecked: Sequence[str]
+    warnings: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -160,13 +164,15 @@ class Difference:
         return bool(self.changes) or self.stale
 
 
-def observe(target: Target) -> Observed:
+def observe(present: bool, target: Target) -> Observed:
     """Read the loader's files and its menu."""
     default = of(target.loader)
     output = target.loader.output() if target.generates else None
     generated = {} if output is None else {output: files.read(output)}
     unchecked = [] if target.home else target.loader.unchecked(target.loader.read())
-    return Observed(default.boots(), default.entry(), generated, unchecked)
+    boots = default.boots()
+    warnings = default.warnings(replaced=present and not boots.xen)
+    return Observed(boots, default.entry(), generated, unchecked, warnings)
 
 
 def difference(present: bool, target: Target, observed: Observed) -> Difference:
@@ -278,6 +284,6 @@ def result(
         "root": target.root,
         "unchecked": list(observed.unchecked),
         "diff": files.difference(changes),
-        "warnings": default.warnings(),
+        "warnings": list(observed.warnings),
         **({"backup_files": {} if applied is None else dict(applied.backups)} if backup else {}),
     }

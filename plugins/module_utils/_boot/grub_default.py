@@ -46,7 +46,7 @@ class GrubDefault:
         self._loader = loader
 
     def boots(self) -> NextBoot:
-        """Return what the default entry starts, whatever the next start alone is told to start."""
+        """Return what the default entry starts, whatever is selected for the next start alone."""
         try:
             path, host = self._loader.menu()
         except UserError as error:
@@ -61,7 +61,7 @@ class GrubDefault:
             return None
         return _find(path, _without_next_entry(host))
 
-    def warnings(self) -> List[str]:
+    def warnings(self, *, replaced: bool) -> List[str]:
         try:
             path, host = self._loader.menu()
         except UserError:
@@ -71,11 +71,14 @@ class GrubDefault:
         once = _ONCE.search(block)
         if once:
             name = once.group().partition("=")[2].strip()
-            found.append(f"The next start alone is told to start '{name}' (next_entry in GRUB's environment block).")
+            found.append(f"GRUB's environment block selects '{name}' for the next start alone.")
         if _SAVED.search(host.read(path) or ""):
             found.append(
-                "GRUB starts the entry that was saved last (GRUB_DEFAULT=saved): grub-set-default, or a choice in the "
-                "menu, may change it at any time."
+                "GRUB_DEFAULT=saved is replaced: grub-set-default, or a choice in the menu, changes the default entry "
+                "no longer."
+                if replaced
+                else "GRUB starts the entry that was saved last (GRUB_DEFAULT=saved): grub-set-default, or a choice in "
+                "the menu, may change it at any time."
             )
         return found
 

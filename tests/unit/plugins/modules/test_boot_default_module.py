@@ -186,11 +186,18 @@ def test_the_next_start_alone_and_saved_entries_are_told(host: Host) -> None:
     host.put("etc/default/grub", "GRUB_DEFAULT=saved\n")
     host.update_grub()
     result = run(host, check=True)
-    assert [word for text in result["warnings"] for word in ("next_entry", "GRUB_DEFAULT=saved") if word in text] == [
-        "next_entry",
+    assert [
+        word for text in result["warnings"] for word in ("next start alone", "GRUB_DEFAULT=saved") if word in text
+    ] == [
+        "next start alone",
         "GRUB_DEFAULT=saved",
     ]
+    assert "is replaced" in result["warnings"][1]
+    assert run(host)["warnings"] == result["warnings"]
     assert run(host)["boots_xen"] is True
+    host.put("boot/grub/grubenv", "# GRUB Environment Block\nsaved_entry=xen-gnulinux-simple-1\n####")
+    run(host, state="absent")
+    assert "may change it at any time" in run(host)["warnings"][0]
 
 
 def test_without_a_new_menu_nothing_is_claimed(host: Host) -> None:
