@@ -85,7 +85,7 @@ CLAIMS = (
         "running",
     ),
     Claim(
-        "no QEMU in dom0 serves the HVM guest",
+        "no QEMU in dom0 is the device model of the HVM guest",
         f'xl domid {HVM} > /dev/null && pgrep -fc -- "-xen-domid {HVM_ID} "',
         "0",
     ),
