@@ -190,15 +190,35 @@ options:
     type: bool
     default: false
   options:
-    description: More keys of C(xl.cfg) as they are. Those that other parameters speak for are refused.
+    description:
+      - More keys of C(xl.cfg) as they are. Those that other parameters speak for are refused.
+      - Passwords in it, such as C(vncpasswd), are masked in the result.
     type: dict
     default: {}
+  allow_weaker_isolation:
+    description:
+      - Whether O(options) of an HVM guest may have keys that lead past its stub domain, as C(pci), C(usbdev), C(vfb),
+        C(spice), C(channel) and C(device_model_args) do. Without it, each is refused with what it would do.
+    type: bool
+    default: false
   firmware_directory:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
     type: path
   path:
     description: The configuration. Without it, C(/etc/xen/NAME.cfg).
     type: path
+  mode:
+    description:
+      - Permission bits of the file, as an octal number in quotes.
+      - Without it, a new file has V(0644) and one that is there keeps its own. A file that holds a password, such as
+        C(vncpasswd) in O(options), has V(0600).
+    type: raw
+  owner:
+    description: Owner of the file, a name or number. Without it, it stays; that of a new file is the remote user.
+    type: str
+  group:
+    description: Group of the file, a name or number. Without it, it stays; that of a new file is the remote user's.
+    type: str
   replace:
     description: Whether a file at O(path) that was not written by this module may be replaced or removed.
     type: bool
@@ -254,7 +274,7 @@ path:
   returned: success
   sample: /etc/xen/web.cfg
 settings:
-  description: The keys of the configuration; empty with O(state=absent).
+  description: The keys of the configuration, passwords masked; empty with O(state=absent).
   type: dict
   returned: success
   sample: {name: web, type: pv, memory: 512}
@@ -299,7 +319,7 @@ import os
 from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking, permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
@@ -311,6 +331,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.config_files i
     leads_to,
     prove,
     prove_autostart,
+    secrets,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import check_needs, check_start, observe_host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
@@ -322,15 +343,18 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     xen = Xen(run_program)
     name: str = params["name"]
     present = params["state"] == "present"
+    plan.check_name(name)
     path: str = params["path"] or f"/etc/xen/{name}.cfg"
     if present and params["check_start"]:
         xen.require_dom0()
-    before = files.read(path)
+    before = files.read(path, longest=xl_cfg.LONGEST)
+    # The file may hold an older password than the parameters.
+    module.no_log_values.update(secrets(before))
     planned = model.Plan()
     if present:
         planned = plan.plan(params, observe_host(xen, params["firmware_directory"]))
         check_needs(xen, planned, start=params["check_start"])
-    check_place(path, name, before, present=present, replace=params["replace"])
+    check_place(path, name, before, planned if present else None, replace=params["replace"])
     found: Dict[str, Any] = {"free_mib": None, "domid": None}
     if present and params["check_start"]:
         found = check_start(xen, planned)
@@ -346,7 +370,12 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     elif linked is not None and not leads_to(link, path):
         # It starts another guest, and is none of ours.
         wanted = linked
-    changes: List[files.AnyChange] = [files.Change(path, before, after), files.Link(link, linked, wanted)]
+    there = permissions.read(path)
+    asked = permissions.asked_for(params)
+    if masking.secrets(planned.keys):
+        asked = asked.closed(there)
+    change = files.Change(path, before, after, permissions=asked, found=there)
+    changes: List[files.AnyChange] = [change, files.Link(link, linked, wanted)]
     # xendomains never finds a link to a file that is not there.
     changes = changes if present else changes[::-1]
     backups: Dict[str, str] = {}
@@ -355,12 +384,12 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         if present:
             prove(path, planned)
             prove_autostart(link, path, wanted=params["autostart"])
-    differs = before != after or linked != wanted
+    differs = any(change.needed for change in changes)
     result: Dict[str, Any] = {
         "changed": differs,
         "differs": differs,
         "path": path,
-        "settings": planned.keys,
+        "settings": masking.masked(planned.keys),
         "grub_names": planned.grub_names,
         "needed_mib": plan.memory_mib(planned.keys) if present else 0,
         "autostart": present and params["autostart"],
@@ -421,8 +450,12 @@ ARGUMENTS: Dict[str, Any] = {
     "uuid": {"type": "str"},
     "autostart": {"type": "bool", "default": False},
     "options": {"type": "dict", "default": {}},
+    "allow_weaker_isolation": {"type": "bool", "default": False},
     "firmware_directory": {"type": "path"},
     "path": {"type": "path"},
+    "mode": {"type": "raw"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
     "replace": {"type": "bool", "default": False},
     "check_start": {"type": "bool", "default": False},
     "backup": {"type": "bool", "default": False},

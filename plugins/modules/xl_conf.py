@@ -102,7 +102,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         raise UserError(f"The key {missing[0]} in settings has no value.", "Set a value, or set state to absent.")
 
     # Observe, difference.
-    before = files.read(path)
+    before = files.read(path, longest=xl_cfg.LONGEST)
     after = xl_cfg.put(path, before, wanted)
     changes = [files.Change(path, before, after)]
 

@@ -32,7 +32,7 @@ _AUTOBALLOON = {"on": "on", "off": "off", "auto": "auto", 1: "on", 0: "off", "1"
 
 def observe(xen: Xen, domains: Sequence[Domain], *, xl_conf: str = XL_CONF) -> Dict[str, Any]:
     """The host's memory; all null where Xen does not run and there are no domains."""
-    setting = autoballoon(files.read(xen.path(xl_conf)))
+    setting = autoballoon(files.read(xen.path(xl_conf), longest=xl_cfg.LONGEST))
     if not domains:
         nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
         return {**nothing, "dom0_fixed": False, "autoballoon": setting}

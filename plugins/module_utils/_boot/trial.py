@@ -73,9 +73,13 @@ class Record:
 def load(content: Optional[bytes]) -> Optional[Record]:
     """Read a record; a damaged one counts as none, as everything of its trial is removed all the same."""
     try:
-        return Record(**json.loads(content or b""))
-    except (ValueError, TypeError):
+        record = Record(**json.loads(content or b""))
+    except (ValueError, TypeError, RecursionError):
         return None
+    texts = (record.token, record.old, record.new, record.boot, record.armed)
+    options = record.options.values() if isinstance(record.options, dict) else (0,)
+    whole = all(isinstance(text, str) for text in texts) and all(isinstance(one, (str, type(None))) for one in options)
+    return record if whole and isinstance(record.timeout, int) else None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from types import MappingProxyType
-from typing import Any, Mapping
+from typing import Any, Mapping, Optional
 
 # A longer sentence, which has a value in it that somebody did not mean, is cut in its middle.
 _LONGEST = 4000
@@ -22,6 +24,16 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
+
+
+def needs_root(error: Optional[OSError] = None) -> Optional[str]:
+    """Return the remedy where something failed only because this is not root; None where that is not why.
+
+    :param error: what failed; None if it is known only that it failed.
+    """
+    if os.geteuid() == 0 or (error is not None and error.errno not in (errno.EACCES, errno.EPERM)):
+        return None
+    return f"This ran as the user with the number {os.geteuid()}, and needs root: set become to true for the task."
 
 
 class UserError(Exception):

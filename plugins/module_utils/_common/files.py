@@ -24,7 +24,8 @@ from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence,
 from ansible.module_utils.common.warnings import warn
 from ansible.module_utils.compat import selinux
 from ansible_collections.xen.stubdom.plugins.module_utils._common import place
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
+from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import UNCHANGED, Permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
 
 # Larger or undecodable contents are shown in a diff by size and checksum only.
@@ -52,16 +53,25 @@ class Change:
     :param before: content that was read, or None if there was no such file.
     :param after: content to put there, or None to remove the file.
     :param mode: permission bits of a file that does not exist yet; an existing one keeps its own.
+    :param permissions: what its mode, owner and group are to be, whether or not it exists.
+    :param found: what they are, None for no file.
     """
 
     path: str
     before: Optional[bytes]
     after: Optional[bytes]
     mode: int = 0o644
+    permissions: Permissions = UNCHANGED
+    found: Optional[Permissions] = None
 
     @property
     def needed(self) -> bool:
-        return self.before != self.after
+        return self.before != self.after or self.other_permissions
+
+    @property
+    def other_permissions(self) -> bool:
+        """Whether a file that stays is to have another mode, owner or group."""
+        return self.after is not None and self.found is not None and not self.permissions.satisfied_by(self.found)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,8 @@ def read(path: str, *, longest: Optional[int] = None) -> Optional[bytes]:
         return None
     except OSError as error:
         raise UserError(
-            f"Cannot read {path}: {error.strerror}.", "Make it a regular file that the remote user may read."
+            f"Cannot read {path}: {error.strerror}.",
+            needs_root(error) or "Make it a regular file that the remote user may read.",
         ) from error
 
 
@@ -116,7 +127,8 @@ def locked(
     except OSError as error:
         raise UserError(
             f"Cannot open the lock file {path}: {error.strerror}.",
-            "Remove what stands there, or correct the permissions of its directory, then run again.",
+            needs_root(error)
+            or "Remove what stands there, or correct the permissions of its directory, then run again.",
         ) from error
     try:
         deadline = time.monotonic() + timeout
@@ -253,14 +265,27 @@ def difference(changes: Sequence[AnyChange]) -> List[Dict[str, str]]:
     """Show the changes in the form of Ansible's diff mode."""
     return [
         {
-            "before_header": change.path if change.before is not None else f"{change.path} (absent)",
-            "after_header": change.path if change.after is not None else f"{change.path} (absent)",
+            "before_header": _header(change, change.before, now=True),
+            "after_header": _header(change, change.after, now=False),
             "before": _shown(change.before),
             "after": _shown(change.after),
         }
         for change in changes
         if change.needed
     ]
+
+
+def _header(change: AnyChange, content: AnyContent, *, now: bool) -> str:
+    if content is None:
+        return f"{change.path} (absent)"
+    if isinstance(change, Link) or not change.other_permissions or change.found is None:
+        return change.path
+    there, asked = change.found, change.permissions
+    mode, owner, group = (
+        old if now or new is None else new
+        for old, new in zip((there.mode, there.owner, there.group), (asked.mode, asked.owner, asked.group))
+    )
+    return f"{change.path} (mode {mode or 0:04o}, owner {owner}, group {group})"
 
 
 def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, str]:
@@ -288,7 +313,8 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
                 f"Cannot write {transaction.path}: {error.strerror}.",
                 f"These could not be put back: {', '.join(lost)}; correct this and run again."
                 if lost
-                else "Everything was left as it was; make room or correct the permissions, then run again.",
+                else needs_root(error)
+                or "Everything was left as it was; make room or correct the permissions, then run again.",
             ) from error
         except BaseException:
             transaction.undo()
@@ -367,7 +393,14 @@ def reverse(changes: Sequence[AnyChange]) -> List[AnyChange]:
 def _reversed(change: AnyChange) -> AnyChange:
     if isinstance(change, Link):
         return Link(change.path, change.after, change.before)
-    return Change(change.path, change.after, change.before, change.mode)
+    return Change(
+        change.path,
+        change.after,
+        change.before,
+        change.mode,
+        permissions=change.found or UNCHANGED,
+        found=None if change.after is None else change.permissions,
+    )
 
 
 def remove_if_empty(directory: str) -> None:
@@ -487,6 +520,12 @@ class _Transaction:
                     _default_context(change.path, new.fileno())
                 else:
                     _copy_attributes(old.fileno(), new.fileno())
+                wanted = change.permissions
+                if wanted.owner is not None or wanted.group is not None:
+                    owner, group = (-1 if number is None else number for number in (wanted.owner, wanted.group))
+                    os.fchown(new.fileno(), owner, group)
+                if wanted.mode is not None:
+                    os.fchmod(new.fileno(), wanted.mode)
                 os.fsync(new.fileno())
 
     def commit(self, *, backup: bool) -> Dict[str, str]:

@@ -11,15 +11,19 @@ import json
 import signal
 import sys
 import traceback
-from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn
+from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
 
 # Under this name the action plugin of a module passes what is no parameter of a user's.
 INTERNAL = "_internal"
 
+# Lists and dictionaries in each other. What is deeper is no parameter, and Ansible's own code would fail of it.
+_DEEPEST = 32
+# PATH_MAX of Linux, without the NUL behind it.
+_LONGEST_PATH = 4095
 _SEE = "Compare the task with the module's documentation, which ansible-doc shows."
 
 
@@ -29,6 +33,11 @@ class _Module(AnsibleModule):  # type: ignore[misc]
         # Ansible takes null for a value: for it, "memory: null" is there when it is required, and is no default.
         given: Dict[str, Any] = self.params  # type: ignore[has-type]
         self.params = {name: value for name, value in given.items() if value is not None}
+        for name, value in self.params.items():
+            if _deeper(value, _DEEPEST):
+                raise TypeError(f"{name} is nested deeper than {_DEEPEST} levels")
+        # Before anything can fail, as a failure shows the parameters, too.
+        self.no_log_values.update(masking.secrets(self.params))
 
     def fail_json(self, msg: str, **result: Any) -> NoReturn:
         """End the module, with the values in Ansible's own messages about parameters in one line, too."""
@@ -44,7 +53,38 @@ class _Module(AnsibleModule):  # type: ignore[misc]
                     f"The parameter {name} has a character that neither a path nor a file of text can hold: {text!r}.\n"
                     f"Give {name} without it."
                 )
+        for name, path in _paths(self.params, self.argument_spec):
+            if not path.startswith("/"):
+                self.fail_json(
+                    f"{name} is {path!r}, which is not an absolute path.\n"
+                    f"Set {name} to a path that starts with a slash."
+                )
+            if len(path) > _LONGEST_PATH:
+                self.fail_json(
+                    f"{name} has {len(path)} characters, which is longer than a path can be.\n"
+                    f"Set {name} to one of up to {_LONGEST_PATH}."
+                )
         super()._log_invocation()
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a value has more than that many levels of lists and dictionaries."""
+    level = [value]
+    for _level in range(levels + 1):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = [item for items in inner for item in items]
+    return bool(level)
+
+
+def _paths(values: Mapping[str, Any], specification: Mapping[str, Any], where: str = "") -> Iterator[Tuple[str, str]]:
+    """Every parameter that is a path, and what it is."""
+    for name, option in specification.items():
+        value, full = values.get(name), where + name
+        for item in value if isinstance(value, list) else [value]:
+            if option.get("type") == "path" and isinstance(item, str):
+                yield full, item
+            elif "options" in option and isinstance(item, dict):
+                yield from _paths(item, option["options"], f"{full}.")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Optional
+from typing import Dict, List, Mapping, Optional, Set
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
@@ -19,24 +19,30 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
 
-# A configuration that is longer than this is none.
-_LONGEST = 1 << 18
 _NAME = re.compile(rb"^[ \t]*name[ \t]*=[ \t]*([\"'])(?P<name>[^\"'\n]+)\1", re.MULTILINE)
 
 
-def check_place(path: str, name: str, before: Optional[bytes], *, present: bool, replace: bool) -> None:
-    """Refuse what would give two guests one name, or take somebody else's file away."""
+def check_place(path: str, name: str, before: Optional[bytes], planned: Optional[model.Plan], *, replace: bool) -> None:
+    """Refuse what would give two domains one name, or take the file of another program or administrator away.
+
+    :param planned: the guest; None for a file that is to be removed.
+    """
     if before is not None and not replace and not before.startswith(f"# {HEADER}\n".encode()):
         raise UserError(
             f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
             "Give the guest another name, or set replace to true to take the file over.",
         )
-    taken = name_taken(os.path.dirname(path), name, path) if present else None
-    if taken is not None:
-        raise UserError(
-            f"The guest name {name} is taken by another configuration: {taken}.",
-            "Give the guest another name, or remove that file.",
-        )
+    if planned is None:
+        return
+    own = domain_names(name, planned.keys)
+    for domain in own:
+        taken = name_taken(os.path.dirname(path), domain, path)
+        if taken is not None:
+            what = "The guest name" if domain == name else f"The stub domain of {name} will be called"
+            raise UserError(
+                f"{what} {domain}{'' if domain == name else ', and that'} is taken by another configuration: {taken}.",
+                "Give the guest another name, or remove that file.",
+            )
 
 
 def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
@@ -49,6 +55,22 @@ def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
             f"The guest {name} is still there as domain {domain['domid']} ({domain['state']}).",
             "End it first: state shutdown or destroyed.",
         )
+
+
+def secrets(content: Optional[bytes]) -> Set[str]:
+    """The passwords in a file."""
+    try:
+        return masking.secrets(xl_cfg.read("", content))
+    except UserError:
+        return masking.secrets_of_text(content or b"")
+
+
+def settings_of(content: Optional[bytes]) -> Dict[str, xl_cfg.Value]:
+    """What a file sets, as far as xl would understand it."""
+    try:
+        return xl_cfg.read("", content)
+    except UserError:
+        return {}
 
 
 def prove(path: str, planned: model.Plan) -> None:
@@ -94,16 +116,33 @@ _NO_GUEST = re.compile(r"\A\.|~\Z|\.(bak|orig|old|dpkg-\w+|rpm\w+|ucf-\w+)\Z")
 
 
 def name_taken(directory: str, name: str, own: str) -> Optional[str]:
-    """Return another configuration of that directory that has this guest's name, None for none."""
+    """Return another configuration of that directory whose guest or stub domain has this name, None for none."""
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             if _NO_GUEST.search(entry.name) or not entry.is_file():
                 continue
             if os.path.realpath(entry.path) == os.path.realpath(own):
                 continue
-            if entry.stat().st_size <= _LONGEST and guest_name(files.read(entry.path) or b"") == name:
+            if entry.stat().st_size <= xl_cfg.LONGEST and name in _names(entry.path):
                 return entry.path
     return None
+
+
+def domain_names(name: str, keys: Mapping[str, xl_cfg.Value]) -> List[str]:
+    """The names of the domains that a guest becomes (libxl__stub_dm_name, libxl_dm.c)."""
+    return [name, f"{name}-dm"] if plan.stubbed(keys) else [name]
+
+
+def _names(path: str) -> List[str]:
+    """The names of the domains that a file describes; none where it cannot be read, and is no configuration."""
+    try:
+        content = files.read(path, longest=xl_cfg.LONGEST) or b""
+    except UserError:
+        return []
+    name = guest_name(content)
+    if name is None:
+        return []
+    return domain_names(name, settings_of(content))
 
 
 def guest_name(content: bytes) -> Optional[str]:

@@ -324,6 +324,7 @@ def load(xen: Xen, name: str, path: str, *, needed: bool) -> Guest:
     :raises UserError: there is none although it is needed, or it is another guest's.
     """
     content = files.read(path)
+    plan.check_name(name)
     if content is None and needed:
         raise UserError(
             f"There is no configuration {path} for the guest {name}.",

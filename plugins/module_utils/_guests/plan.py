@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
@@ -30,7 +30,8 @@ IDENTITIES = uuid.UUID("5b0cf0f4-6b0b-5d3e-9d0f-3b6d2a1a7c11")
 
 FLAVOURS: Mapping[str, Flavour] = {**boot_loaders.FLAVOURS, **device_models.FLAVOURS}
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
+# Long enough for everybody, and short enough for names of files with something behind it.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")
 
 # Keys that the parameters speak for, or that contradict them.
 MANAGED = frozenset(
@@ -68,6 +69,33 @@ MANAGED = frozenset(
         "firmware_override",
     )
 )
+
+
+# Options that give the guest, its device model or others a way past the stub domain, and which. What the key is set to
+# does not matter, unless that turns it off.
+WEAKER: Mapping[str, str] = {
+    "pci": "its device model would drive hardware, which can write into any memory without an IOMMU",
+    "gfx_passthru": "its device model would drive the host's graphics card",
+    "usbdev": "it would drive hardware of dom0",
+    "usbctrl": "its controller would be served by dom0",
+    "usbdevice": "its device model would drive hardware of dom0",
+    "ioports": "it would drive hardware",
+    "iomem": "it would read and write memory of the host",
+    "irqs": "it would drive hardware",
+    "dtdev": "it would drive hardware",
+    "vfb": "a QEMU in dom0 would serve the screen, for whoever reaches its port",
+    "sdl": "a QEMU in dom0 would serve the screen",
+    "spice": "a QEMU in dom0 would serve the screen, for whoever reaches its port",
+    "channel": "a QEMU in dom0, as root, would open what the channel names",
+    "p9": "dom0 would serve one of its directories to it",
+    "driver_domain": "it would serve devices to other guests",
+    "device_model_args": "they can give QEMU any device, file or port",
+    "device_model_args_hvm": "they can give QEMU any device, file or port",
+    "device_model_args_pv": "they can give the QEMU in dom0 any device, file or port",
+}
+_OFF: Tuple[Any, ...] = ("", "0", 0, [], None)
+# Devices that QEMU makes up, which are no hardware.
+_EMULATED = ("tablet", "mouse", "keyboard")
 
 
 def identity(name: str) -> str:
@@ -175,14 +203,19 @@ def find(guests: Sequence[Mapping[str, Any]], name: str) -> Optional[Mapping[str
     return next((guest for guest in guests if guest["name"] == name), None)
 
 
-def _check(guest: Mapping[str, Any], host: Host) -> None:
-    name = guest["name"]
+def check_name(name: str) -> None:
+    """:raises UserError: no guest can have this name, from which the name of its file is made."""
     if not NAME.match(name) or name.isdigit() or name == "Domain-0":
         raise UserError(
             f"{name!r} is no name for a guest.",
-            "Use letters, digits and . _ + -, starting with a letter or digit and not all digits: xl takes those for a "
-            "domain's number.",
+            "Use up to 128 letters, digits and . _ + -, starting with a letter or digit and not all digits: xl takes "
+            "those for a domain's number.",
         )
+
+
+def _check(guest: Mapping[str, Any], host: Host) -> None:
+    name = guest["name"]
+    check_name(name)
     flavour = FLAVOURS[guest["flavour"]]
     if guest["type"] not in flavour.types:
         raise UserError(
@@ -221,7 +254,21 @@ def _options(guest: Mapping[str, Any], host: Host) -> Dict[str, xl_cfg.Value]:
                 "Use the parameter for it, and leave the option out.",
             )
     refuse_new(options, host)
+    if guest["type"] == "hvm" and not guest.get("allow_weaker_isolation"):
+        _refuse_weaker(guest["name"], options)
     return options
+
+
+def _refuse_weaker(name: str, options: Mapping[str, Any]) -> None:
+    for key, why in WEAKER.items():
+        value = options.get(key)
+        devices = value if isinstance(value, list) else [value]
+        emulated = key == "usbdevice" and all(device in _EMULATED for device in devices)
+        if value not in _OFF and not emulated:
+            raise UserError(
+                f"options.{key} would weaken the isolation of the guest {name}: {why}.",
+                "Leave it out, or set allow_weaker_isolation to true.",
+            )
 
 
 def _int(keys: Mapping[str, xl_cfg.Value], key: str, default: int) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
 from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
@@ -55,14 +56,19 @@ def record(content: Optional[bytes]) -> Record:
     return Record(manifest.parse(content), manifest.damage(content))
 
 
+def _read(path: str) -> Record:
+    try:
+        return record(files.read(path, longest=manifest.LARGEST))
+    except UserError as error:
+        return Record(error=error.what.rstrip("."))
+
+
 def images(xen: Xen, directory: Optional[str]) -> List[Dict[str, Any]]:
     """The images in the firmware directory, with what is recorded about them."""
     if directory is None:
         return []
     sizes = {entry.name: entry.stat().st_size for entry in os.scandir(xen.path(directory)) if entry.is_file()}
-    records = {
-        name: record(files.read(xen.path(os.path.join(directory, name)))) for name in sizes if name.endswith(_MANIFEST)
-    }
+    records = {name: _read(xen.path(os.path.join(directory, name))) for name in sizes if name.endswith(_MANIFEST)}
     return describe(directory, sizes, records)
 
 
@@ -109,8 +115,8 @@ def helpers(xen: Xen, directory: Optional[str], ours: Optional[str]) -> List[Dic
     programs = []
     for name, need in needs(directory or str(ours), version, row=xen.distribution, ours=ours).items():
         path = next((path for path in need.paths if satisfied(need, path, xen.path)), None)
-        content = None if path is None else files.read(xen.path(f"{path}{_MANIFEST}"))
-        programs.append({"name": name, "path": path, **record(content).as_dict()})
+        found = Record() if path is None else _read(xen.path(f"{path}{_MANIFEST}"))
+        programs.append({"name": name, "path": path, **found.as_dict()})
     return programs
 
 

@@ -15,7 +15,7 @@ from typing import Callable, Dict, List, Optional, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Answer, Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 
@@ -131,7 +131,7 @@ class Xen:
                 time.sleep(PAUSE)
             status, output, errors = self._program(arguments, timeout=PATIENCE)
             if status != 0:
-                raise UserError(f"`{command}` failed: {last_line(errors)}.", remedy)
+                raise UserError(f"`{command}` failed: {last_line(errors)}.", needs_root() or remedy)
             try:
                 return parse(output)
             except ValueError as error:
@@ -147,8 +147,10 @@ class Xen:
         except FileNotFoundError as error:
             purpose = "toolstack" if arguments[0] == "xl" else "xenstore"
             raise UserError(
-                f"There is no {arguments[0]} on this host.",
-                f"Install {distributions.install_hint(purpose, self.distribution)}.",
+                f"There is no {arguments[0]} on this host, or this user may not look where it is."
+                if needs_root()
+                else f"There is no {arguments[0]} on this host.",
+                needs_root() or f"Install {distributions.install_hint(purpose, self.distribution)}.",
             ) from error
 
     def read(self, path: str) -> Optional[str]:
@@ -170,7 +172,10 @@ class Xen:
         """
         status, _output, errors = self._program(["xenstore-write", path, value], timeout=PATIENCE)
         if status != 0:
-            raise UserError(f"xenstore does not accept {path}: {last_line(errors)}.", "Check that xenstored runs.")
+            raise UserError(
+                f"xenstore does not accept {path}: {last_line(errors)}.",
+                needs_root() or "Check that xenstored runs.",
+            )
 
     def remove(self, path: str) -> None:
         """Remove a xenstore node; one that is not there is none."""

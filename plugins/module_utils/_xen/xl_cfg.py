@@ -18,6 +18,10 @@ Value = Union[str, int, List[Any]]
 
 # Capital letters are no part of a key.
 KEY = re.compile(r"^[a-z][._0-9a-z]*\Z")
+# A file that is longer is none of xl's.
+LONGEST = 1 << 18
+# Lists in lists; xl.cfg has a use for two. Deeper ones would end in an error of Python's, not in a sentence.
+_DEEPEST = 16
 _ENCODING = "latin-1"
 # A comment that no newline ends is an error for xl, seen with 4.20.
 _TOKEN = re.compile(
@@ -72,6 +76,8 @@ def settings(path: str, content: bytes) -> List[Setting]:
         if kind in ("space", "comment") or (kind == "end" and depth and match.group() == "\n"):
             continue
         depth += {"[": 1, "]": -1}.get(match.group(), 0)
+        if depth > _DEEPEST:
+            raise _syntax_error(path, text, match.start())
         if kind == "end":
             found += _setting(path, text, tokens)
             tokens = []
@@ -130,7 +136,7 @@ def put(path: str, content: Optional[bytes], wanted: Mapping[str, Optional[Value
     return None if content is None and not current else current
 
 
-def render(value: Value) -> str:
+def render(value: Value, *, depth: int = 0) -> str:
     """Write a value the way xl reads it.
 
     :raises UserError: xl has no way of writing it.
@@ -146,14 +152,16 @@ def render(value: Value) -> str:
             raise UserError(f"{value!r} has characters that a setting of xl cannot hold.", "Use printable ASCII.")
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, (list, tuple)):
-        return "[ " + ", ".join(render(item) for item in value) + " ]"
+        if depth >= _DEEPEST:
+            raise UserError(f"A setting has lists in lists, {depth} deep and more.", "Give it as xl.cfg(5) has it.")
+        return "[ " + ", ".join(render(item, depth=depth + 1) for item in value) + " ]"
     raise UserError(f"{value!r} is no value of a setting of xl.", "Give a string, a number or a list of them.")
 
 
 def _spread(value: Value) -> str:
     """Write a value, the elements of a longer list in lines of their own."""
     if isinstance(value, (list, tuple)) and len(value) > 1:
-        return "[\n" + "".join(f"    {render(item)},\n" for item in value) + "]"
+        return "[\n" + "".join(f"    {render(item, depth=1)},\n" for item in value) + "]"
     return render(value)
 
 

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, Iterator
 
+import jinja2.nativetypes
 import pytest
 import yaml
 from ansible_collections.xen.stubdom.plugins.modules import guest, guest_config
@@ -61,7 +62,9 @@ def test_every_key_reaches_its_module(role: str) -> None:
     tasks = {path.stem: path.read_text() for path in (REPOSITORY / "roles" / role / "tasks").glob("*.yml")}
     for key in guests(role):
         if key in module_options(guest_config):
-            assert all(f"item.{key} " in tasks[name] or f"item.{key} }}}}" in tasks[name]
+            # Options may hold a password, and are no part of what is looped over and shown.
+            item = f"{role}_guests[__{role}_number]" if key == "options" else "item"
+            assert all(f"{item}.{key} " in tasks[name] or f"{item}.{key} }}}}" in tasks[name]
                        for name in ("preflight", "configure")), key  # fmt: skip
         else:
             assert f"item.{key}" in tasks["activate"], key
@@ -83,3 +86,37 @@ def rows(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 def test_the_readme_lists_every_key_of_a_guest(role: str) -> None:
     readme = (REPOSITORY / "roles" / role / "README.md").read_text()
     assert [(match["key"], match["type"]) for match in ROW.finditer(readme)] == list(rows(guests(role)))
+
+
+@pytest.mark.parametrize(
+    ("hvm", "pv", "taken"),
+    [
+        ([], [], []),
+        (["web"], ["db"], []),
+        (["web"], ["web"], ["web"]),
+        (["web"], ["web-dm"], ["web-dm"]),
+        (["web-dm"], ["web"], []),
+    ],
+)
+@pytest.mark.parametrize("role", ROLES)
+def test_a_name_that_both_roles_or_a_stub_domain_have(
+    role: str, hvm: list[str], pv: list[str], taken: list[str]
+) -> None:
+    assert names_taken(role, hvm_stubdom=hvm, pvgrub_guest=pv) == taken
+
+
+def test_two_guests_of_one_role_of_which_one_is_called_as_the_stub_domain_of_the_other() -> None:
+    assert names_taken("hvm_stubdom", hvm_stubdom=["web", "web-dm"], pvgrub_guest=[]) == ["web-dm"]
+
+
+def names_taken(role: str, **names: list[str]) -> Any:
+    tasks = yaml.safe_load((REPOSITORY / "roles" / role / "tasks" / "preflight.yml").read_text())
+    task = next(task for task in tasks if f"__{role}_taken" in task.get("vars", {}))
+    environment = jinja2.nativetypes.NativeEnvironment()
+    # Ansible's own would come with its controller, whose import changes how modules read their parameters.
+    environment.filters["intersect"] = lambda some, others: [item for item in some if item in others]
+    environment.filters["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
+    known: dict[str, Any] = {f"{one}_guests": [{"name": name} for name in given] for one, given in names.items()}
+    for variable, expression in task["vars"].items():
+        known[variable] = environment.from_string(expression).render(known)
+    return known[f"__{role}_taken"]

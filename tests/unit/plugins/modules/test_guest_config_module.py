@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 import pytest
 import yaml
@@ -39,6 +39,7 @@ class Host:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.params: Dict[str, Any] = {}
+        self.no_log_values: Set[str] = set()
         self.free = 2900
         self.line = "placeholder dom0_mem=1G,max:1G"
         self.domains = ""
@@ -367,3 +368,152 @@ def test_an_autostart_that_is_not_there_afterwards(host: Host, monkeypatch: pyte
     monkeypatch.setattr(files, "apply", lambda _changes, **_options: {})
     with pytest.raises(UserError, match="auto/web.cfg does not lead to"):
         run(host, autostart=True)
+
+
+PASSWORDS = {
+    "vncpasswd": 's3cr"et',
+    "spicepasswd": 70412,
+    "vfb": ["type=vnc,vncpasswd=0ther,vncunused=1"],
+}
+
+
+def test_a_password_is_in_a_file_of_its_owner_s_and_nowhere_else(host: Host) -> None:
+    options = {"options": PASSWORDS, "allow_weaker_isolation": True}
+    path = host.root / "etc/xen/web.cfg"
+    assert run(host, **options)["changed"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert 'vncpasswd = "s3cr\\"et"' in path.read_text() and "0ther" in path.read_text()
+    assert not run(host, **options)["changed"]
+    path.chmod(0o640)
+    result = run(host, check=True, **options)
+    assert result["changed"] and "(mode 0600, " in result["diff"][0]["after_header"]
+    assert path.stat().st_mode & 0o777 == 0o640
+    run(host, **options)
+    assert path.stat().st_mode & 0o777 == 0o600
+    for secret in ("s3cr", "70412", "0ther"):
+        assert secret not in json.dumps(result["settings"])
+    # One that is asked for is the user's choice.
+    run(host, **options, mode="0640")
+    assert path.stat().st_mode & 0o777 == 0o640
+    # What is still in the file when another one is asked for.
+    host.no_log_values = set()
+    run(host, check=True)
+    assert {'s3cr"et', 's3cr\\"et', "70412", "0ther"} <= host.no_log_values
+
+
+def test_a_password_in_a_file_that_is_taken_over_is_known(host: Host) -> None:
+    host.put("etc/xen/web.cfg", "import os\nvncpasswd = 's3cret'\n")
+    run(host, replace=True)
+    assert "s3cret" in host.no_log_values
+
+
+def test_mode_owner_and_group_of_the_file(host: Host) -> None:
+    path = host.root / "etc/xen/web.cfg"
+    uid, gid = os.geteuid(), os.getegid()
+    wanted = {"mode": "0640", "owner": str(uid), "group": str(gid)}
+    steps = [run(host, check=check, **wanted)["changed"] for check in (True, False, True, False)]
+    assert steps == [True, True, False, False]
+    assert path.stat().st_mode & 0o777 == 0o640
+    steps = [run(host, check=check, mode=0o600)["changed"] for check in (True, False, True, False)]
+    assert steps == [True, True, False, False]
+    assert path.stat().st_mode & 0o777 == 0o600
+    # Without the parameter the file keeps its own.
+    assert run(host, memory=300)["changed"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_is_given_to_another_owner(host: Host) -> None:
+    run(host)
+    assert run(host, owner="4321", group="4322")["changed"]
+    status = (host.root / "etc/xen/web.cfg").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (4321, 4322, 0o644)
+    assert not run(host, owner="4321", group="4322")["changed"]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"mode": 600}, "mode 600 is not"),
+        ({"mode": "u=rw"}, "mode 'u=rw' is not"),
+        ({"mode": "4755"}, "mode '4755' is not"),
+        ({"mode": True}, "mode True is not"),
+        ({"mode": [6]}, r"mode \[6\] is not"),
+        ({"owner": "no one"}, "no user 'no one'"),
+        ({"group": "no such"}, "no group 'no such'"),
+    ],
+)
+def test_permissions_that_are_none(host: Host, params: Dict[str, Any], message: str) -> None:
+    before = host.tree()
+    with pytest.raises(UserError, match=message):
+        run(host, **params)
+    assert host.tree() == before
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "-a", "7", "Domain-0", "web\n", "web.cfg/", "x" * 5 + "\0"])
+def test_a_name_that_is_none_is_refused_in_every_state(host: Host, name: str, state: str) -> None:
+    victim = host.root / "etc/x.cfg"
+    victim.write_text(f"# {guest_config.HEADER}\n")
+    with pytest.raises(UserError, match="is no name for a guest"):
+        run(host, name=name, state=state, replace=True)
+    assert victim.exists()
+
+
+def stub(name: str) -> str:
+    return f'name = "{name}"\ntype = "hvm"\ndevice_model_stubdomain_override = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("other", "params", "message"),
+    [
+        (stub("web"), {"name": "web-dm"}, "guest name web-dm is taken"),
+        ('name = "web-dm"\n', linux(check_start=False), "stub domain of web will be called web-dm, and that is taken"),
+        (stub("db"), {"name": "web-dm"}, None),
+        ('name = "web-dm"\n', {}, None),
+    ],
+)
+def test_a_name_that_a_stub_domain_has(host: Host, other: str, params: Dict[str, Any], message: str) -> None:
+    host.put("etc/xen/other.cfg", other)
+    if message is None:
+        assert run(host, **params)["changed"]
+        return
+    with pytest.raises(UserError, match=message):
+        run(host, **params)
+
+
+@pytest.mark.parametrize("content", ["[" * 60000, "a = " + "[" * 60000 + "\n", "a = [" + "[1]," * 60000 + "]\n"])
+def test_a_deeply_nested_file_beside_ours_is_no_guest(host: Host, content: str) -> None:
+    host.put("etc/xen/deep", content)
+    host.put("etc/xen/endless", "x" * (1 << 18) + "y")
+    os.mkfifo(host.root / "etc/xen/fifo")
+    assert run(host)["changed"]
+
+
+@pytest.mark.parametrize("flavour", ["linux", "minios"])
+@pytest.mark.parametrize("key", sorted(plan.WEAKER))
+def test_what_leads_past_the_stub_domain_has_to_be_allowed(host: Host, flavour: str, key: str) -> None:
+    value = {"usbdevice": "host:1234:5678"}.get(key, ["x"])
+    wanted = {"type": "hvm", "flavour": flavour, "disks": [], "options": {key: value}}
+    with pytest.raises(UserError, match=rf"^options.{key} would weaken the isolation of the guest web: "):
+        run(host, **wanted)
+    assert run(host, **wanted, allow_weaker_isolation=True)["settings"][key] == value
+    assert run(host, **{**wanted, "options": {key: 0}})["settings"][key] == 0
+    assert run(host, options={key: value})["changed"]
+
+
+def test_an_emulated_pointer_is_no_hardware(host: Host) -> None:
+    for value in ("tablet", ["tablet", "keyboard"]):
+        run(host, type="hvm", flavour="linux", options={"usbdevice": value})
+    with pytest.raises(UserError, match=r"options\.usbdevice would weaken"):
+        run(host, type="hvm", flavour="linux", options={"usbdevice": ["tablet", "disk:/etc/shadow"]})
+
+
+def test_an_umask_changes_nothing(host: Host) -> None:
+    before = os.umask(0o077)
+    try:
+        run(host, autostart=True)
+    finally:
+        os.umask(before)
+    assert (host.root / "etc/xen/web.cfg").stat().st_mode & 0o777 == 0o644
+    assert (host.root / "etc/xen/auto").stat().st_mode & 0o777 == 0o755

@@ -8,9 +8,13 @@ The host is one without Xen, and nothing may be written or run on it.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import io
 import json
+import os
+import socket
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Iterator
@@ -18,16 +22,30 @@ from typing import Any, Iterator
 import pytest
 import yaml
 from ansible.module_utils import basic
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import trial
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, process
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import toolstack, xl_cfg
 
 MODULES = Path(__file__).resolve().parents[4] / "plugins" / "modules"
 NAMES = sorted(path.stem for path in MODULES.glob("*.py"))
 
-HOSTILE = [
+SCALARS: list[Any] = [
     None, True, 0, -1, 7, 10**30, 1.5, "", " ", "x", "../x", "/", "no\nsuch\n\nthing", "a\0b", "\ud800", "\x1b[31m",
-    "'\"`$(x);{}\\", "%s{}", "x" * 70000, [], [None], [0], [""], ["a\0b"], ["x\ny"], [[]], [{}], [{"name": None}],
-    {}, {"": ""}, {"name": 1}, {"x": {"y": []}}, {"x": None}, {"a\nb": "c\0d"}, {"\ud800": "\ud800"},
+    "'\"`$(x);{}\\", "%s{}", "x" * 70000, "/" + "x" * 300,
+    "/x" * 35000, [], {},
 ]  # fmt: skip
+HOSTILE: list[Any] = [
+    *SCALARS, [None], [0], [""], ["a\0b"], ["x\ny"], [[]], [{}], [{"name": None}], json.loads("[" * 400 + "]" * 400),
+    {"": ""}, {"name": 1}, {"x": {"y": []}}, {"x": None}, {"a\nb": "c\0d"}, {"\ud800": "\ud800"},
+]  # fmt: skip
+# By the type of the option: Ansible itself turns down whatever else is given for it.
+BY_TYPE: dict[str, list[Any]] = {
+    "bool": [None, 7, "", "x", "\ud800", [], {}],
+    "int": [None, True, 0, -1, 10**30, 1.5, "", "x", "a\0b", "x" * 70000, [], {}],
+    "choice": [None, 0, "", "x", "no\nsuch\n\nthing", "\ud800", [], {}],
+    "str": SCALARS,
+    "path": SCALARS,
+}
 
 # Parameters with which a module comes as far as it can on such a host.
 VALID: dict[str, dict[str, Any]] = {
@@ -87,35 +105,204 @@ def harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if hasattr(module, "run_program"):
             monkeypatch.setattr(module, "run_program", run)
     monkeypatch.setattr(files, "apply", write)
+    # It is looked for in many places of the machine that the tests run on, for each set of parameters again.
+    monkeypatch.setattr(toolstack.Xen, "toolstack_version", lambda _xen: None)
 
 
+@functools.lru_cache(maxsize=None)
 def options(name: str) -> dict[str, Any]:
     source = (MODULES / f"{name}.py").read_text()
     start = source.index('"""', source.index("DOCUMENTATION")) + 3
     return yaml.safe_load(source[start : source.index('"""', start)]).get("options") or {}
 
 
+def hostile(option: dict[str, Any]) -> list[Any]:
+    return BY_TYPE.get("choice" if "choices" in option else option["type"], HOSTILE)
+
+
+# What the suboptions of a list are tried with, beside the one that is tried.
+ITEMS: dict[str, dict[str, Any]] = {
+    "guest_config.disks": {"target": "/none", "vdev": "xvda"},
+    "guest_config.nics": {"bridge": "xenbr0"},
+}
+
+
+def nested(name: str, option: str, found: dict[str, Any]) -> Iterator[Any]:
+    """Values of an option that hold a hostile one further down."""
+    if f"{name}.{option}" in FREE:
+        yield from ({"x": value} for value in HOSTILE)
+        yield from ({key: "x"} for key in SCALARS if isinstance(key, str))
+        yield from ({"vncpasswd": value} for value in HOSTILE)
+    for suboption, inner in found.get("suboptions", {}).items():
+        for value in hostile(inner):
+            item = {**ITEMS.get(f"{name}.{option}", {}), suboption: value}
+            yield [item] if found["type"] == "list" else item
+
+
 def cases(name: str) -> Iterator[dict[str, Any]]:
-    for option in options(name):
-        for value in HOSTILE:
+    for option, found in options(name).items():
+        for value in [*hostile(found), *nested(name, option, found)]:
             yield {**VALID[name], option: value}
     for value in HOSTILE:
         yield {"no_such_option": value}
     yield {}
 
 
+def problem(result: dict[str, Any]) -> str | None:
+    """Why the result of a module is none that a user can do something with."""
+    message = result.get("msg", "")
+    if "exception" in result or "traceback" in result or "has a fault" in message:
+        return f"traceback: {message}"
+    bad = result.get("failed") and (not message or len(message.splitlines()) > 2 or len(message) > 9000)
+    return f"message: {message}" if bad else None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_values_end_in_two_sentences(name: str) -> None:
     wrong = []
     for parameters in cases(name):
-        result = play(name, parameters)
-        message = result.get("msg", "")
-        if result.get("failed") and (
-            "has a fault" in message or not message or len(message.splitlines()) > 2 or len(message) > 9000
-        ):
-            wrong.append((json.dumps(parameters)[:200], message[:200]))
-        assert "exception" not in result and "traceback" not in result, (parameters, result)
+        found = problem(play(name, parameters))
+        if found is not None:
+            wrong.append((json.dumps(parameters)[:200], found[:200]))
     assert wrong == []
+
+
+PATHS = [
+    (name, option)
+    for name in NAMES
+    for option, found in options(name).items()
+    if found["type"] == "path"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "option"), PATHS)
+@pytest.mark.parametrize("path", ["relative", "../etc/shadow", "", " /x", "./x"])
+def test_a_relative_path_is_refused_with_its_parameter(name: str, option: str, path: str) -> None:
+    assert play(name, {**VALID[name], option: path})["msg"] == (
+        f"{option} is {path!r}, which is not an absolute path.\nSet {option} to a path that starts with a slash."
+    )
+
+
+def test_a_relative_path_of_a_suboption_is_refused_too() -> None:
+    result = play("guest_config", {**VALID["guest_config"], "disks": [{"target": "web.img"}]})
+    assert result["msg"].startswith("disks.target is 'web.img', which is not an absolute path.")
+
+
+SECRETS = {"vncpasswd": 's3cr"et', "spicepasswd": "p4ss", "vfb": ["type=vnc,vncpasswd=0ther"]}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"memory": "x"}, {"type": "none"}, {"no_such_option": 1}, {"memory": 0}, {"name": "../x"}]
+)
+def test_a_password_is_in_no_result(wrong: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda _module, *text, **more: logged.append(repr((text, more))))
+    (tmp_path / "web.cfg").write_text('vncpasswd = "old3r"\n')
+    parameters = {"replace": True, "path": str(tmp_path / "web.cfg"), "options": SECRETS, "_ansible_diff": True}
+    result = play("guest_config", {**VALID["guest_config"], **parameters, **wrong})
+    assert bool(wrong) == bool(result.get("failed"))
+    text = json.dumps(result) + "".join(logged)
+    assert [secret for secret in ("s3cr", "p4ss", "0ther", "old3r") if secret in text] == []
+    assert wrong or logged
+
+
+CONTENTS: dict[str, bytes] = {
+    "nothing": b"",
+    "NUL": b"\0" * 5000,
+    "no UTF-8": b'name = "\xff\xfe"\n',
+    "lists without end": b"[" * 60000,
+    "a value of lists without end": b"autoballoon = " + b"[" * 60000 + b"\n",
+    "lists in lists": b"[" * 60000 + b"]" * 60000,
+    "dictionaries in dictionaries": b'{"files":' * 30000 + b"1" + b"}" * 30000,
+    "null": b"null",
+    "a number": b"5",
+    "an endless number": b'{"timeout": 1' + b"0" * 5000 + b"}",
+    "a list": b"[1]",
+    "an empty dictionary": b"{}",
+    "wrong types": json.dumps(
+        {"kind": 1, "xen": [], "files": None, "memory_mib": "abc", "command_line": 7, "sources": {}, "identity": {}}
+    ).encode(),
+    "NaN": b'{"memory_mib": NaN}',
+    "open string": b'name = "' + b"x" * 100000 + b"\n",
+    "many strings": b'name = "' + b"\\'" * 60000 + b"\n",
+    "very long": b"#" * (5 << 20) + b"\n",
+    "a trial without options": json.dumps(
+        {"token": "1", "options": None, "old": 1, "new": "", "boot": [], "armed": "", "timeout": "x"}
+    ).encode(),
+    "a trial of numbers": json.dumps(
+        {"token": "1", "options": {"smt": 1}, "old": "", "new": "", "boot": "", "armed": "", "timeout": 1}
+    ).encode(),
+}  # fmt: skip
+KINDS = ["directory", "fifo", "device", "dangling", "socket"]
+
+
+def make(path: Path, kind: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "dangling":
+        path.symlink_to("nothing")
+    elif kind == "socket":
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening, contextlib.chdir(path.parent):
+            listening.bind(path.name)
+    else:
+        path.write_bytes(CONTENTS[kind])
+
+
+BOOT = "usr/lib/xen-4.20/boot"
+# A file that a module reads, the module, and its parameters; @ is the directory that stands for the host.
+READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "xl.conf": ("etc/xen/xl.conf", "xl_conf", {"path": "@/etc/xen/xl.conf"}),
+    "xl.conf of xen_info": ("etc/xen/xl.conf", "xen_info", {}),
+    "a manifest of xen_info": (f"{BOOT}/linux.json", "xen_info", {"firmware_directory": f"/{BOOT}"}),
+    "a manifest of a helper": (f"{BOOT}/helpers/qemu-dm.json", "xen_info", {"firmware_directory": f"/{BOOT}"}),
+    "a manifest of guest_config": (
+        f"{BOOT}/linux.json", "guest_config", {"path": "@/etc/xen/web.cfg", "firmware_directory": f"/{BOOT}"}
+    ),
+    "the configuration": ("etc/xen/web.cfg", "guest_config", {"path": "@/etc/xen/web.cfg", "replace": True}),
+    "the configuration to remove": (
+        "etc/xen/web.cfg", "guest_config", {"path": "@/etc/xen/web.cfg", "replace": True, "state": "absent"}
+    ),
+    "another configuration": ("etc/xen/other", "guest_config", {"path": "@/etc/xen/web.cfg"}),
+    "the configuration of a guest": ("etc/xen/web.cfg", "guest", {"config": "@/etc/xen/web.cfg"}),
+    "a trial": ("trial.json", "boot_trial", {"state": "absent", "options": None}),
+}  # fmt: skip
+# Where what is damaged belongs to something else, and the module goes on.
+GOES_ON = {
+    "xl.conf of xen_info", "a manifest of xen_info", "a manifest of a helper", "a manifest of guest_config",
+    "another configuration",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*CONTENTS, *KINDS])
+@pytest.mark.parametrize("reader", READERS)
+def test_a_damaged_file_is_no_traceback_and_no_endless_wait(
+    reader: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name, parameters = READERS[reader]
+    module = importlib.import_module(f"ansible_collections.xen.stubdom.plugins.modules.{name}")
+    if hasattr(module, "Xen"):
+        monkeypatch.setattr(module, "Xen", lambda run: toolstack.Xen(run, root=str(tmp_path)))
+    monkeypatch.setattr(trial, "RECORD", str(tmp_path / "trial.json"))
+    for there in ("hvmloader", "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs", "helpers/qemu-dm"):
+        (tmp_path / BOOT / there).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / BOOT / there).write_text("")
+        (tmp_path / BOOT / there).chmod(0o755)
+    make(tmp_path / place, kind)
+    given = json.loads(json.dumps({**VALID[name], **parameters}).replace("@", str(tmp_path)))
+    result = play(name, given)
+    assert problem(result) is None
+    refused = reader.startswith("xl.conf") and (kind in KINDS or len(CONTENTS[kind]) > xl_cfg.LONGEST)
+    if reader in GOES_ON and not refused:
+        assert not result.get("failed"), result["msg"]
+    if reader == "a manifest of xen_info" and kind not in KINDS:
+        image = next(image for image in result["images"] if image["name"] == "linux")
+        assert image["manifest"] is None and image["manifest_error"]
+        assert "qemu-stubdom-linux-kernel is damaged" in json.dumps(result["warnings"])
 
 
 @pytest.mark.parametrize("name", NAMES)
