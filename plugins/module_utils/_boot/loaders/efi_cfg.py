@@ -3,16 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: xen.cfg, which xen.efi reads when the firmware or systemd-boot starts it.
-# Source: docs/misc/efi.pandoc, and pre_parse, get_value and efi_start in xen/common/efi/boot.c @ stable-4.17.
+# Source: docs/misc/efi.pandoc, and pre_parse, get_value, get_argv and efi_start in xen/common/efi/boot.c
+# @ stable-4.17 to stable-4.22.
 
 from __future__ import annotations
 
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Set
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, pe
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -24,12 +26,14 @@ PARTITIONS = ("/boot/efi", "/efi", "/boot", "/esp")
 _DEPTHS = ("", "*/", "*/*/")
 
 _IMAGE = re.compile(r"^xen(?!-syms)[^/]*\.efi$", re.IGNORECASE)
-_ENTRIES = ("loader/entries/*.conf",)
+_OTHER_LOADERS = re.compile(r"/(grub|shim|refind|bootmgfw|limine)[^/]*$", re.IGNORECASE)
 
 # Any control character ends a line there, a tab as well.
 _LINE = re.compile(r"(?P<text>[^\x00-\x1f\x7f]*)(?P<end>\r\n|[\x00-\x1f\x7f]|$)")
 _ITEM = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z]+)=(?P<space> *)(?P<value>[^#]*)")
-_SECTION = re.compile(r"^ *\[(?P<name>[^\]#]*)\]")
+# What is not closed ends a section all the same, and begins none that has a name.
+_SECTION = re.compile(r"^ *\[(?P<name>[^\]#]*)(?P<closed>\]?)")
+_UNNAMED = "\0"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,8 @@ class Item:
 
     :param line: number of its line.
     :param start: where the line begins; the value is from *value_start* to *value_end*, up to a comment.
-    :param ending: what ends the line; xen.efi ignores a last line that nothing ends.
+    :param ending: what ends the line; a last line that nothing ends is read by all releases, although those before
+        df75f77092 say that they ignore it.
     """
 
     section: Optional[str]
@@ -66,8 +71,9 @@ def parse(text: str) -> List[Item]:
         header, item = _SECTION.match(line), _ITEM.match(line)
         if header:
             # Of two sections of one name only the first is ever read.
-            section = header["name"] if header["name"] not in seen else f"{header['name']}\0"
-            seen.add(header["name"])
+            name = header["name"] if header["closed"] else _UNNAMED
+            section = name if name not in seen else f"{name}{_UNNAMED}"
+            seen.add(name)
         elif item:
             value_start = start + item.start("value")
             items.append(
@@ -86,15 +92,10 @@ def parse(text: str) -> List[Item]:
     return items
 
 
-def read(text: str) -> List[Item]:
-    """Return the items that xen.efi sees."""
-    return [item for item in parse(text) if item.ending]
-
-
 def default_section(items: Sequence[Item]) -> Optional[str]:
     """Return the section that is started, None for whatever comes first in the file."""
     found = (item.value for item in items if (item.section, item.key) == ("global", "default"))
-    return next((value.strip() for value in found), None)
+    return next((value.strip() for value in found), None) or None
 
 
 def first(items: Sequence[Item], section: Optional[str], key: str) -> Optional[Item]:
@@ -102,44 +103,44 @@ def first(items: Sequence[Item], section: Optional[str], key: str) -> Optional[I
     return next((item for item in items if item.key == key and section in (None, item.section)), None)
 
 
-def options(text: str) -> Optional[str]:
-    """Return the options that the default section passes, None where it starts nothing."""
-    items = read(text)
-    section = default_section(items)
+def options(text: str, section: Optional[str] = None) -> Optional[str]:
+    """Return the options that a section passes, the default one where none is given; None where it starts nothing."""
+    items = parse(text)
+    section = section or default_section(items)
     if first(items, section, "kernel") is None:
         return None
     found = first(items, section, "options")
     return "" if found is None else found.value.strip()
 
 
-def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
+def edit(path: str, text: str, name: str, option: Optional[str], chosen: Optional[str] = None) -> str:
     """Return the file with *option* in every section that starts a kernel, as the sections are entries of one menu.
 
     A section without the key options gets one. Where no section is the default, only the file as a whole does: xen.efi
     uses the first key of that name, and a new one in some section could precede it.
 
+    :param chosen: the section that the loader's line selects.
     :raises UserError: xen.efi would not read what is written.
     """
-    every = parse(text)
-    if option is not None and every and not every[-1].ending:
-        raise UserError(
-            f"{path} line {every[-1].line}: the last line has no newline at its end, so xen.efi ignores it.",
-            "Nothing was changed. Add the newline if xen.efi is to use that line, or delete the line; then run again.",
-        )
-    items = read(text)
-    sections: List[Optional[str]] = [None] if default_section(items) is None else []
-    sections += [item.section for item in items if item.key == "kernel" and item.section is not None]
+    items = parse(text)
+    whole = chosen is None and default_section(items) is None
+    sections: List[Optional[str]] = [None] if whole else []
+    sections += [item.section for item in items if item.key == "kernel" and item.section not in (None, _UNNAMED)]
     if not any(item.key == "kernel" for item in items):
         chain = next((item for item in items if item.key == "chain"), None)
         where = f"{path} line {chain.line} refers to another file (chain=)" if chain else f"{path} starts no kernel"
         raise UserError(f"{where}.", "Nothing was changed. Add a section with kernel= for dom0's kernel to this file.")
     newline = "\r\n" if "\r\n" in text else "\n"
+    firsts: Dict[Tuple[Optional[str], str], Item] = {}
+    for item in items:
+        firsts.setdefault((item.section, item.key), item)
+        firsts.setdefault((None, item.key), item)
     edits: Dict[int, command_line.Edit] = {}
-    for section in sections:
-        found, kernel = first(items, section, "options"), first(items, section, "kernel")
+    for section in dict.fromkeys(sections):
+        found, kernel = firsts.get((section, "options")), firsts.get((section, "kernel"))
         if found is not None:
             _change(text, found, name, option, edits, newline)
-        elif option is not None and kernel is not None and (section is None or None not in sections):
+        elif option is not None and kernel is not None and (section is None or not whole):
             edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={option}{newline}")
     return command_line.apply_edits(text, list(edits.values()))
 
@@ -152,7 +153,7 @@ def _change(
         return
     added = f"{MARK}{newline}"
     alone = text.startswith(item.ending, item.value_end) and not command_line.apply_edits(item.value, changes)
-    if alone and text[: item.start].endswith(added):
+    if alone and text.endswith(added, 0, item.start):
         edits[item.start] = (item.start - len(added), item.value_end + len(item.ending), "")
         return
     for start, end, new in changes:
@@ -172,8 +173,80 @@ def configuration_names(image: str) -> List[str]:
         found.append(f"{stem}.cfg")
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a boot manager passes to xen.efi: IMAGE [-cfg=FILE] [SECTION] -- OPTIONS (get_argv and efi_start).
+
+    :param section: the section of the configuration.
+    :param configuration: the file, beside the image.
+    :param appended: options that follow those of the configuration.
+    """
+
+    section: Optional[str] = None
+    configuration: Optional[str] = None
+    appended: Sequence[str] = ()
+
+
+def line(text: str) -> Line:
+    """Read such a line; its first word is taken for the name of the image, whatever it is."""
+    words = text.split()
+    end = words.index(command_line.END) if command_line.END in words else len(words)
+    section: Optional[str] = None
+    configuration: Optional[str] = None
+    given = iter(words[1:end])
+    for word in given:
+        if word[0] not in "-/":
+            section = word
+        elif word[1:].startswith("cfg="):
+            configuration = word[5:]
+        elif word[1:] == "cfg":
+            configuration = next(given, configuration)
+    return Line(section, configuration, tuple(words[end + 1 :]))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration that xen.efi may read.
+
+    :param path: of the file; of the image where the configuration is inside it.
+    """
+
+    path: str
+    text: str
+    unified: bool
+    line: Line = Line()
+
+    @property
+    def passed(self) -> Optional[str]:
+        """What it passes to the hypervisor, None where it starts nothing."""
+        found = options(self.text, self.line.section)
+        return None if found is None else " ".join([found, *self.line.appended]).strip()
+
+    @property
+    def words(self) -> Optional[Sequence[str]]:
+        passed = self.passed
+        return None if passed is None else command_line.options(passed)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the next boot starts, as far as it is known.
+
+    :param candidate: the configuration that it reads; None where it starts no Xen, or that is not known.
+    :param xen: whether it starts Xen; None where that is not known.
+    :param reason: why there is no candidate.
+    """
+
+    candidate: Optional[Candidate]
+    xen: Optional[bool]
+    reason: str = ""
+
+
+_REMEDY = "Remove the ones that are not used, or their boot entries, then run again."
+
+
 class EfiCfg:
-    """xen.efi with its configuration file.
+    """xen.efi with its configuration.
 
     :param run: runs a command without a shell.
     :param root: where the files are found.
@@ -191,39 +264,67 @@ class EfiCfg:
         self._tree = Tree(root, foreign=foreign)
 
     def present(self) -> bool:
-        return bool(self._configurations())
+        return bool(self._candidates())
 
     def hypervisor_installed(self) -> bool:
         return bool(self._images())
 
     def read(self) -> Dict[str, bytes]:
-        return self._tree.contents(self._configurations())
+        return self._tree.contents([one.path for one in self._used() if not one.unified])
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
-        if not sources:
+        used = self._used()
+        if not used:
             raise UserError(
                 "xen.efi has no configuration file beside it.",
                 "Write xen.cfg with kernel= for dom0's kernel first, then run again.",
             )
-        changes = []
-        for path, content in sources.items():
-            after = edit(path, content.decode(ENCODING), name, option).encode(ENCODING)
-            if after != content:
-                changes.append(Change(self._tree.path(path), content, after))
-        return changes
+        wanted = [] if option is None else [option]
+        inside = [one for one in used if one.unified and command_line.find(one.passed or "", name) != wanted]
+        changes: Dict[str, Change] = {}
+        for one in used:
+            if not one.unified and one.path in sources:
+                before = sources[one.path]
+                after = edit(one.path, before.decode(ENCODING), name, option, one.line.section).encode(ENCODING)
+                if after != before:
+                    changes[one.path] = Change(self._tree.path(one.path), before, after)
+        chosen = self._chosen()
+        if (changes or inside) and (chosen is None or chosen.xen is None) and self._disagree(used):
+            raise UserError(self._several(used), f"Nothing was changed. {_REMEDY}")
+        if inside:
+            raise UserError(
+                f"The configuration is inside the image {inside[0].path}, in its section .config, and xen.efi reads no "
+                "file then.",
+                "Nothing was changed. Build the image again with the option in that section (objcopy), and sign it "
+                "again where Secure Boot verifies it; on NixOS set virtualisation.xen.boot.params.",
+            )
+        return list(changes.values())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
-        lines = (options(content.decode(ENCODING)) for content in sources.values())
-        return next((line for line in lines if line is not None), "")
+        for one in self._used():
+            text = one.text if one.unified else sources.get(one.path, b"").decode(ENCODING)
+            found = options(text, one.line.section)
+            if found is not None:
+                return found
+        return ""
 
     def next_boot(self) -> NextBoot:
-        sources = self.read()
-        lines = [options(content.decode(ENCODING)) for content in sources.values()]
-        line = next((line for line in lines if line is not None), None)
-        if line is None:
-            return NO_ENTRY
-        passed = " ".join([line, *self._appended()]).strip()
-        return NextBoot(passed, True, entries=(passed,))
+        candidates = self._candidates()
+        lines = tuple(one.passed for one in candidates if one.passed is not None)
+        chosen = self._chosen()
+        if chosen is None:
+            if not lines:
+                return NO_ENTRY
+            if self._disagree(candidates):
+                return NextBoot(None, None, self._several(candidates), lines)
+            return NextBoot(lines[0], True, entries=lines)
+        if chosen.candidate is None:
+            return NextBoot(None, chosen.xen, chosen.reason, lines)
+        passed = chosen.candidate.passed
+        if passed is None:
+            reason = f"{chosen.candidate.path} has no kernel= in the section that boots, so xen.efi starts nothing."
+            return NextBoot(None, False, reason, lines)
+        return NextBoot(passed, True, entries=(passed, *(line for line in lines if line != passed)))
 
     def output(self) -> Optional[str]:
         """Return nothing: no program generates the file."""
@@ -239,36 +340,141 @@ class EfiCfg:
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
         return ["Whether the firmware passes options of its own to xen.efi was not checked."]
 
-    def _images(self) -> List[str]:
+    @staticmethod
+    def _disagree(candidates: Sequence[Candidate]) -> bool:
+        words = [one.words for one in candidates if one.words is not None]
+        return any(one != words[0] for one in words)
+
+    @staticmethod
+    def _several(candidates: Sequence[Candidate]) -> str:
+        paths = " and ".join(dict.fromkeys(one.path for one in candidates if one.words is not None))
+        return f"Several configurations of xen.efi differ, and which of them boots is not known here: {paths}."
+
+    def _used(self) -> List[Candidate]:
+        """Return what a change is made in: what boots and what agrees with it, else whatever may boot."""
+        candidates, chosen = self._candidates(), self._chosen()
+        if chosen is None or chosen.candidate is None:
+            return candidates
+        boots = chosen.candidate
+        same = [one for one in candidates if one.words == boots.words and not one.unified and one.path != boots.path]
+        return [boots, *same]
+
+    def _programs(self) -> List[str]:
         found = (
             path
             for partition in PARTITIONS
             for depth in _DEPTHS
             for path in self._tree.glob(f"{partition}/{depth}*.[eE][fF][iI]")
+            if self._tree.is_file(path)
         )
-        return [path for path in dict.fromkeys(found) if _IMAGE.match(os.path.basename(path))]
+        # One partition may be found below several names.
+        files = {os.path.realpath(self._tree.path(path)): path for path in reversed(list(dict.fromkeys(found)))}
+        return sorted(files.values(), key=list(files.values())[::-1].index)
 
-    def _configurations(self) -> List[str]:
-        found: List[str] = []
-        for image in self._images():
-            directory, name = os.path.split(image)
-            candidates = (os.path.join(directory, candidate) for candidate in configuration_names(name))
-            used = next((path for path in candidates if self._tree.is_file(path)), None)
-            if used and used not in found:
-                found.append(used)
-        return found
+    def _images(self) -> List[str]:
+        return [path for path in self._programs() if self._is_image(path)]
 
-    def _appended(self) -> List[str]:
-        """Return what an entry of systemd-boot adds: xen.efi appends the options after -- to those of xen.cfg."""
-        images = {os.path.basename(path).lower() for path in self._images()}
-        added: List[str] = []
+    def _is_image(self, path: str) -> bool:
+        """Whether a program is Xen: by its content, or its name, or a configuration for Xen that has its name.
+
+        The firmware of some machines starts EFI/BOOT/BOOTX64.efi only, and Xen that shim starts has the name of shim.
+        """
+        if _IMAGE.match(os.path.basename(path)):
+            return True
+        with open(self._tree.path(path), "rb") as file:
+            if pe.is_xen(file):
+                return True
+            inside = pe.configuration(file)
+        if inside is not None:
+            return options(inside.decode(ENCODING)) is not None
+        found = self._configuration(path, Line())
+        return found is not None and options(found.text) is not None
+
+    def _configuration(self, image: str, given: Line) -> Optional[Candidate]:
+        """Return what an image reads as its configuration, None where there is nothing."""
+        with open(self._tree.path(image), "rb") as file:
+            inside = pe.configuration(file)
+        if inside is not None:
+            return Candidate(image, inside.decode(ENCODING), True, given)
+        directory, name = os.path.split(image)
+        names = configuration_names(name) if given.configuration is None else [given.configuration]
+        for one in names:
+            path = efi_boot.find(self._tree, directory, one)
+            if path is not None:
+                return Candidate(path, (self._tree.read(path) or b"").decode(ENCODING), False, given)
+        return None
+
+    def _candidates(self) -> List[Candidate]:
+        """Return every configuration that an image may read, those of boot managers' entries first."""
+        found: Dict[Tuple[str, Line], Candidate] = {}
+        started = [
+            (path, line(entry.options))
+            for partition in PARTITIONS
+            for menu in [efi_boot.systemd_boot(self._tree, partition)]
+            for entry in (menu.entries.values() if menu else ())
+            for path in [self._image_of(entry, partition)]
+            if path is not None
+        ]
+        started += [
+            (path, line(entry.options))
+            for entry in self._firmware()
+            for partition in PARTITIONS
+            for path in [self._image_of(entry, partition)]
+            if path is not None
+        ]
+        known = {os.path.realpath(self._tree.path(path)) for path, _line in started}
+        alone = [path for path in self._images() if os.path.realpath(self._tree.path(path)) not in known]
+        for image, given in [*started, *((path, Line()) for path in alone)]:
+            one = self._configuration(image, given)
+            if one is not None:
+                found.setdefault((os.path.realpath(self._tree.path(one.path)), given), one)
+        return list(found.values())
+
+    def _image_of(self, entry: efi_boot.Entry, partition: str) -> Optional[str]:
+        """Return the path of the image that an entry starts; None where that is no Xen."""
+        for place in (partition, *PARTITIONS):
+            path = None if entry.file is None else efi_boot.find(self._tree, place, entry.file)
+            if path is not None:
+                return path if self._is_image(path) else None
+        return None
+
+    def _firmware(self) -> List[efi_boot.Entry]:
+        return [] if self._tree.foreign else efi_boot.firmware_entries(self._tree)
+
+    def _chosen(self) -> Optional[Chosen]:
+        """Return what the next boot starts; None where neither the firmware nor systemd-boot tells."""
+        for entry in self._firmware():
+            for partition in PARTITIONS:
+                path = None if entry.file is None else efi_boot.find(self._tree, partition, entry.file)
+                if path is None:
+                    continue
+                if self._is_image(path):
+                    return self._start(path, entry, f"The firmware starts {entry.name}")
+                menu = efi_boot.systemd_boot(self._tree, partition)
+                if menu is not None and not _OTHER_LOADERS.search(path):
+                    return self._of_menu(menu, partition)
+                return Chosen(None, None, f"The firmware starts {path} first, and what that starts is not known here.")
         for partition in PARTITIONS:
-            for pattern in _ENTRIES:
-                for path in self._tree.glob(f"{partition}/{pattern}"):
-                    text = (self._tree.read(path) or b"").decode(ENCODING)
-                    fields = dict(line.split(None, 1) for line in text.splitlines() if len(line.split(None, 1)) == 2)
-                    passed = fields.get("options", "").split()
-                    image = fields.get("efi", "").strip().rpartition("/")[2].lower()
-                    if image in images and command_line.END in passed:
-                        added += passed[passed.index(command_line.END) + 1 :]
-        return added
+            menu = efi_boot.systemd_boot(self._tree, partition)
+            if menu is not None:
+                return self._of_menu(menu, partition)
+        return None
+
+    def _of_menu(self, menu: efi_boot.SystemdBoot, partition: str) -> Chosen:
+        if menu.default is None:
+            return Chosen(None, None, menu.reason)
+        path = self._image_of(menu.default, partition)
+        if path is None:
+            return Chosen(
+                None,
+                False,
+                f"The default entry of systemd-boot is {menu.default.name}, which does not start Xen: after a reboot "
+                f"this host would run without it. Set default in {partition}/loader/loader.conf to an entry for Xen.",
+            )
+        return self._start(path, menu.default, f"systemd-boot starts {menu.default.name}")
+
+    def _start(self, image: str, entry: efi_boot.Entry, what: str) -> Chosen:
+        found = self._configuration(image, line(entry.options))
+        if found is None:
+            return Chosen(None, False, f"{what}, and {image} finds no configuration.")
+        return Chosen(found, True)

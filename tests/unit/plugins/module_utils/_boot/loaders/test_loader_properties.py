@@ -192,7 +192,7 @@ def test_any_bytes_in_shell_files(loader: str) -> None:
 
 def xen_efi(text: str, section: Optional[str], key: str) -> Optional[str]:
     """What get_value of xen/common/efi/boot.c gives for a file, written anew from its description."""
-    lines = re.split(r"[\x00-\x1f\x7f]", text)[:-1]
+    lines = re.split(r"[\x00-\x1f\x7f]", text)
     inside = section is None
     for line in lines:
         plain = "" if line.lstrip(" ").startswith(";") else line.partition("#")[0].lstrip(" ")
@@ -215,7 +215,7 @@ EFI_LINES = st.one_of(
         st.sampled_from(["", "", " ", " # dom0_mem=9G", "#x"]),
     ),
     st.sampled_from(
-        ["[global]", "default=x", "default=y", "[x]", "[y]", "kernel=vmlinuz root=/dev/sda1", "ramdisk=i", ""]
+        ["[global]", "default=x", "default=y", "[x]", "[y]", "[x", "kernel=vmlinuz root=/dev/sda1", "ramdisk=i", ""]
     ),
     st.sampled_from(
         ["# options=dom0_mem=9G", "; a comment", "kernel=k", "[x]", "optionsx=1", "video=v", "\toptions=t"]

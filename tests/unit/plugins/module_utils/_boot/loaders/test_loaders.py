@@ -87,7 +87,6 @@ def test_golden_files(
     [
         ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\ndefault=x\n[x]\noptions=a\n", "xen.cfg starts no kernel"),
         ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[global]\nchain=y.cfg\n", "xen.cfg line 2 refers to another file"),
-        ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "kernel=a\noptions=b", "xen.cfg line 2: the last line"),
         ("extlinux", "etc/update-extlinux.conf", "a=1\nxen_opts='x\n", "update-extlinux.conf line 2: a quoted"),
         ("grub_legacy", "boot/grub/menu.lst", "title Linux\nkernel /vmlinuz\n", "menu.lst has no entry that boots"),
     ],
@@ -166,7 +165,10 @@ def test_where_xen_efi_looks_for_its_configuration(image: str, names: List[str])
         ("options=a\tb\nkernel=k\n", "a"),
         ("options=a#b\noptions=c\nkernel=k\n", "a"),
         (";options=a\n options=b\nkernel=k\n", "b"),
-        ("kernel=k\noptions=ignored", ""),
+        # Those releases that say "last line will be ignored" read it all the same.
+        ("kernel=k\noptions=last", "last"),
+        ("[global]\ndefault=a\n[a]\nkernel=k\n[b\noptions=one\n", ""),
+        ("[global]\ndefault=\n[a]\noptions=one\nkernel=k\n", "one"),
     ],
 )
 def test_what_xen_efi_reads(text: str, words: Optional[str]) -> None:

@@ -1,0 +1,243 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Each case is a tree as an installation has it, and what boots there.
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple, Union
+
+import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, efi_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+
+OPTION = "dom0_mem"
+XEN = "Xen 4.20.1 (c/s abc) EFI loader\r\n".encode("utf-16-le")
+Files = Mapping[str, Union[str, bytes]]
+
+
+def program(parts: Dict[str, bytes]) -> bytes:
+    """The least that is an EFI program with these sections."""
+    table, body = b"", b""
+    for name, content in parts.items():
+        place = 0x400 + len(body)
+        table += struct.pack("<8sIIIIIIHHI", name.encode(), len(content), 0x1000, len(content), place, 0, 0, 0, 0, 0)
+        body += content
+    head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80)
+    coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, 240, 0x22) + b"\0" * 240
+    return (head.ljust(0x80, b"\0") + coff + table).ljust(0x400, b"\0") + body
+
+
+def configuration(words: str, section: str = "xen") -> str:
+    return f"[global]\ndefault={section}\n[{section}]\noptions={words}\nkernel=vmlinuz root=/dev/sda2\n"
+
+
+def unified(words: str) -> bytes:
+    return program({".text": XEN, ".config": configuration(words).encode(), ".kernel": b"k"})
+
+
+def variable(content: bytes) -> bytes:
+    return b"\7\0\0\0" + content
+
+
+def load_option(path: str, options: str = "", *, active: bool = True) -> bytes:
+    name = (path.replace("/", "\\") + "\0").encode("utf-16-le")
+    nodes = struct.pack("<BBH", 4, 1, 42) + b"\0" * 38
+    nodes += struct.pack("<BBH", 4, 4, 4 + len(name)) + name if path else b""
+    nodes += struct.pack("<BBH", 0x7F, 0xFF, 4)
+    description = "Xen\0".encode("utf-16-le")
+    passed = f"{options}\0".encode("utf-16-le") if options else b""
+    return struct.pack("<IH", int(active), len(nodes)) + description + nodes + passed
+
+
+def efivars(order: List[int], options: Mapping[int, bytes], following: Optional[int] = None) -> Dict[str, bytes]:
+    content = {"BootOrder": struct.pack(f"<{len(order)}H", *order)}
+    content.update({f"Boot{number:04X}": option for number, option in options.items()})
+    if following is not None:
+        content["BootNext"] = struct.pack("<H", following)
+    suffix = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
+    return {f"sys/firmware/efi/efivars/{name}-{suffix}": variable(value) for name, value in content.items()}
+
+
+def plant(root: Path, tree: Files) -> None:
+    for path, content in tree.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def loader(root: Path, tree: Files, *, foreign: bool = True) -> efi_cfg.EfiCfg:
+    plant(root, tree)
+
+    def run(arguments: List[str]) -> Tuple[int, str, str]:
+        raise AssertionError(arguments)
+
+    return efi_cfg.EfiCfg(run, root=str(root), foreign=foreign)
+
+
+ONE, TWO = configuration("dom0_mem=1G a"), configuration("dom0_mem=2G")
+QUBES = {"boot/efi/EFI/qubes/xen.efi": "MZ", "boot/efi/EFI/qubes/xen.cfg": ONE}
+REMOVABLE = {"boot/efi/EFI/BOOT/BOOTX64.efi": "MZ", "boot/efi/EFI/BOOT/BOOTX64.cfg": ONE}
+MENU = {
+    "efi/EFI/xen/xen.efi": "MZ",
+    "efi/EFI/xen/xen.cfg": ONE,
+    "efi/EFI/xen/alt.cfg": TWO + "[second]\noptions=dom0_mem=3G\nkernel=k\n",
+    "efi/loader/loader.conf": "timeout 3\ndefault xen.conf\n",
+    "efi/loader/entries/xen.conf": "title Xen\nefi /EFI/xen/xen.efi\n",
+    "efi/loader/entries/linux.conf": "title Linux\nlinux /vmlinuz\n",
+}
+
+# The tree, what the next boot passes, whether it starts Xen, a part of the reason, files that a change edits.
+CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = [
+    ("a copy", {**QUBES, **REMOVABLE}, "dom0_mem=1G a", True, "", ["BOOTX64.cfg", "xen.cfg"]),
+    ("another name", REMOVABLE, "dom0_mem=1G a", True, "", ["BOOTX64.cfg"]),
+    (
+        "by content",
+        {"boot/efi/EFI/a/b.efi": program({".text": XEN}), "boot/efi/EFI/a/B.CFG": "options=x\nkernel=k\n"},
+        "x",
+        True,
+        "",
+        ["B.CFG"],
+    ),
+    ("shim", {"boot/efi/EFI/BOOT/BOOTX64.EFI": program({".sbat": b""}), **REMOVABLE}, "dom0_mem=1G a", True, "", []),
+    ("not Xen", {"boot/efi/EFI/BOOT/BOOTX64.efi": "MZ", "boot/efi/EFI/BOOT/BOOTX64.cfg": "set a=b\n"}, None, False, "no entry", []),
+    (
+        "copies that differ",
+        {**QUBES, **REMOVABLE, "boot/efi/EFI/BOOT/BOOTX64.cfg": TWO},
+        None,
+        None,
+        "boot/efi/EFI/BOOT/BOOTX64.cfg and /boot/efi/EFI/qubes/xen.cfg",
+        [],
+    ),
+    ("unified", {"efi/EFI/Linux/xen.efi": unified("dom0_mem=1G b")}, "dom0_mem=1G b", True, "", []),
+    (
+        "unified with an old file beside it",
+        {"efi/EFI/Linux/xen.efi": unified("dom0_mem=1G b"), "efi/EFI/Linux/xen.cfg": TWO},
+        "dom0_mem=1G b",
+        True,
+        "",
+        [],
+    ),
+    ("systemd-boot", MENU, "dom0_mem=1G a", True, "", ["xen.cfg"]),
+    (
+        "systemd-boot names the file",
+        {**MENU, "efi/loader/entries/xen.conf": "efi /EFI/xen/xen.efi\noptions xen.efi -cfg=alt.cfg -- b\n"},
+        "dom0_mem=2G b",
+        True,
+        "",
+        ["alt.cfg"],
+    ),
+    (
+        "systemd-boot names the section",
+        {**MENU, "efi/loader/entries/xen.conf": "efi /efi/XEN/xen.efi\noptions x -cfg alt.cfg second\n"},
+        "dom0_mem=3G",
+        True,
+        "",
+        ["alt.cfg"],
+    ),
+    (
+        "the first word is the name of the image",
+        {**MENU, "efi/loader/entries/xen.conf": "efi /EFI/xen/xen.efi\noptions -cfg=alt.cfg\n"},
+        "dom0_mem=1G a",
+        True,
+        "",
+        ["xen.cfg"],
+    ),
+    ("systemd-boot starts Linux", {**MENU, "efi/loader/loader.conf": "default lin*\n"}, None, False, "'Linux'", ["xen.cfg"]),
+    ("by its order", {**MENU, "efi/loader/loader.conf": "timeout 1\n"}, "dom0_mem=1G a", True, "", ["xen.cfg"]),
+    (
+        "by a key",
+        {
+            **MENU,
+            "efi/loader/loader.conf": "#default x\n",
+            "efi/loader/entries/linux.conf": "title Linux\nsort-key a\nlinux /vmlinuz\n",
+        },
+        None,
+        False,
+        "'Linux'",
+        ["xen.cfg"],
+    ),
+    ("the entry of last time", {**MENU, "efi/loader/loader.conf": "default @saved\n"}, None, None, "last", ["xen.cfg"]),
+]
+
+
+@pytest.mark.parametrize(("tree", "passed", "xen", "reason", "edited"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_what_boots(
+    tmp_path: Path, tree: Files, passed: Optional[str], xen: Optional[bool], reason: str, edited: List[str]
+) -> None:
+    one = loader(tmp_path, tree)
+    boots = one.next_boot()
+    assert (boots.options, boots.xen) == (passed, xen)
+    assert reason in boots.reason
+    assert bool(boots.reason) is (passed is None)
+    if not edited:
+        return
+    before = one.read()
+    files.apply(one.plan(one.read(), OPTION, "dom0_mem=4G"))
+    after = one.read()
+    assert sorted(Path(path).name for path in after if after[path] != before[path]) == edited
+    assert one.plan(one.read(), OPTION, "dom0_mem=4G") == []
+    if passed is not None:
+        assert "dom0_mem=4G" in (one.next_boot().options or "").split()
+
+
+def test_copies_that_differ_are_named_and_left_alone(tmp_path: Path) -> None:
+    one = loader(tmp_path, {**QUBES, **REMOVABLE, "boot/efi/EFI/BOOT/BOOTX64.cfg": TWO})
+    with pytest.raises(UserError, match=r"BOOTX64\.cfg and .*xen\.cfg") as refused:
+        one.plan(one.read(), OPTION, "dom0_mem=4G")
+    assert "Remove" in refused.value.remedy
+
+
+@pytest.mark.parametrize("beside", [{}, {"efi/EFI/Linux/xen.cfg": TWO}])
+def test_a_unified_image_is_never_changed(tmp_path: Path, beside: Files) -> None:
+    one = loader(tmp_path, {"efi/EFI/Linux/xen.efi": unified("dom0_mem=1G"), **beside})
+    assert one.configured(one.read()) == "dom0_mem=1G"
+    assert one.plan(one.read(), OPTION, "dom0_mem=1G") == []
+    for word in ("dom0_mem=2G", None):
+        with pytest.raises(UserError, match=r"inside the image /efi/EFI/Linux/xen\.efi") as refused:
+            one.plan(one.read(), OPTION, word)
+        assert "virtualisation.xen.boot.params" in refused.value.remedy
+
+
+XEN_OPTION, OTHER = load_option("/EFI/xen/xen.efi"), load_option("/EFI/other/xen.efi", "xen -cfg=b.cfg -- c")
+SEVERAL = {
+    "boot/efi/EFI/xen/xen.efi": "MZ",
+    "boot/efi/EFI/xen/xen.cfg": ONE,
+    "boot/efi/EFI/other/xen.efi": "MZ",
+    "boot/efi/EFI/other/b.cfg": TWO,
+    "boot/efi/EFI/debian/grubx64.efi": "MZ",
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "passed", "xen"),
+    [
+        (efivars([1, 2], {1: XEN_OPTION, 2: OTHER}), "dom0_mem=1G a", True),
+        (efivars([2, 1], {1: XEN_OPTION, 2: OTHER}), "dom0_mem=2G c", True),
+        (efivars([1, 2], {1: XEN_OPTION, 2: OTHER}, following=2), "dom0_mem=2G c", True),
+        # Switched off, without a file, with a file that is gone, damaged.
+        (efivars([1, 2], {1: load_option("/EFI/xen/xen.efi", active=False), 2: OTHER}), "dom0_mem=2G c", True),
+        (efivars([1, 2], {1: load_option(""), 2: OTHER}), "dom0_mem=2G c", True),
+        (efivars([1, 2], {1: load_option("/EFI/gone/xen.efi"), 2: OTHER}), "dom0_mem=2G c", True),
+        (efivars([1, 9, 2], {1: XEN_OPTION[:9], 2: OTHER}), "dom0_mem=2G c", True),
+        (efivars([1, 2], {1: load_option("/EFI/debian/grubx64.efi"), 2: OTHER}), None, None),
+        ({}, None, None),
+    ],
+)
+def test_the_firmware_of_this_host_tells_what_boots(
+    tmp_path: Path, variables: Files, passed: Optional[str], xen: Optional[bool]
+) -> None:
+    one = loader(tmp_path, {**SEVERAL, "boot/efi/EFI/other/xen.cfg": TWO, **variables}, foreign=False)
+    boots = one.next_boot()
+    assert (boots.options, boots.xen) == (passed, xen)
+    # The variables are those of the running host and tell nothing of another tree.
+    assert loader(tmp_path, {}, foreign=True).next_boot().options is None
+
+
+@pytest.mark.parametrize("length", range(0, len(OTHER), 3))
+def test_a_damaged_load_option_is_an_answer(length: int) -> None:
+    efi_boot.load_option(1, OTHER[:length])
+    efi_boot.load_option(1, OTHER[length:])
