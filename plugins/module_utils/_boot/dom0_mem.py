@@ -34,6 +34,12 @@ _AMOUNT = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+# What people write for an amount and Xen does not read.
+_SWAPPED = re.compile(rf"^(?P<minus>-?)(?P<percent>[0-9]+%)\+(?P<size>{_NUMBER}[bkmgt]?)$", re.IGNORECASE | re.ASCII)
+_WITH_B = re.compile(
+    r"^(?P<number>[0-9]{1,18}(?:\.[0-9]{1,18})?)[ \t]*(?P<unit>[kmgt])(?:i?B)?$", re.IGNORECASE | re.ASCII
+)
+
 # libxl never shrinks dom0 below this (LIBXL_MIN_DOM0_MEM, tools/libs/light/libxl_internal.h @ stable-4.17).
 SMALLEST_BYTES = 128 * MIB
 
@@ -110,7 +116,7 @@ def parse_amount(text: str, *, what: str = "size") -> Amount:
     """
     match = _AMOUNT.match(text)
     if match is None or "\n" in text:
-        raise UserError(f"The {what} {text!r} is not an amount of memory.", _FORMS)
+        raise UserError(f"The {what} {text!r} is not an amount of memory.", _suggestion(text))
     percent = int(match["only"] or match["percent"] or 0)
     if percent >= 100:
         raise UserError(f"The {what} {text!r} is {percent} percent of the host's memory.", "Use less than 100 percent.")
@@ -121,6 +127,24 @@ def parse_amount(text: str, *, what: str = "size") -> Amount:
     if number << _UNITS[unit] >= 1 << 64:
         raise UserError(f"The {what} {text!r} does not fit into 64 bits.", _FORMS)
     return Amount(number << _UNITS[unit], percent, bool(match["minus"]), bool(unit))
+
+
+def _suggestion(text: str) -> str:
+    """Return how an amount is written that people write in another way."""
+    swapped = _SWAPPED.match(text)
+    if swapped:
+        return f"Write the size before the percentage: {swapped['minus']}{swapped['size']}+{swapped['percent']}."
+    bytes_ = _WITH_B.match(text)
+    if bytes_ and "." not in bytes_["number"]:
+        return (
+            f"Write the unit directly behind the number and as one letter: {bytes_['number']}{bytes_['unit'].upper()}."
+        )
+    if bytes_:
+        shift = _UNITS[bytes_["unit"].lower()]
+        whole, _point, fraction = bytes_["number"].partition(".")
+        size = (int(whole + fraction) << shift) // 10 ** len(fraction)
+        return f"Write a whole number: {size // MIB}M." if size >= MIB else _FORMS
+    return _FORMS
 
 
 def parse(value: str, *, arm: bool = False) -> Dom0Mem:

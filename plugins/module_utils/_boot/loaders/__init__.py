@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Protocol, Sequence, Type
+from typing import Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Type
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg import EfiCfg
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -77,6 +78,34 @@ class Loader(Protocol):
 LOADERS: Mapping[str, Type[Loader]] = {loader.name: loader for loader in (Grub2, EfiCfg, Extlinux, GrubLegacy)}
 
 
+# What belongs to loaders that are not supported: a file, and whose it is.
+_OTHERS: Sequence[Tuple[str, str]] = (
+    ("/boot/efi/EFI/xenserver/grub*.cfg", "XCP-ng's or XenServer's own loader"),
+    ("/boot/boot.scr", "U-Boot"),
+    ("/boot/boot.scr.uimg", "U-Boot"),
+    ("/boot/*/boot.scr", "U-Boot"),
+    ("/boot/uEnv.txt", "U-Boot"),
+    ("/boot/*/uEnv.txt", "U-Boot"),
+    ("/boot.scr", "U-Boot"),
+    ("/uEnv.txt", "U-Boot"),
+    ("/boot/loader.conf", "FreeBSD's loader"),
+    ("/boot/loader/loader.conf", "systemd-boot without an entry for xen.efi"),
+    ("/boot/efi/loader/loader.conf", "systemd-boot without an entry for xen.efi"),
+    ("/efi/loader/loader.conf", "systemd-boot without an entry for xen.efi"),
+    ("/boot.cfg", "NetBSD's loader"),
+    ("/boot/pxelinux.cfg", "pxelinux"),
+    ("/tftpboot/pxelinux.cfg", "pxelinux"),
+    ("/srv/tftp/pxelinux.cfg", "pxelinux"),
+    ("/var/lib/tftpboot/pxelinux.cfg", "pxelinux"),
+    ("/boot/efi/EFI/refind/refind.conf", "rEFInd"),
+    ("/efi/EFI/refind/refind.conf", "rEFInd"),
+    ("/boot/EFI/refind/refind.conf", "rEFInd"),
+    ("/boot/limine*.c*", "Limine"),
+    ("/etc/lilo.conf", "LILO"),
+)
+_KNOWN = "GRUB 2 (grub2), xen.efi (efi_cfg), extlinux and syslinux (extlinux), and GRUB 0.97 (grub_legacy)"
+
+
 def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, running: Optional[str] = None) -> Loader:
     """Return the loader of this host, or the named one.
 
@@ -105,6 +134,14 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
         present = booting or present
     if present:
         return present[0]
+    tree = Tree(root, foreign=foreign)
+    other = next(((path, whose) for pattern, whose in _OTHERS for path in tree.glob(pattern)), None)
+    if other is not None:
+        raise UserError(
+            f"No supported boot loader was found {f'in {root}' if foreign else 'on this host'}: {other[0]} belongs to "
+            f"{other[1]}.",
+            f"Change the options of Xen there by hand. The loaders that are supported are {_KNOWN}.",
+        )
     raise UserError(
         f"No boot loader was found {f'in {root}' if foreign else 'on this host'} "
         f"(looked for: {', '.join(LOADERS) if name == 'auto' else name}).",

@@ -185,9 +185,8 @@ def _described(tree: Tree, directory: str) -> Dict[str, Dict[str, str]]:
         if counter.split("-")[0] == "0":
             fields["bad"] = "1"
         found.append((name, fields))
-    with_key = sorted(
-        (one for one in found if "sort-key" in one[1]), key=lambda one: _version(one[1].get("version", "")), reverse=True
-    )
+    with_key = [one for one in found if "sort-key" in one[1]]
+    with_key.sort(key=lambda one: _version(one[1].get("version", "")), reverse=True)
     with_key.sort(key=lambda one: (one[1]["sort-key"], one[1].get("machine-id", "")))
     without = sorted((one for one in found if "sort-key" not in one[1]), key=lambda one: _version(one[0]), reverse=True)
     ordered = [*with_key, *without]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ class Item:
     ending: str
 
 
-def parse(text: str) -> List[Item]:
-    """Return the items of a file in order."""
+@functools.lru_cache(maxsize=4)
+def parse(text: str) -> Sequence[Item]:
+    """Return the items of a file in order; the same text is asked for several times in one run."""
     items: List[Item] = []
     section: Optional[str] = None
     seen: Set[str] = set()

@@ -26,9 +26,11 @@ SAVED = "/boot/grub/default"
 
 BEGIN = "### BEGIN AUTOMAGIC KERNELS LIST"
 END = "### END DEBIAN AUTOMAGIC KERNELS LIST"
+# update-grub reads its own options between these two only, in sed's words from the one to the other.
+_OPTIONS = "## ## Start Default Options ##"
+_OPTIONS_END = "## ## End Default Options ##"
 _MAGIC = "# xenhopt="
 
-_COMMENT = re.compile(r"[ \t]*#")
 # A backslash before the newline continues a line.
 _CONTINUATION = re.compile(r"\\\r?\n")
 _COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t=]+(?P<rest>.*))?$", re.DOTALL)
@@ -62,17 +64,15 @@ class Place:
 
 
 def lines(text: str) -> List[Line]:
-    """Return the logical lines; a comment is never continued."""
+    """Return the logical lines; a backslash before the newline continues a comment, too."""
     found: List[Line] = []
     at, number = 0, 1
     while at < len(text):
         end = at
-        comment = _COMMENT.match(text, at)
         while True:
             newline = text.find("\n", end)
             stop = len(text) if newline < 0 else newline
-            continued = not comment and text[end:stop].rstrip("\r").endswith("\\") and newline >= 0
-            if not continued:
+            if newline < 0 or not text[end:stop].rstrip("\r").endswith("\\"):
                 break
             end = newline + 1
         raw = text[at:stop]
@@ -97,9 +97,11 @@ def places(text: str) -> List[Place]:
     entry = -1
     logical = lines(text)
     between = generated(logical)
+    ours = False
     for line in logical:
         magic = between is not None and between[0] < line.number < between[1]
-        if magic and line.text.startswith(_MAGIC):
+        ours = line.text.startswith(_OPTIONS) or (ours and not line.text.startswith(_OPTIONS_END))
+        if ours and line.text.startswith(_MAGIC):
             found.append(Place(None, True, line, line.start + len(_MAGIC), line.text[len(_MAGIC) :]))
         command = _COMMAND.match(line.text.replace("\f", " "))
         if command and command["name"] == "title":
@@ -163,8 +165,9 @@ def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
     :raises UserError: there is no such entry.
     """
     found = places(text)
-    between = generated(lines(text))
-    if not found and between is None:
+    logical = lines(text)
+    begin = next((line for line in logical if line.text.startswith(_OPTIONS)), None)
+    if not found and begin is None:
         if option is None:
             return text
         raise UserError(
@@ -177,10 +180,11 @@ def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
         changes += _place_edits(text, place, name, option, newline)
     entries = [place for place in found if place.entry is not None]
     written = not entries or any(place.magic for place in entries)
-    if between is not None and option is not None and written and len(entries) == len(found):
-        begin = next(line for line in lines(text) if line.number == between[0])
-        after = text.index("\n", begin.end) + 1
-        changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{option}{newline}"))
+    if begin is not None and option is not None and written and len(entries) == len(found):
+        newline_at = text.find("\n", begin.end)
+        after = newline_at + 1 or len(text)
+        first = "" if newline_at >= 0 else newline
+        changes.append((after, after, f"{first}#{MARK}{newline}{_MAGIC}{option}{newline}"))
     return command_line.apply_edits(text, changes)
 
 
@@ -197,7 +201,7 @@ def _place_edits(
         edits = [(at, at, f" {option}")]
     added = f"#{MARK}{newline}"
     gone = not command_line.apply_edits(shown, edits)
-    if edits and gone and place.entry is None and text[: place.line.start].endswith(added):
+    if edits and gone and place.entry is None and text.endswith(added, 0, place.line.start):
         after = text.find("\n", place.line.end) + 1 or len(text)
         return [(place.line.start - len(added), after, "")]
     return [(place.start + start, place.start + end, new) for start, end, new in edits]

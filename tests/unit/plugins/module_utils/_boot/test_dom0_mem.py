@@ -175,3 +175,27 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         dom0_mem.validate(dom0_mem.parse(text), HOST)
     except UserError as error:
         assert len(str(error).splitlines()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("10%+1G", "1G+10%"),
+        ("-10%+512M", "-512M+10%"),
+        ("4GB", "4G"),
+        ("4 GB", "4G"),
+        ("4GiB", "4G"),
+        ("4 G", "4G"),
+        ("1.5G", "1536M"),
+        ("1.5 GiB", "1536M"),
+        ("0.25g", "256M"),
+        ("1.5", "1536M"),
+        ("lots", "1536M"),
+    ],
+)
+def test_what_people_write_is_answered_with_what_xen_reads(text: str, advice: str) -> None:
+    with pytest.raises(UserError, match="is not an amount of memory") as refused:
+        dom0_mem.parse_amount(text)
+    assert advice in refused.value.remedy
+    if advice != "1536M":
+        dom0_mem.parse_amount(advice)

@@ -103,7 +103,7 @@ CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = 
         ["B.CFG"],
     ),
     ("shim", {"boot/efi/EFI/BOOT/BOOTX64.EFI": program({".sbat": b""}), **REMOVABLE}, "dom0_mem=1G a", True, "", []),
-    ("not Xen", {"boot/efi/EFI/BOOT/BOOTX64.efi": "MZ", "boot/efi/EFI/BOOT/BOOTX64.cfg": "set a=b\n"}, None, False, "no entry", []),
+    ("not Xen", {**REMOVABLE, "boot/efi/EFI/BOOT/BOOTX64.cfg": "set a=b\n"}, None, False, "no entry", []),
     (
         "copies that differ",
         {**QUBES, **REMOVABLE, "boot/efi/EFI/BOOT/BOOTX64.cfg": TWO},
@@ -146,7 +146,14 @@ CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = 
         "",
         ["xen.cfg"],
     ),
-    ("systemd-boot starts Linux", {**MENU, "efi/loader/loader.conf": "default lin*\n"}, None, False, "'Linux'", ["xen.cfg"]),
+    (
+        "systemd-boot starts Linux",
+        {**MENU, "efi/loader/loader.conf": "default lin*\n"},
+        None,
+        False,
+        "'Linux'",
+        ["xen.cfg"],
+    ),
     ("by its order", {**MENU, "efi/loader/loader.conf": "timeout 1\n"}, "dom0_mem=1G a", True, "", ["xen.cfg"]),
     (
         "by a key",
@@ -164,7 +171,9 @@ CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = 
 ]
 
 
-@pytest.mark.parametrize(("tree", "passed", "xen", "reason", "edited"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("tree", "passed", "xen", "reason", "edited"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_what_boots(
     tmp_path: Path, tree: Files, passed: Optional[str], xen: Optional[bool], reason: str, edited: List[str]
 ) -> None:

@@ -306,6 +306,7 @@ LEGACY_LINES = st.one_of(
         ["title Xen", "title Linux", "default 1", "default=0", "default saved", "timeout 5", "", "root (hd0,0)"]
     ),
     st.sampled_from(["kernel /vmlinuz dom0_mem=9G", "# kernel /xen.gz dom0_mem=9G", "module /vmlinuz dom0_mem=9G"]),
+    st.sampled_from(["#\\", "## ## Start Default Options ##", "## ## End Default Options ##"]),
     st.sampled_from(
         [grub_legacy.BEGIN, grub_legacy.END, "# xenhopt=", "# xenhopt=a dom0_mem=3G", "## xenhopt=x", "# kopt=r"]
     ),

@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Dict, List, Optional, Tuple
@@ -25,6 +27,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     grub2,
     grub_legacy,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import MARK
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -283,6 +286,34 @@ def test_what_legacy_grub_passes(text: str, words: Optional[str]) -> None:
     assert bool(boots.reason) is (words is None)
 
 
+MARKED = """### BEGIN AUTOMAGIC KERNELS LIST
+## ## Start Default Options ##
+{inside}## ## End Default Options ##
+{outside}
+title Xen
+kernel /boot/xen-4.1-amd64.gz a
+### END DEBIAN AUTOMAGIC KERNELS LIST
+"""
+
+
+def test_what_debians_update_grub_reads_is_between_its_marks(tmp_path: Path) -> None:
+    """An option elsewhere is a comment to it, and the next run would lose what was put there."""
+    text = MARKED.format(inside="# kopt=r\n", outside="# xenhopt=dom0_mem=9G")
+    assert grub_legacy.configured_line(text) == "a"
+    after = grub_legacy.edit("menu.lst", text, OPTION, "dom0_mem=1G")
+    lines = after.splitlines()
+    assert lines[1:4] == ["## ## Start Default Options ##", f"#{MARK}", "# xenhopt=dom0_mem=1G"]
+    assert "# xenhopt=dom0_mem=9G" in lines
+    assert grub_legacy.configured_line(after) == "dom0_mem=1G"
+    assert grub_legacy.edit("menu.lst", after, OPTION, None) == text
+
+
+def test_a_backslash_continues_a_comment_of_legacy_grub(tmp_path: Path) -> None:
+    text = "title a\n#\\\nkernel /xen.gz x\nkernel /xen.gz y\n"
+    assert grub_legacy.next_boot("menu.lst", text).entries == ("y",)
+    assert "xen.gz x\n" in grub_legacy.edit("menu.lst", text, OPTION, "dom0_mem=1G")
+
+
 GENERATED = "### BEGIN /etc/grub.d/20_linux_xen ###\nmenuentry 'Xen' {\n\t%s\n}\n"
 LAYOUTS = [
     ("update-grub", "etc/default/grub", "boot/grub/grub.cfg", ["update-grub"]),
@@ -341,6 +372,75 @@ def test_two_loaders_that_boot_a_hypervisor_are_refused(tmp_path: Path) -> None:
         find("auto", run, root=str(tmp_path))
     for running, name in (("placeholder a", "grub2"), ("a placeholder", "efi_cfg"), ("", "efi_cfg")):
         assert find("auto", run, root=str(tmp_path), running=running).name == name
+
+
+@pytest.mark.parametrize(
+    ("path", "whose"),
+    [
+        ("boot/efi/EFI/xenserver/grub.cfg", "XCP-ng"),
+        ("boot/boot.scr", "U-Boot"),
+        ("boot/firmware/uEnv.txt", "U-Boot"),
+        ("boot/loader.conf", "FreeBSD"),
+        ("boot.cfg", "NetBSD"),
+        ("srv/tftp/pxelinux.cfg/default", "pxelinux"),
+        ("boot/efi/EFI/refind/refind.conf", "rEFInd"),
+    ],
+)
+@pytest.mark.parametrize("name", ["auto", "grub2"])
+def test_a_loader_that_is_not_supported_is_named(tmp_path: Path, path: str, whose: str, name: str) -> None:
+    """To install another loader beside it would leave the host with two."""
+    with pytest.raises(UserError, match=whose) as refused:
+        find(name, read_only, root=str(put(tmp_path, path, "x\n")), foreign=True)
+    assert "Install" not in str(refused.value)
+    assert all(loader in refused.value.remedy for loader in LOADERS)
+
+
+# A character more of any of these must not cost more than the one before.
+AWKWARD = {
+    "efi_cfg": ["[a]\nkernel=k\noptions=x\n", "[", "kernel=k options=", "a=b\n", " ", "\r\n", "options=dom0_mem=1 "],
+    "extlinux": [
+        "label a\nappend xen.gz a --- b\n",
+        "append xen.gz ",
+        " --- ",
+        "include a\n",
+        "menu default\n",
+        " ",
+        "\\\n",
+        "label a\nappend xen.gz dom0_mem=1 --- b\n",
+    ],
+    "grub_legacy": [
+        "title a\nkernel /xen.gz x\n",
+        "kernel --a ",
+        "\\\n",
+        "#\\\n",
+        "## ## Start Default Options ##\n# xenhopt=dom0_mem=1\n",
+        f"#{MARK}\n# xenhopt=dom0_mem=1\n",
+        "kernel /xen.gz dom0_mem=1 ",
+        " ",
+        "\r",
+    ],
+}
+MENUS = {
+    "efi_cfg": "boot/efi/EFI/xen/xen.cfg",
+    "extlinux": "boot/syslinux/syslinux.cfg",
+    "grub_legacy": "boot/grub/menu.lst",
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in AWKWARD.items() for text in texts])
+def test_a_long_file_takes_no_longer_than_its_length(tmp_path: Path, name: str, text: str) -> None:
+    size = 1 << 20
+    put(put(tmp_path, MENUS[name], (text * (size // len(text) + 1))[:size]), "boot/efi/EFI/xen/xen.efi")
+    loader = LOADERS[name](read_only, root=str(tmp_path), foreign=True)
+    started = time.process_time()
+    loader.next_boot()
+    read = time.process_time()
+    for word in ("dom0_mem=2G", None):
+        with contextlib.suppress(UserError):
+            loader.plan(loader.read(), OPTION, word)
+    planned = time.process_time()
+    assert read - started < 2
+    assert planned - read < 4
 
 
 def test_whether_an_entry_can_be_booted_once() -> None:
