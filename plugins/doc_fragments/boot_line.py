@@ -15,7 +15,7 @@ options:
       - The boot loader. V(auto) selects the one that is installed, and of several the one with an entry for Xen.
       - V(grub2) is GRUB 2 as Debian, Ubuntu, Fedora, RHEL, openSUSE, Arch, Alpine and Gentoo configure it.
       - V(efi_cfg) is C(xen.cfg), which C(xen.efi) reads when the firmware or systemd-boot starts it.
-      - V(extlinux) is C(/etc/update-extlinux.conf) of Alpine.
+      - V(extlinux) is C(/etc/update-extlinux.conf) of Alpine, or a menu of extlinux or syslinux that is kept by hand.
       - V(grub_legacy) is C(menu.lst) of GRUB 0.97, with the comments that Debian's update-grub keeps there.
     type: str
     choices: [auto, grub2, efi_cfg, extlinux, grub_legacy]

@@ -298,7 +298,7 @@ class EfiCfg:
                 f"The configuration is inside the image {inside[0].path}, in its section .config, and xen.efi reads no "
                 "file then.",
                 "Nothing was changed. Build the image again with the option in that section (objcopy), and sign it "
-                "again where Secure Boot verifies it; on NixOS set virtualisation.xen.boot.params.",
+                "again where Secure Boot verifies it; on NixOS that is its option virtualisation.xen.boot.params.",
             )
         return list(changes.values())
 

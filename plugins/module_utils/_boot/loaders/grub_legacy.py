@@ -166,7 +166,8 @@ def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
     """
     found = places(text)
     logical = lines(text)
-    begin = next((line for line in logical if line.text.startswith(_OPTIONS)), None)
+    marks = (line for line in logical if line.text.startswith(_OPTIONS) and "\n" in text[line.end : line.end + 2])
+    begin = next(marks, None)
     if not found and begin is None:
         if option is None:
             return text
@@ -181,10 +182,8 @@ def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
     entries = [place for place in found if place.entry is not None]
     written = not entries or any(place.magic for place in entries)
     if begin is not None and option is not None and written and len(entries) == len(found):
-        newline_at = text.find("\n", begin.end)
-        after = newline_at + 1 or len(text)
-        first = "" if newline_at >= 0 else newline
-        changes.append((after, after, f"{first}#{MARK}{newline}{_MAGIC}{option}{newline}"))
+        after = text.index("\n", begin.end) + 1
+        changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{option}{newline}"))
     return command_line.apply_edits(text, changes)
 
 
