@@ -160,10 +160,9 @@ def run_module(
         module = (InternalModule if internal else _Module)(**specification)
     except (TypeError, AttributeError) as error:
         # AnsibleModule's own, for example where an option with suboptions is a list of something else.
-        print(
-            json.dumps({"failed": True, "msg": f"The parameters are not of the types of this module: {error}.\n{_SEE}"})
-        )
-        sys.exit(1)
+        message = f"The parameters are not of the types of this module: {error}.\n{_SEE}"
+        sys.stdout.write(json.dumps({"failed": True, "msg": message}) + "\n")
+        raise SystemExit(1) from error
     # A module fails after its handlers: inside of them Ansible adds a traceback of its own to a user's error.
     try:
         alone = files.lock() if writes_files and not module.check_mode else contextlib.nullcontext()

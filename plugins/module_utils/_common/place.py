@@ -76,51 +76,58 @@ def find(path: str, *, follow: bool = True, made: Optional[Callable[[Place], Non
         )
     if "\0" in path:
         raise UserError(f"{path!r} has a NUL character in it.", "Correct the path.")
-    with contextlib.ExitStack() as opened:
+    opened = contextlib.ExitStack()
+    try:
+        yield _walk(path, opened, follow=follow, made=made)
+    finally:
+        opened.close()
 
-        def enter(name: str, directory: Optional[int]) -> int:
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=directory)
-            opened.callback(os.close, descriptor)
-            return descriptor
 
-        directory = enter("/", None)
-        parts: Deque[str] = deque(_parts(path))
-        links = 0
-        while parts:
-            name = parts.popleft()
-            if name == "..":
-                directory = enter(name, directory)
-                continue
-            place = Place(path, directory, name)
-            found = place.status()
-            if found is not None and stat.S_ISLNK(found.st_mode) and (parts or follow):
-                links += 1
-                if links > _MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                if found.st_uid not in (0, os.geteuid()):
-                    raise UserError(
-                        f"{path} leads through {name!r}, a symbolic link of another account (uid {found.st_uid}).",
-                        "Remove that link, or name the file that is meant: links are followed only if they belong to "
-                        "root or to the account that runs this.",
-                    )
-                target = os.readlink(name, dir_fd=directory)
-                if os.path.isabs(target):
-                    directory = enter("/", None)
-                parts.extendleft(reversed(_parts(target)))
-                continue
-            if not parts:
-                yield place
-                return
-            if found is None:
-                if made is None:
-                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-                os.mkdir(name, 0o755, dir_fd=directory)
-                made(place)
-                os.chmod(name, 0o755, dir_fd=directory)
+def _walk(path: str, opened: contextlib.ExitStack, *, follow: bool, made: Optional[Callable[[Place], None]]) -> Place:
+    """Open one directory after the other; *opened* has the descriptors."""
+
+    def enter(name: str, directory: Optional[int]) -> int:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, dir_fd=directory)
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+    directory = enter("/", None)
+    parts: Deque[str] = deque(_parts(path))
+    links = 0
+    while parts:
+        name = parts.popleft()
+        if name == "..":
             directory = enter(name, directory)
-        # "/" itself, or a path that ends in "..".
-        yield Place(path, directory, ".")
+            continue
+        place = Place(path, directory, name)
+        found = place.status()
+        if found is not None and stat.S_ISLNK(found.st_mode) and (parts or follow):
+            links += 1
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if found.st_uid not in (0, os.geteuid()):
+                raise UserError(
+                    f"{path} leads through {name!r}, a symbolic link of another account (uid {found.st_uid}).",
+                    "Remove that link, or name the file that is meant: links are followed only if they belong to "
+                    "root or to the account that runs this.",
+                )
+            target = os.readlink(name, dir_fd=directory)
+            if os.path.isabs(target):
+                directory = enter("/", None)
+            parts.extendleft(reversed(_parts(target)))
+            continue
+        if not parts:
+            return place
+        if found is None:
+            if made is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            os.mkdir(name, 0o755, dir_fd=directory)
+            made(place)
+            os.chmod(name, 0o755, dir_fd=directory)
+        directory = enter(name, directory)
+    # "/" itself, or a path that ends in "..".
+    return Place(path, directory, ".")
 
 
 def _parts(path: str) -> List[str]:
