@@ -11,7 +11,8 @@ short_description: Build stub domains from Xen source
 version_added: 0.1.0
 description:
   - Builds images from the sources that M(xen.stubdom.stubdom_source) returned, in a directory of its own, as an
-    unprivileged account. It writes to O(work_directory) only; M(xen.stubdom.stubdom_install) installs the result.
+    unprivileged account, which can write to C(build) in O(work_directory) only. M(xen.stubdom.stubdom_install) installs
+    the result.
   - An image is identified by everything that it is built from. It is built again only when something of that changes,
     and another set of images uses the C library and the libraries that are built already.
   - Known problems of old sources with new compilers are worked around; RV(remedies) lists the workarounds in use.
@@ -100,13 +101,15 @@ options:
         type: path
         required: true
   work_directory:
-    description: Directory on the build host for sources, trees and images; an absolute path.
+    description:
+      - Directory on the build host for finished images; an absolute path. It belongs to whoever runs the module.
+      - Sources and trees are below it in C(build), the only directory that the account that builds can write to.
     type: path
     default: /var/lib/xen.stubdom
   user:
     description:
-      - The account that builds. By default this is the owner of O(work_directory), V(nobody) for a new directory, and
-        the account that runs the module if that is not root.
+      - The account that builds, which must do nothing else. By default this is V(xen-stubdom), a system account without
+        a shell that is made when it is missing, and the account that runs the module if that is not root.
     type: str
   jobs:
     description: Number of commands that make runs at a time. The default is the number of processors.
@@ -183,12 +186,11 @@ log:
   description: Path of the build's log on the build host, null if nothing was built.
   type: str
   returned: success
-  sample: /var/lib/xen.stubdom/jobs/0123456789abcdef/log
+  sample: /var/lib/xen.stubdom/build/jobs/0123456789abcdef/log
 """
 
-import functools
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import INTERNAL, InternalModule, run_module
@@ -198,6 +200,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     build_job,
     build_plan,
     build_status,
+    kept,
     kernels,
     releases,
     sources,
@@ -236,9 +239,9 @@ def result(
             {
                 "image": product.image,
                 "file": product.file,
-                "path": os.path.join(build_job.image_directory(work, product), product.file),
+                "path": os.path.join(kept.directory(work, product), product.file),
                 "identity": product.identity,
-                "manifest": build_job.finished(work, product) or build_plan.manifest(given, plan, product),
+                "manifest": kept.finished(work, product) or kept.describe(given, product),
             }
         )
     return {
@@ -270,27 +273,33 @@ def run(module: InternalModule) -> Dict[str, Any]:
     user = account.builder(work, params["user"])
     given = inputs(module)
     plan = build_plan.plan(given, jobs=jobs)
-    directory = build_job.job_directory(work, plan)
+    workshop = account.workshop(work)
+    directory = build_job.job_directory(workshop, plan)
+
+    def watch(seen: Sequence[Any]) -> Dict[str, Any]:
+        status = account.as_user(user, lambda: build_status.watch(directory, seen=seen))
+        # Each image as soon as it is there, so that a build that fails later leaves it to the next one.
+        made = [product for product in plan.products if product.image in status.get("images", ())]
+        kept.keep(work, given, made, user)
+        return status
 
     if step == "stop":
         account.as_user(user, lambda: build_status.stop(directory))
         return result(work, given, plan, [])
     if step == "watch":
-        seen = module.internal["seen"]
-        status = account.as_user(user, lambda: build_status.watch(directory, seen=seen))
+        status = watch(module.internal["seen"])
     else:
-        missing = build_job.missing(work, plan)
+        missing = kept.missing(work, plan)
         if module.check_mode or not missing:
             return result(work, given, plan, missing)
         account.prepare(work, user)
         wanted = build_plan.only(given, missing)
         found = build_job.sources_from(params["sources"])
-        job = build_job.Job(work, wanted, build_plan.plan(wanted, jobs=jobs), found, params["timeout"])
+        job = build_job.Job(workshop, wanted, build_plan.plan(wanted, jobs=jobs), found, params["timeout"])
         build_job.start(job, user)
         status = build_status.starting(job.log)
         while step == "all" and status["state"] == "running":
-            look = functools.partial(build_status.watch, directory, seen=["running", status["stage"]])
-            status = account.as_user(user, look)
+            status = watch(["running", status["stage"]])
     build_status.require_success(status)
     if status["state"] == "running":
         return {**result(work, given, plan, [], status), INTERNAL: status}

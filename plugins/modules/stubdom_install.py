@@ -48,7 +48,8 @@ options:
   src:
     description:
       - Path of the image on the host.
-      - It is not read when the image of O(manifest) is installed already.
+      - It is not read when the image of O(manifest) is installed already, nor for V(qemu-dm), which is part of the
+        collection.
     type: path
   manifest:
     description:
@@ -109,7 +110,7 @@ files:
   sample: [/usr/lib/xen-4.17/boot/pv-grub-x86_64.gz]
 """
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
@@ -117,7 +118,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, kinds
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, installed, kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -134,6 +135,13 @@ def desired(params: Dict[str, Any]) -> Manifest:
         ) from error
 
 
+def _content(image: str, src: Optional[str]) -> Optional[bytes]:
+    """Return what is to be installed. dom0 runs qemu-dm as root, so it comes from here and from no other place."""
+    if image == "qemu-dm":
+        return helpers.qemu_dm().encode()
+    return None if src is None else files.read(src)
+
+
 def difference(params: Dict[str, Any], place: Place, now: Contents, check_mode: bool) -> List[files.Change]:
     """Return what has to change."""
     if params["state"] == "absent":
@@ -143,7 +151,7 @@ def difference(params: Dict[str, Any], place: Place, now: Contents, check_mode: 
     record = desired(params)
     if installed.identity(place, now) == record.identity:
         return []
-    image = files.read(params["src"]) if params["src"] is not None else None
+    image = _content(params["image"], params["src"])
     if image is None:
         if check_mode:
             return [files.Change(place.manifest, now[place.manifest], record.render())]

@@ -47,13 +47,16 @@ options:
     elements: str
     required: true
   work_directory:
-    description: Directory on the build host for sources, trees and images; an absolute path.
+    description:
+      - Directory on the build host; an absolute path. It belongs to the account that runs the module.
+      - Sources are below it in C(build), the only directory that the account that builds can write to.
     type: path
     default: /var/lib/xen.stubdom
   user:
     description:
-      - The account that downloads and builds. By default this is the owner of O(work_directory), V(nobody) for a new
-        directory, and the account that runs the module if that is not root.
+      - The account that downloads and builds, which must do nothing else. By default this is V(xen-stubdom), a system
+        account without a shell that is made when it is missing, and the account that runs the module if that is not
+        root.
     type: str
   xen:
     description:
@@ -137,7 +140,7 @@ sources:
     - name: zlib-1.2.3.tar.gz
       kind: file
       origin: https://xenbits.xen.org/xen-extfiles/zlib-1.2.3.tar.gz
-      path: /var/lib/xen.stubdom/sources/zlib-1.2.3.tar.gz
+      path: /var/lib/xen.stubdom/build/sources/zlib-1.2.3.tar.gz
       digest: 1795c7d067a43174113fdf03447532f373e1c6c57c08d61d9e4e9be5e244b05e
       version: 1.2.3
 downloaded:
@@ -192,7 +195,7 @@ def run(module: InternalModule) -> Dict[str, Any]:
     """
     params = module.params
     step = module.internal.get("step", "all")
-    work: str = params["work_directory"]
+    workshop = account.workshop(params["work_directory"])
     if not 1 <= params["timeout"] <= 3600:
         raise UserError(f"The timeout {params['timeout']} is not possible.", "Set timeout to 1 to 3600 seconds.")
     row = releases.refuse_impossible(params["release"], params["images"])
@@ -204,12 +207,12 @@ def run(module: InternalModule) -> Dict[str, Any]:
         allow_unverified=params["allow_unverified"],
     )
     planned = sources.plan(params["release"], row, params["images"], options)
-    user = account.builder(work, params["user"])
+    user = account.builder(params["work_directory"], params["user"])
     if not module.check_mode:
-        account.prepare(work, user)
+        account.prepare(params["work_directory"], user)
 
     def find_and_download() -> Dict[str, Any]:
-        store = Store(work, timeout=params["timeout"], keep=not module.check_mode)
+        store = Store(workshop, timeout=params["timeout"], keep=not module.check_mode)
         here, missing = store.find(planned)
         if step == "download":
             missing = [source for source in missing if source.name == module.internal["source"]]
@@ -221,15 +224,15 @@ def run(module: InternalModule) -> Dict[str, Any]:
             "missing": [[source.name, source.shown] for source in missing],
         }
 
-    result = account.as_user(user, find_and_download) if os.path.isdir(work) else find_and_download()
+    result = account.as_user(user, find_and_download) if os.path.isdir(workshop) else find_and_download()
     missing = result["missing"]
     return {
         "changed": bool(missing),
         "sources": result["sources"],
         "downloaded": [name for name, _origin in missing],
         "diff": {
-            "before_header": f"{work}/sources",
-            "after_header": f"{work}/sources",
+            "before_header": f"{workshop}/sources",
+            "after_header": f"{workshop}/sources",
             "before": "",
             "after": "".join(f"{name} from {origin}\n" for name, origin in missing),
         },

@@ -13,9 +13,14 @@ import pwd
 import traceback
 from typing import Callable, Optional, TypeVar
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line, run_program
 
 Result = TypeVar("Result")
+
+# Builds where nothing else is said. It does nothing else, so no other service can reach its files.
+ACCOUNT = "xen-stubdom"
 
 
 class ChildTraceback(Exception):
@@ -23,12 +28,10 @@ class ChildTraceback(Exception):
 
 
 def builder(directory: str, user: Optional[str]) -> str:
-    """Return the account that builds in *directory*.
+    """Return the account that builds: the one that runs the module or, where that is root, the one that is asked for.
 
-    It is whoever runs the module, unless that is root: then the one that is asked for, or who owns the directory, or
-    nobody.
-
-    :raises UserError: there is no such account, or it is root.
+    :param directory: the work directory.
+    :raises UserError: there is no such account, it is root or shared with others, or the directory is another's.
     """
     if not os.path.isabs(directory):
         raise UserError(f"The path {directory!r} is not absolute.", "Begin work_directory with a slash.")
@@ -37,13 +40,13 @@ def builder(directory: str, user: Optional[str]) -> str:
         if user not in (None, mine):
             raise UserError(f"{mine} cannot build as {user}.", "Set become to true for this task, or leave out user.")
         return mine
-    if user is None and os.path.isdir(directory) and os.stat(directory).st_uid != 0:
-        with contextlib.suppress(KeyError):
-            user = pwd.getpwuid(os.stat(directory).st_uid).pw_name
-    user = user or "nobody"
+    _require_root(directory)
+    user = user or ACCOUNT
     try:
         account = pwd.getpwnam(user)
     except (KeyError, ValueError) as error:
+        if user == ACCOUNT and not os.path.isdir(workshop(directory)):
+            return user  # prepare() makes it
         raise UserError(
             f"The account {user!r} does not exist on the build host.", "Create it, or set user to another one."
         ) from error
@@ -52,31 +55,85 @@ def builder(directory: str, user: Optional[str]) -> str:
             f"The account {user!r} is root, and Xen's Makefiles are not run as root.",
             "Set user to an unprivileged account.",
         )
+    if user == "nobody":
+        raise UserError(
+            "The account 'nobody' is shared with other services, which could change what is built.",
+            "Set user to an account that does nothing else, or leave it out.",
+        )
     return user
 
 
+def workshop(directory: str) -> str:
+    """Return the part of a work directory that belongs to the account that builds; the rest is root's."""
+    return os.path.join(directory, "build")
+
+
 def prepare(directory: str, user: str) -> None:
-    """Make the work directory, owned by the account that builds in it.
+    """Make the work directory, the account, and the part of the directory that belongs to it.
 
     :raises UserError: it belongs to another account, or cannot be made.
     """
-    if os.path.isdir(directory):
-        owner = os.stat(directory).st_uid
-        if os.geteuid() == 0 and owner != pwd.getpwnam(user).pw_uid:
-            raise UserError(
-                f"The directory {directory} belongs to the account with the number {owner}, not to {user}.",
-                "Set work_directory to another directory, or remove this one.",
-            )
-        return
+    account = _account(user) if os.geteuid() == 0 else None
     try:
-        os.makedirs(directory, mode=0o755)
+        with place.find(workshop(directory), made=lambda _found: None) as found:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(found.name, 0o700, dir_fd=found.directory)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(found.name, flags, dir_fd=found.directory)
     except OSError as error:
         raise UserError(
-            f"Cannot make the directory {directory}: {error.strerror}.", "Set work_directory to another path."
+            f"Cannot make the directory {workshop(directory)}: {error.strerror}.",
+            "Set work_directory to another path.",
         ) from error
-    if os.geteuid() == 0:
-        account = pwd.getpwnam(user)
-        os.chown(directory, account.pw_uid, account.pw_gid)
+    try:
+        if account is not None:
+            _require_root(directory)
+            owner = os.fstat(descriptor).st_uid
+            if owner not in (0, account.pw_uid):
+                raise UserError(
+                    f"The directory {workshop(directory)} belongs to the account with the number {owner}, not {user}.",
+                    "Set work_directory to another directory, or remove this one.",
+                )
+            os.fchown(descriptor, account.pw_uid, account.pw_gid)
+        os.fchmod(descriptor, 0o750)
+    finally:
+        os.close(descriptor)
+
+
+def _require_root(directory: str) -> None:
+    """:raises UserError: the directory is there, and another account than root can write to it."""
+    if not os.path.isdir(directory):
+        return
+    status = os.stat(directory)
+    if status.st_uid != 0 or status.st_mode & 0o022:
+        whose = f"belongs to the account with the number {status.st_uid}" if status.st_uid else "is open to others"
+        raise UserError(
+            f"The directory {directory} {whose}, who could change what is installed from it.",
+            "Set work_directory to another directory, or give this one to root, with mode 0755.",
+        )
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    """Return an account, which is made if it is ours.
+
+    :raises UserError: it cannot be made.
+    """
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
+    # Two `useradd` at once both make it, with different numbers.
+    with files.lock("xen.stubdom-account"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(user)
+        try:
+            status, output, errors = run_program([*command, "--shell", "/usr/sbin/nologin", user])
+            reason = last_line(errors or output)
+        except OSError as error:
+            status, reason = 127, error.strerror or str(error)
+        if status == 0:
+            return pwd.getpwnam(user)
+    raise UserError(
+        f"`useradd` could not make the account {user} that builds (status {status}): {reason}.",
+        "Make a system account, and set user to its name.",
+    )
 
 
 def become(user: str) -> None:

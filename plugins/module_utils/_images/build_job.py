@@ -5,12 +5,14 @@
 # Private to the xen.stubdom collection: runs the plans of build_plan.py in a work directory, as a job apart from
 # the module that started it, which others can watch and stop (build_status.py).
 #
-# The work directory:
-#   sources/ git/ packages/   what was downloaded; digests.json remembers checksums
-#   trees/TREE/               Xen's tree with everything in place (build_tree.py)
-#   images/IDENTITY/          a finished image and its manifest; it is there whole or not at all
-#   jobs/TREE/                status.json, heartbeat, lock and log of the job
-#   durations.json            seconds of each stage the last time
+# The work directory, of root or of whoever runs the module:
+#   images/IDENTITY/                a finished image and its manifest; it is there whole or not at all (kept.py)
+#   build/                          everything below belongs to the account that builds
+#   build/sources/ git/ packages/   what was downloaded; digests.json remembers checksums
+#   build/trees/TREE/               Xen's tree with everything in place (build_tree.py)
+#   build/images/IDENTITY/          an image that a stage has just made
+#   build/jobs/TREE/                status.json, heartbeat, lock and log of the job
+#   build/durations.json            seconds of each stage the last time
 
 from __future__ import annotations
 
@@ -23,24 +25,21 @@ import subprocess
 import sys
 import time
 import traceback
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
-from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as _manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     account,
-    build_plan,
     build_status,
     diagnosis,
-    records,
+    kept,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_plan import Input, Plan, Product, Step
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_status import Status, Stopped
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._images.durations import Durations
-from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import digests
 from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch.store import LocalSource
 from ansible_collections.xen.stubdom.plugins.module_utils._images.sources import Source
 
@@ -71,26 +70,11 @@ def compiler(run: Runner) -> Tuple[int, str]:
     return int(match[1]) if match else 0, line.strip()
 
 
-def image_directory(work: str, product: Product) -> str:
-    """Return where a finished image lies."""
-    return os.path.join(work, "images", product.identity[:16])
-
-
-def finished(work: str, product: Product) -> Optional[Dict[str, Any]]:
-    """Return the manifest of an image that is built already."""
-    manifest = records.read(os.path.join(image_directory(work, product), "manifest.json"))
-    if manifest is None or manifest.get("identity") != product.identity:
-        return None
-    return manifest
-
-
-def missing(work: str, plan: Plan) -> List[str]:
-    """Return the images of a plan that are not built yet."""
-    return [product.image for product in plan.products if finished(work, product) is None]
-
-
 def job_directory(work: str, plan: Plan) -> str:
-    """Return the directory of the job that works on the tree of a plan."""
+    """Return the directory of the job that works on the tree of a plan.
+
+    :param work: the part of the work directory that belongs to the account that builds.
+    """
     return os.path.join(work, "jobs", plan.tree[:16])
 
 
@@ -100,6 +84,8 @@ def job_directory(work: str, plan: Plan) -> str:
 class Job:
     """One build.
 
+    :param work: the part of the work directory that belongs to the account that builds.
+    :param plan: of the images that are missing.
     :param timeout: seconds that it may take.
     """
 
@@ -128,6 +114,7 @@ class Job:
             stage="sources",
             number=1,
             seconds={},
+            images=[],
             estimate=self._durations.estimate(stages),
         )
         try:
@@ -141,7 +128,7 @@ class Job:
                 self._place()
                 for number, step in enumerate(self._needed(), start=2):
                     self._run_stage(number, step)
-            self._status.report(state="done", images=[product.image for product in self._plan.products])
+            self._status.report(state="done")
         except UserError as error:
             self._status.report(state="failed", message=str(error))
         except Stopped as stopped:
@@ -164,13 +151,8 @@ class Job:
         )
 
     def _needed(self) -> List[Step]:
-        """Steps that are not done yet, or whose command has changed."""
-        made = {f"image {product.image}" for product in self._plan.products if finished(self._work, product)}
-        return [
-            step
-            for step in self._plan.steps
-            if step.stage not in made and (step.stage.startswith("image ") or not self._tree.is_done(step))
-        ]
+        """Steps that are not done yet, or whose command has changed, and those of the images."""
+        return [step for step in self._plan.steps if step.stage.startswith("image ") or not self._tree.is_done(step)]
 
     def _place(self) -> None:
         began = time.monotonic()
@@ -222,23 +204,17 @@ class Job:
             self._status.report(group=None)
 
     def _keep(self, product: Product) -> None:
-        """Copy a finished image out of the tree, with its manifest, all or nothing."""
+        """Copy a finished image out of the tree, whose other images may need the same place."""
         path = os.path.join(self._tree.path, product.path)
         if not os.path.isfile(path) or os.path.getsize(path) == 0:
             raise UserError(
                 f"Stage 'image {product.image}' succeeded without making {product.path}.", f"See the log {self.log}."
             )
-        target = image_directory(self._work, product)
-        temporary = f"{target}.{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        os.makedirs(temporary)
-        shutil.copyfile(path, os.path.join(temporary, product.file))
-        manifest = build_plan.manifest(
-            self._given, self._plan, product, sha256=digests.of_file(path), built=_manifest.now()
-        )
-        records.write(os.path.join(temporary, "manifest.json"), manifest)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(temporary, target)
+        target = kept.directory(self._work, product)
+        os.makedirs(target, exist_ok=True)
+        with open(path, "rb") as source, files.replacing(os.path.join(target, product.file)) as stream:
+            shutil.copyfileobj(source, stream)
+        self._status.values["images"].append(product.image)
 
 
 def start(job: Job, user: str) -> None:

@@ -69,14 +69,17 @@ def watch(directory: str, *, seen: Sequence[Any] = (), patience: float = PATIENC
     """
     _touch(directory)
     until = time.monotonic() + patience
+    path = os.path.join(directory, "status.json")
     while True:
-        status = records.read(os.path.join(directory, "status.json"))
+        status = records.read(path)
         if status is not None:
             # The watcher's clock may differ from the builder's.
             status["builder_time"] = time.time()
             if [status["state"], status["stage"]] != list(seen):
                 return status
             if status["state"] == "running" and not alive(status["pid"]):
+                if (records.read(path) or status)["reported"] != status["reported"]:
+                    continue  # it reported its end just now
                 raise UserError(
                     "The build process exited without reporting a result (killed, or out of memory?).",
                     f"See {status['log']}, then run again.",

@@ -201,7 +201,7 @@ def test_what_dom0_needs_beside_ioemu(builder: Builder, as86: None) -> None:
     # ioemu afterwards finds the same tree, and they find theirs done.
     result = builder.build("ioemu", "hvmloader", "qemu-dm")
     assert result["built"] == ["ioemu"]
-    assert len(list((builder.work / "trees").iterdir())) == 1
+    assert len(list((builder.work / "build" / "trees").iterdir())) == 1
 
 
 def test_a_rom_bios_without_its_assembler_says_what_to_install(builder: Builder, monkeypatch: Any) -> None:
@@ -284,13 +284,13 @@ def test_what_a_failed_attempt_left_in_the_tree_does_not_stay(builder: Builder) 
         patched.setattr(build_plan, "_make", with_compiler(gcc))
         with pytest.raises(UserError, match=r"Stage 'image ioemu' failed: vnc.c:1:1: error: broken"):
             builder.build("ioemu")
-    tree = next((builder.work / "trees").iterdir())
+    tree = next((builder.work / "build" / "trees").iterdir())
     kept = tree / "stubdom" / "ioemu" / "config-host.mak"
     assert str(gcc) in kept.read_text()
     gcc.unlink()
     builder.build("c")
     assert builder.build("ioemu")["built"] == ["ioemu"]
-    assert list((builder.work / "trees").iterdir()) == [tree]
+    assert list((builder.work / "build" / "trees").iterdir()) == [tree]
     assert str(gcc) not in kept.read_text()
 
 
@@ -312,7 +312,7 @@ def test_flags_of_a_first_attempt_do_not_stay(builder: Builder, gcc_14: str, mon
     monkeypatch.setattr(name, lambda remedies: {**helped(remedies), "CFLAGS": some})
     with pytest.raises(UserError, match="Stage 'image ioemu' failed: .*networking_set_addr"):
         builder.build("ioemu")
-    tree = next((builder.work / "trees").iterdir())
+    tree = next((builder.work / "build" / "trees").iterdir())
     assert some in (tree / "stubdom" / "ioemu" / "config-host.mak").read_text()
     monkeypatch.setattr(name, helped)
     assert builder.build("ioemu")["built"] == ["ioemu"]

@@ -21,6 +21,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 import pytest
 import real_play
 import stubdom_tree
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account
 
 # A watcher that sees the build once a second, for which two seconds are silence.
 WATCHER = """\
@@ -32,7 +33,7 @@ work, user, sources = json.loads(sys.argv[1])
 build_status.SILENCE = 2.0
 row = releases.find("4.17")
 given = build_plan.Input(row, ("c",), {one["name"]: one["digest"] for one in sources}, (12, "gcc 12"))
-job = build_job.Job(work, given, build_plan.plan(given, jobs=1), build_job.sources_from(sources), 100)
+job = build_job.Job(account.workshop(work), given, build_plan.plan(given, jobs=1), build_job.sources_from(sources), 100)
 account.prepare(work, user)
 build_job.start(job, user)
 while True:
@@ -53,7 +54,7 @@ class Room:
 
     @property
     def status(self) -> Dict[str, Any]:
-        for path in (self.work / "jobs").glob("*/status.json"):
+        for path in (self.work / "build" / "jobs").glob("*/status.json"):
             with contextlib.suppress(ValueError, FileNotFoundError):
                 found: Dict[str, Any] = json.loads(path.read_text())
                 return found
@@ -64,7 +65,7 @@ class Room:
         return real_play.play(self.path, "stubdom_build", arguments, self.environment)
 
     def watcher(self) -> subprocess.Popen[str]:
-        user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else "nobody"
+        user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() else account.ACCOUNT
         command = [sys.executable, "-c", WATCHER, json.dumps([str(self.work), user, self.sources])]
         return real_play.start(command, self.path, self.environment)
 

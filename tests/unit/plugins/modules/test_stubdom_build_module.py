@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import stubdom_tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._images import build_status
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account, build_status, kept
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 
 
@@ -61,7 +61,7 @@ class Builder:
 
     @property
     def tree(self) -> Path:
-        return next((self.work / "trees").iterdir())
+        return next((self.work / "build" / "trees").iterdir())
 
     def made(self) -> List[str]:
         return (self.tree / "stubdom" / "made").read_text().split()
@@ -209,8 +209,87 @@ def test_root_does_not_build(builder: Builder) -> None:
     with pytest.raises(UserError, match="not run as root"):
         builder.run("c", user="root")
     builder.run("c")
-    owners = {path.lstat().st_uid for path in builder.work.rglob("*")}
-    assert owners == {pwd.getpwnam("nobody").pw_uid}
+    owners = {path.lstat().st_uid for path in (builder.work / "build").rglob("*")}
+    assert owners == {pwd.getpwnam("xen-stubdom").pw_uid}
+    records = [builder.work, *(builder.work / "images").rglob("*")]
+    assert {path.lstat().st_uid for path in records} == {0}
+    assert len(records) == 4
+
+
+@pytest.fixture
+def builder_account(builder: Builder) -> pwd.struct_passwd:
+    """The account that builds, which only root can have another one of."""
+    if os.geteuid() != 0:
+        pytest.skip("only root builds as another account")
+    account.prepare(str(builder.work), account.ACCOUNT)
+    return pwd.getpwnam(account.ACCOUNT)
+
+
+def test_the_account_cannot_write_what_root_believes(builder: Builder, builder_account: pwd.struct_passwd) -> None:
+    image = Path(builder.run("c", "pv-grub")["images"][0]["path"])
+    assert builder_account.pw_shell == "/usr/sbin/nologin"
+
+    def attack() -> List[str]:
+        done = []
+        for path in (image, image.with_name("manifest.json"), builder.work / "trial.json", image.parent / "more"):
+            with contextlib.suppress(OSError), path.open("w"):
+                done.append(str(path))
+        return done
+
+    assert account.as_user(account.ACCOUNT, attack) == []
+    # What it has in its own directory decides nothing.
+    (builder.work / "build" / "images" / image.parent.name / image.name).write_text("planted")
+    assert not builder.run("c")["changed"]
+    assert image.read_text() == "kernel\n"
+
+
+@pytest.mark.parametrize("what", ["link", "hard link", "directory", "FIFO", "link above"])
+def test_root_reads_only_what_the_account_has_built(
+    builder: Builder, builder_account: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    secret = builder.place / "secret"
+    secret.write_text("secret\n")
+    keep = kept.keep
+
+    def plant(image: Path) -> None:
+        image.unlink()
+        if what == "link":
+            image.symlink_to(secret)
+        elif what == "hard link":
+            os.link(secret, image)
+        elif what == "directory":
+            image.mkdir()
+        elif what == "FIFO":
+            os.mkfifo(image)
+        else:
+            image.parent.rmdir()
+            image.parent.symlink_to(builder.place)
+
+    def keep_planted(*arguments: Any) -> None:
+        for image in (builder.work / "build" / "images").glob("*/c-stubdom.gz"):
+            plant(image)
+        keep(*arguments)
+
+    monkeypatch.setattr(kept, "keep", keep_planted)
+    with pytest.raises(UserError, match="c-stubdom.gz"):
+        builder.run("c")
+    assert not (builder.work / "images").exists()
+
+
+@pytest.mark.parametrize("how", ["owner", "mode", "build"])
+def test_a_directory_of_others_is_refused(builder: Builder, builder_account: pwd.struct_passwd, how: str) -> None:
+    theirs = builder.work / "build" if how == "build" else builder.work
+    if how == "mode":
+        theirs.chmod(0o777)
+    else:
+        os.chown(theirs, 65534, 65534)
+    with pytest.raises(UserError, match=f"The directory {theirs} (belongs to the account|is open to others)"):
+        builder.run("c")
+
+
+def test_nobody_does_not_build(builder: Builder, builder_account: pwd.struct_passwd) -> None:
+    with pytest.raises(UserError, match="shared with other services"):
+        builder.run("c", user="nobody")
 
 
 def test_no_compiler(builder: Builder) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Dict, List
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_install
 
 FILE = "pv-grub-x86_64.gz"
@@ -151,7 +152,10 @@ def test_absent_leaves_what_is_not_ours(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("name", "mode"), [("hvmloader", 0o644), ("qemu-dm", 0o755)])
-def test_helpers_have_a_directory_of_their_own(host: Host, name: str, mode: int) -> None:
+def test_helpers_have_a_directory_of_their_own(
+    host: Host, monkeypatch: pytest.MonkeyPatch, name: str, mode: int
+) -> None:
+    monkeypatch.setattr(helpers, "qemu_dm", host.carried.read_text)
     (host.boot / "hvmloader").write_text("the distribution's")
     before = host.files()
     steps = [host.run(check=check, image=name) for check in (True, False, True, False)]
@@ -169,7 +173,11 @@ def test_helpers_have_a_directory_of_their_own(host: Host, name: str, mode: int)
 
 def test_helpers_go_where_they_are_told(host: Host, tmp_path: Path) -> None:
     elsewhere = tmp_path / "opt" / "helpers"
-    assert host.run(image="qemu-dm", helpers_directory=str(elsewhere))["path"] == str(elsewhere / "qemu-dm")
+    # What lies in src is not read: dom0 runs this program as root.
+    made = manifest(helpers.qemu_dm(), identity="id")
+    assert host.run(image="qemu-dm", manifest=made, helpers_directory=str(elsewhere))["path"] == str(
+        elsewhere / "qemu-dm"
+    )
     assert host.files() == {}
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pwd
 import shutil
 import socketserver
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any, ClassVar, Dict, Iterator, List, Optional
 import pytest
 import real_play
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._images import releases, tarballs
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account, releases, tarballs
 from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import http
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
 
@@ -193,11 +192,11 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
     arguments.update(online(sources, f"{server}/good"))
     del arguments["directory"]
     # Each download is a run of the module; two show the order, so all others are there already.
-    store = place / "work" / "sources"
+    store = place / "work" / "build" / "sources"
     store.mkdir(parents=True)
     for name in FILES[2:]:
         shutil.copy(place / name, store)
-    own(place / "work")
+    own(place / "work" / "build")
     variables = real_play.environment(place)
     output = real_play.play(place, "stubdom_source", arguments, variables).communicate(timeout=120)[0]
     assert "changed True" in output
@@ -225,16 +224,16 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
 def test_bad_downloads_leave_nothing(place: Path, sources: Dict[str, Any], server: str, kind: str, what: str) -> None:
     with pytest.raises(UserError, match=what):
         run(place, **online(sources, f"{server}/{kind}"))
-    assert list((place / "work" / "sources").iterdir()) == []
+    assert list((place / "work" / "build" / "sources").iterdir()) == []
     assert run(place, **online(sources, f"{server}/good"))["changed"]
 
 
 def test_slow_is_not_dead(place: Path, sources: Dict[str, Any], server: str) -> None:
     for name in FILES[1:]:
         # What is there already is not asked for.
-        (place / "work" / "sources").mkdir(parents=True, exist_ok=True)
-        shutil.copy(place / name, place / "work" / "sources")
-    own(place / "work")
+        (place / "work" / "build" / "sources").mkdir(parents=True, exist_ok=True)
+        shutil.copy(place / name, place / "work" / "build" / "sources")
+    own(place / "work" / "build")
     began = time.monotonic()
     assert run(place, **online(sources, f"{server}/slow"))["downloaded"] == FILES[:1]
     assert time.monotonic() - began > 2
@@ -243,9 +242,9 @@ def test_slow_is_not_dead(place: Path, sources: Dict[str, Any], server: str) -> 
 def own(path: Path) -> None:
     """Give a directory to the account that builds, where the tests run as root."""
     if os.geteuid() == 0:
-        account = pwd.getpwnam("nobody")
+        owner = account._account(account.ACCOUNT)
         for one in (path, *path.rglob("*")):
-            os.chown(one, account.pw_uid, account.pw_gid)
+            os.chown(one, owner.pw_uid, owner.pw_gid)
 
 
 @pytest.mark.parametrize("left", [b"", b"newlib"])
@@ -253,10 +252,10 @@ def test_what_other_attempts_left_is_not_a_download(
     place: Path, sources: Dict[str, Any], server: str, left: bytes
 ) -> None:
     # wget -O leaves an empty file where there was no answer, and half a file where the answer broke off.
-    kept = place / "work" / "sources"
+    kept = place / "work" / "build" / "sources"
     kept.mkdir(parents=True)
     (kept / FILES[0]).write_bytes(left)
-    own(place / "work")
+    own(place / "work" / "build")
     assert run(place, check=True, **online(sources, f"{server}/good"))["downloaded"] == FILES
     assert run(place, **online(sources, f"{server}/good"))["downloaded"] == FILES
     assert (kept / FILES[0]).read_text() == FILES[0]
