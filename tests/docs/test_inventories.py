@@ -31,8 +31,10 @@ def specified() -> dict[str, dict[str, Any]]:
 
 
 def reboots(variables: dict[str, Any]) -> list[str]:
-    """The variables that allow a reboot or make something of guests."""
-    return sorted(name for name, value in variables.items() if value and name.endswith(("_reboot", "_guests")))
+    """The variables that allow a reboot, and the lists of guests that are not empty."""
+    allowing = {name for name, value in variables.items() if value and name.endswith("_reboot")}
+    guests = {name for name, value in variables.items() if value and isinstance(value, list) and "_guests" in name}
+    return sorted(allowing | guests)
 
 
 def seen_by_a_host(ansible: Callable[..., str], inventory: Path) -> dict[str, Any]:
