@@ -9,8 +9,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import Dict, List, Optional, Sequence
+from typing import BinaryIO, Dict, List, Optional, Sequence
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import read
 
@@ -53,6 +54,20 @@ class Tree:
     def read(self, path: str) -> Optional[bytes]:
         """Return the content of a file, None if there is none."""
         return read(self.path(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading.
+
+        :raises UserError: it cannot be read.
+        """
+        found = self.path(path)
+        try:
+            with place.find(found) as at:
+                return os.fdopen(place.open_regular(at), "rb")
+        except OSError as error:
+            raise UserError(
+                f"Cannot read {found}: {error.strerror}.", "Make it a regular file that the remote user may read."
+            ) from error
 
     def contents(self, paths: Sequence[str]) -> Dict[str, bytes]:
         """Return the contents of those files that exist, in order."""

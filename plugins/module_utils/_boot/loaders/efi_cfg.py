@@ -383,7 +383,7 @@ class EfiCfg:
         """
         if _IMAGE.match(os.path.basename(path)):
             return True
-        with open(self._tree.path(path), "rb") as file:
+        with self._tree.open(path) as file:
             if pe.is_xen(file):
                 return True
             inside = pe.configuration(file)
@@ -394,7 +394,7 @@ class EfiCfg:
 
     def _configuration(self, image: str, given: Line) -> Optional[Candidate]:
         """Return what an image reads as its configuration, None where there is nothing."""
-        with open(self._tree.path(image), "rb") as file:
+        with self._tree.open(image) as file:
             inside = pe.configuration(file)
         if inside is not None:
             return Candidate(image, inside.decode(ENCODING), True, given)
