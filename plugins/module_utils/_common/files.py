@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 from ansible.module_utils.common.warnings import warn
-from ansible.module_utils.compat import selinux
 from ansible_collections.xen.stubdom.plugins.module_utils._common import place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import UNCHANGED, Permissions
@@ -643,6 +642,9 @@ def _copy_attributes(source: int, target: int) -> None:
 def _default_context(path: str, descriptor: int) -> None:
     """Give a new file the SELinux context that the policy has for its path; it has that of its directory else."""
     with contextlib.suppress(ImportError, OSError, AttributeError):
+        # Not with the others above: it cannot be imported without libselinux, which Alpine and Arch do not have.
+        from ansible.module_utils.compat import selinux
+
         if selinux.is_selinux_enabled():
             status, context = selinux.matchpathcon(os.path.realpath(path), stat.S_IFREG)
             if status == 0:

@@ -9,6 +9,8 @@ import errno
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Callable
 
@@ -440,3 +442,19 @@ def test_the_lock_is_where_no_other_account_can_make_it(tmp_path: Path, monkeypa
     made.chmod(0o777)
     with pytest.raises(UserError, match="open to others"), files.lock():
         pass
+
+
+WITHOUT_LIBSELINUX = """
+import sys
+# None makes the import fail, as it does by itself without the library.
+sys.modules["ansible.module_utils.compat.selinux"] = None
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+files.LOCK_DIRECTORIES = (sys.argv[1],)
+files.apply([files.Change(sys.argv[1] + "/file", None, b"1")])
+"""
+
+
+def test_a_host_without_libselinux_can_have_new_files(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", WITHOUT_LIBSELINUX, str(tmp_path)], env=environment, check=True)
+    assert (tmp_path / "file").read_bytes() == b"1"
