@@ -11,9 +11,8 @@ import os
 import re
 from typing import BinaryIO, Dict, List, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import read
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import opened, read
 
 # File names are bytes to a shell and to a loader; so is everything else in these files.
 ENCODING = "latin-1"
@@ -60,14 +59,7 @@ class Tree:
 
         :raises UserError: it cannot be read.
         """
-        found = self.path(path)
-        try:
-            with place.find(found) as at:
-                return os.fdopen(place.open_regular(at), "rb")
-        except OSError as error:
-            raise UserError(
-                f"Cannot read {found}: {error.strerror}.", "Make it a regular file that the remote user may read."
-            ) from error
+        return opened(self.path(path))
 
     def contents(self, paths: Sequence[str]) -> Dict[str, bytes]:
         """Return the contents of those files that exist, in order."""

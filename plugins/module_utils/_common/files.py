@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 from ansible.module_utils.common.warnings import warn
@@ -99,10 +100,35 @@ def read(path: str, *, longest: Optional[int] = None) -> Optional[bytes]:
         account.
     """
     try:
-        with place.find(path) as found, os.fdopen(place.open_regular(found, longest=longest), "rb") as stream:
+        with _reading(path), place.find(path) as found, _open(found, longest) as stream:
             return stream.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def opened(path: str) -> BinaryIO:
+    """Open a file for reading, for what is read in parts.
+
+    :raises UserError: as `read` does, also where there is no such file.
+    """
+    try:
+        with _reading(path), place.find(path) as found:
+            return _open(found)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"There is no file {path}.", "Put it there, then run again.") from error
+
+
+def _open(found: Place, longest: Optional[int] = None) -> BinaryIO:
+    return os.fdopen(place.open_regular(found, longest=longest), "rb")
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Have an error that is not that of a missing file say what cannot be read."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
     except OSError as error:
         raise UserError(
             f"Cannot read {path}: {error.strerror}.",
@@ -250,14 +276,16 @@ def beside(path: str) -> Iterator[str]:
     """
     with place.find(path) as target:
         given = _temporary(target, f"generated.{_NEW}")
-        endings = ("", ".new")
-        for ending in endings:
-            _unlink(given.beside(given.name + ending))
+
+        def remove() -> None:
+            _unlink(given)
+            _unlink(given.beside(f"{given.name}.new"))
+
+        remove()
         try:
             yield os.path.join(os.path.dirname(os.path.realpath(path)), given.name)
         finally:
-            for ending in endings:
-                _unlink(given.beside(given.name + ending))
+            remove()
 
 
 def difference(changes: Sequence[AnyChange]) -> List[Dict[str, str]]:
@@ -539,7 +567,7 @@ class _Transaction:
             if step.change.after is not None:
                 _rename(step.new, step.target)
                 if not step.exists:
-                    self._undo.append((step.change.path, lambda step=step: _unlink(step.target)))  # type: ignore[misc]
+                    self._undo.append((step.change.path, partial(_unlink, step.target)))
             _sync_directory(step.target)
         self._undo.clear()
         self._done = True
@@ -550,32 +578,15 @@ class _Transaction:
         if step.change.after is None:
             _rename(step.target, step.old)
         else:
-            try:
-                os.link(
-                    step.target.name,
-                    step.old.name,
-                    src_dir_fd=step.target.directory,
-                    dst_dir_fd=step.old.directory,
-                    follow_symlinks=False,
-                )
-            except OSError as error:
-                # The EFI system partition is FAT, which has no hard links.
-                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                    raise
-                _copy(step.target, step.old)
-        self._undo.append((step.change.path, lambda: _rename(step.old, step.target)))
+            _link_or_copy(step.target, step.old)
+        self._undo.append((step.change.path, partial(_rename, step.old, step.target)))
 
     def _keep_copy(self, step: _Step) -> str:
         # The form of Ansible's own backup_local: path, process, date, time.
         stamp = f"{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
         copy = step.target.beside(f"{step.target.name}.{stamp}")
-        self._undo.append((copy.path, lambda: _unlink(copy)))
-        try:
-            os.link(step.old.name, copy.name, src_dir_fd=step.old.directory, dst_dir_fd=copy.directory)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            _copy(step.old, copy)
+        self._undo.append((copy.path, partial(_unlink, copy)))
+        _link_or_copy(step.old, copy)
         return f"{step.change.path}.{stamp}"
 
     def undo(self) -> List[str]:
@@ -620,6 +631,18 @@ def _create(at: Place) -> Iterator[BinaryIO]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(at.name, flags, 0o600, dir_fd=at.directory), "wb") as stream:
         yield stream
+
+
+def _link_or_copy(source: Place, target: Place) -> None:
+    """Have a file under a second name, which stays what it is when the first name gets another file."""
+    names = {"src_dir_fd": source.directory, "dst_dir_fd": target.directory}
+    try:
+        os.link(source.name, target.name, follow_symlinks=False, **names)
+    except OSError as error:
+        # The EFI system partition is FAT, which has no hard links.
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        _copy(source, target)
 
 
 def _copy(source: Place, target: Place) -> None:
