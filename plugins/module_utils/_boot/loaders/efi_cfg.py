@@ -12,7 +12,7 @@ import functools
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, pe
@@ -30,16 +30,18 @@ _IMAGE = re.compile(r"^xen(?!-syms)[^/]*\.efi$", re.IGNORECASE)
 _OTHER_LOADERS = re.compile(r"/(grub|shim|refind|bootmgfw|limine)[^/]*$", re.IGNORECASE)
 
 # Any control character ends a line there, a tab as well.
-_LINE = re.compile(r"(?P<text>[^\x00-\x1f\x7f]*)(?P<end>\r\n|[\x00-\x1f\x7f]|$)")
-_ITEM = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z]+)=(?P<space> *)(?P<value>[^#]*)")
-# What is not closed ends a section all the same, and begins none that has a name.
-_SECTION = re.compile(r"^ *\[(?P<name>[^\]#]*)(?P<closed>\]?)")
+_CONTROL = r"\x00-\x1f\x7f"
+# One line: a section, an item, or nothing of these. A section that is not closed ends the one before all the same, and
+# begins none that has a name.
+_LINE = re.compile(
+    rf"(?: *\[(?P<name>[^\]#{_CONTROL}]*)(?P<closed>\]?)| *(?P<key>[A-Za-z]+)= *(?P<value>[^#{_CONTROL}]*))?"
+    rf"[^{_CONTROL}]*(?P<end>\r\n|[{_CONTROL}]|\Z)"
+)
 _UNNAMED = "\0"
 
 
-@dataclass(frozen=True)
-class Item:
-    """One key=value of the file.
+class Item(NamedTuple):
+    """One key=value of the file; a file may have very many.
 
     :param line: number of its line.
     :param start: where the line begins; the value is from *value_start* to *value_end*, up to a comment.
@@ -63,34 +65,19 @@ def parse(text: str) -> Sequence[Item]:
     items: List[Item] = []
     section: Optional[str] = None
     seen: Set[str] = set()
-    at, number = 0, 1
-    while at < len(text):
-        match = _LINE.match(text, at)
-        if match is None:
-            break
-        line, start = match["text"], at
-        at = match.end()
-        header, item = _SECTION.match(line), _ITEM.match(line)
-        if header:
+    number = 1
+    for match in _LINE.finditer(text):
+        name, closed, key, value, end = match.groups()
+        if name is not None:
             # Of two sections of one name only the first is ever read.
-            name = header["name"] if header["closed"] else _UNNAMED
+            name = name if closed else _UNNAMED
             section = name if name not in seen else f"{name}{_UNNAMED}"
             seen.add(name)
-        elif item:
-            value_start = start + item.start("value")
+        elif key is not None:
             items.append(
-                Item(
-                    section,
-                    item["key"],
-                    number,
-                    start,
-                    value_start,
-                    value_start + len(item["value"]),
-                    item["value"],
-                    match["end"],
-                )
+                Item(section, key, number, match.start(), match.start("value"), match.end("value"), value, end)
             )
-        number += match["end"].count("\n")
+        number += end.count("\n")
     return items
 
 
