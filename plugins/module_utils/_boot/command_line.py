@@ -84,7 +84,8 @@ def configured_options(line: str) -> List[str]:
 
 def find(line: str, name: str) -> List[str]:
     """Return every option called *name*, in order."""
-    return [option for option in options(line) if sets(option, name)]
+    wanted = name_of(name)
+    return [option for option in options(line) if name_of(option) == wanted]
 
 
 def values(line: str, name: str) -> List[str]:
@@ -98,7 +99,8 @@ def edits(line: str, name: str, wanted: Optional[str]) -> List[Edit]:
     The option replaces the last one of its name, or follows the last option of the line. Removing what was added to a
     line gives the line back byte for byte.
     """
-    found = [span for span in spans(line) if sets(line[slice(*span)], name)]
+    key = name_of(name)
+    found = [span for span in spans(line) if name_of(line[slice(*span)]) == key]
     if wanted is None:
         return _removals(line, found)
     if not found:

@@ -59,9 +59,19 @@ class Place:
 
 @dataclass
 class _Label:
+    """An entry of the menu.
+
+    :param text: what its line APPEND has between the hypervisor and the first module; None where it starts none.
+    :param place: where that is.
+    """
+
     name: str
-    options: Optional[str] = None
+    text: Optional[str] = None
     place: Optional[Place] = None
+
+    @property
+    def options(self) -> Optional[str]:
+        return None if self.text is None else " ".join(command_line.configured_options(self.text))
 
 
 @dataclass
@@ -100,6 +110,7 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
         menu.missing = menu.missing or path
         return
     menu.files.append(path)
+    directory = os.path.dirname(menu.files[0])
     at = 0
     while at < len(text):
         newline = text.find("\n", at)
@@ -112,7 +123,7 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
                 key = f"menu {word.lower()}"
             if key in ("include", "menu include"):
                 name = value.split(" ")[0]
-                included = os.path.normpath(os.path.join(os.path.dirname(menu.files[0]), name))
+                included = os.path.normpath(os.path.join(directory, name))
                 if included not in menu.seen:
                     _parse(included, read, menu)
             elif key == "append" and menu.labels:
@@ -142,7 +153,7 @@ def _set(menu: Menu, key: str, value: str) -> None:
 
 def _append(path: str, text: str, match: Match[str], label: _Label) -> None:
     """Read a line APPEND; of several in an entry the last one counts."""
-    label.options = label.place = None
+    label.text = label.place = None
     value = match["value"] or ""
     image = value.split(None, 1)[0] if value.strip() else ""
     if not HYPERVISOR.match(os.path.basename(image)):
@@ -150,7 +161,7 @@ def _append(path: str, text: str, match: Match[str], label: _Label) -> None:
     start = match.start("value") + value.index(image) + len(image)
     module = _MODULE.search(value, start - match.start("value"))
     end = match.start("value") + module.start() if module else match.end("value")
-    label.options = " ".join(command_line.configured_options(text[start:end]))
+    label.text = text[start:end]
     label.place = Place(path, start, end)
 
 
@@ -162,7 +173,7 @@ def next_boot(path: str, extlinux_conf: str, read: Callable[[str], Optional[str]
     :param read: returns the text of a file that is included.
     """
     menu = parse(path, lambda name: extlinux_conf if name == path else read(name))
-    entries = [label.options for label in menu.labels if label.options is not None]
+    entries = [options for options in (label.options for label in menu.labels) if options is not None]
     if menu.missing:
         return NextBoot(None, None, f"{path} includes {menu.missing}, which cannot be read.", tuple(entries))
     by_name: Dict[str, _Label] = {}

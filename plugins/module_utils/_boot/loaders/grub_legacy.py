@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
@@ -38,8 +38,7 @@ _COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t=]+(?P<rest>.*))?$", re.DO
 _KERNEL = re.compile(r"^[ \t]*kernel[ \t=]+(?:--\S+[ \t]+)*(?P<file>[^ \t\n]+)(?P<options>[^\n]*)$", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One logical line of the file; *text* has blanks where a backslash continues it, *end* is before its newline."""
 
     number: int
@@ -48,8 +47,7 @@ class Line:
     text: str
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where options for a hypervisor are: in an entry, or in the comment that Debian's update-grub reads.
 
     :param entry: number of the entry, None for the comment.
@@ -63,8 +61,12 @@ class Place:
     text: str
 
 
-def lines(text: str) -> List[Line]:
-    """Return the logical lines; a backslash before the newline continues a comment, too."""
+@functools.lru_cache(maxsize=4)
+def lines(text: str) -> Sequence[Line]:
+    """Return the logical lines; a backslash before the newline continues a comment, too.
+
+    The same text is asked for several times in one run.
+    """
     found: List[Line] = []
     at, number = 0, 1
     while at < len(text):
@@ -76,7 +78,7 @@ def lines(text: str) -> List[Line]:
                 break
             end = newline + 1
         raw = text[at:stop]
-        plain = _CONTINUATION.sub(lambda match: "\f" * len(match.group()), raw)
+        plain = raw if end == at else _CONTINUATION.sub(lambda match: "\f" * len(match.group()), raw)
         stripped = plain.rstrip("\r")
         found.append(Line(number, at, at + len(stripped), stripped))
         number += raw.count("\n") + 1
@@ -91,7 +93,8 @@ def generated(found: Sequence[Line]) -> Optional[Tuple[int, int]]:
     return None if begin is None or end is None or end < begin else (begin, end)
 
 
-def places(text: str) -> List[Place]:
+@functools.lru_cache(maxsize=4)
+def places(text: str) -> Sequence[Place]:
     """Return the places where options for a hypervisor are, in order."""
     found: List[Place] = []
     entry = -1
@@ -103,10 +106,11 @@ def places(text: str) -> List[Place]:
         ours = line.text.startswith(_OPTIONS) or (ours and not line.text.startswith(_OPTIONS_END))
         if ours and line.text.startswith(_MAGIC):
             found.append(Place(None, True, line, line.start + len(_MAGIC), line.text[len(_MAGIC) :]))
-        command = _COMMAND.match(line.text.replace("\f", " "))
+        shown = line.text.replace("\f", " ")
+        command = _COMMAND.match(shown)
         if command and command["name"] == "title":
             entry += 1
-        kernel = _KERNEL.match(line.text.replace("\f", " "))
+        kernel = _KERNEL.match(shown)
         if kernel and HYPERVISOR.match(os.path.basename(kernel["file"])):
             start = kernel.start("options")
             found.append(Place(max(entry, 0), magic, line, line.start + start, line.text[start:]))
