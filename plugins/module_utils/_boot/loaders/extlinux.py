@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Mapping, Match, Optional, Set
+from typing import Callable, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
@@ -103,14 +104,21 @@ def parse(path: str, read: Callable[[str], Optional[str]]) -> Menu:
     return menu
 
 
-def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
-    menu.seen.add(path)
-    text = read(path) if len(menu.seen) <= _MOST_FILES else None
-    if text is None:
-        menu.missing = menu.missing or path
-        return
-    menu.files.append(path)
-    directory = os.path.dirname(menu.files[0])
+class _Statement(NamedTuple):
+    """One line of a file.
+
+    :param options: of a line APPEND that starts a hypervisor: where its options are.
+    """
+
+    key: str
+    value: str
+    options: Optional[Tuple[int, int]]
+
+
+@functools.lru_cache(maxsize=4)
+def _statements(text: str) -> Sequence[_Statement]:
+    """Return what the lines of a file say; the same text is asked for several times in one run."""
+    found: List[_Statement] = []
     at = 0
     while at < len(text):
         newline = text.find("\n", at)
@@ -121,16 +129,42 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
             if key == "menu":
                 word, _blank, value = value.partition(" ")
                 key = f"menu {word.lower()}"
-            if key in ("include", "menu include"):
-                name = value.split(" ")[0]
-                included = os.path.normpath(os.path.join(directory, name))
-                if included not in menu.seen:
-                    _parse(included, read, menu)
-            elif key == "append" and menu.labels:
-                _append(path, text, match, menu.labels[-1])
-            else:
-                _set(menu, key, value)
+            found.append(_Statement(key, value, _options(match) if key == "append" else None))
         at = end + 1
+    return found
+
+
+def _options(match: Match[str]) -> Optional[Tuple[int, int]]:
+    """Return where the options of a hypervisor are in a line APPEND, None where it starts none."""
+    value = match["value"] or ""
+    image = value.split(None, 1)[0] if value.strip() else ""
+    if not HYPERVISOR.match(os.path.basename(image)):
+        return None
+    start = match.start("value") + value.index(image) + len(image)
+    module = _MODULE.search(value, start - match.start("value"))
+    return start, match.start("value") + module.start() if module else match.end("value")
+
+
+def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
+    menu.seen.add(path)
+    text = read(path) if len(menu.seen) <= _MOST_FILES else None
+    if text is None:
+        menu.missing = menu.missing or path
+        return
+    menu.files.append(path)
+    directory = os.path.dirname(menu.files[0])
+    for key, value, options in _statements(text):
+        if key in ("include", "menu include"):
+            included = os.path.normpath(os.path.join(directory, value.split(" ")[0]))
+            if included not in menu.seen:
+                _parse(included, read, menu)
+        elif key == "append" and menu.labels:
+            # Of several in an entry the last one counts.
+            label = menu.labels[-1]
+            label.text = None if options is None else text[slice(*options)]
+            label.place = None if options is None else Place(path, *options)
+        else:
+            _set(menu, key, value)
 
 
 def _set(menu: Menu, key: str, value: str) -> None:
@@ -149,20 +183,6 @@ def _set(menu: Menu, key: str, value: str) -> None:
         menu.timeout = first.isdigit() and int(first[:9]) > 0
     elif key == "ui" or (key == "prompt" and first not in ("", "0")):
         menu.asks = True
-
-
-def _append(path: str, text: str, match: Match[str], label: _Label) -> None:
-    """Read a line APPEND; of several in an entry the last one counts."""
-    label.text = label.place = None
-    value = match["value"] or ""
-    image = value.split(None, 1)[0] if value.strip() else ""
-    if not HYPERVISOR.match(os.path.basename(image)):
-        return
-    start = match.start("value") + value.index(image) + len(image)
-    module = _MODULE.search(value, start - match.start("value"))
-    end = match.start("value") + module.start() if module else match.end("value")
-    label.text = text[start:end]
-    label.place = Place(path, start, end)
 
 
 def next_boot(path: str, extlinux_conf: str, read: Callable[[str], Optional[str]] = lambda path: None) -> NextBoot:
