@@ -43,7 +43,6 @@ _UNNAMED = "\0"
 class Item(NamedTuple):
     """One key=value of the file; a file may have very many.
 
-    :param line: number of its line.
     :param start: where the line begins; the value is from *value_start* to *value_end*, up to a comment.
     :param ending: what ends the line; a last line that nothing ends is read by all releases, although those before
         df75f77092 say that they ignore it.
@@ -51,12 +50,14 @@ class Item(NamedTuple):
 
     section: Optional[str]
     key: str
-    line: int
     start: int
     value_start: int
-    value_end: int
     value: str
     ending: str
+
+    @property
+    def value_end(self) -> int:
+        return self.value_start + len(self.value)
 
 
 @functools.lru_cache(maxsize=4)
@@ -65,7 +66,6 @@ def parse(text: str) -> Sequence[Item]:
     items: List[Item] = []
     section: Optional[str] = None
     seen: Set[str] = set()
-    number = 1
     for match in _LINE.finditer(text):
         name, closed, key, value, end = match.groups()
         if name is not None:
@@ -74,10 +74,7 @@ def parse(text: str) -> Sequence[Item]:
             section = name if name not in seen else f"{name}{_UNNAMED}"
             seen.add(name)
         elif key is not None:
-            items.append(
-                Item(section, key, number, match.start(), match.start("value"), match.end("value"), value, end)
-            )
-        number += end.count("\n")
+            items.append(Item(section, key, match.start(), match.start("value"), value, end))
     return items
 
 
@@ -117,7 +114,8 @@ def edit(path: str, text: str, name: str, option: Optional[str], chosen: Optiona
     sections += [item.section for item in items if item.key == "kernel" and item.section not in (None, _UNNAMED)]
     if not any(item.key == "kernel" for item in items):
         chain = next((item for item in items if item.key == "chain"), None)
-        where = f"{path} line {chain.line} refers to another file (chain=)" if chain else f"{path} starts no kernel"
+        line = text.count("\n", 0, chain.start) + 1 if chain else 0
+        where = f"{path} line {line} refers to another file (chain=)" if chain else f"{path} starts no kernel"
         raise UserError(f"{where}.", "Nothing was changed. Add a section with kernel= for dom0's kernel to this file.")
     newline = "\r\n" if "\r\n" in text else "\n"
     firsts: Dict[Tuple[Optional[str], str], Item] = {}
