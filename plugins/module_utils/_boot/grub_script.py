@@ -15,6 +15,7 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
@@ -344,15 +345,10 @@ class _Machine:
             return state.instead
         return Menu(path, state.variables, state.entries)
 
-    def submenu(self, entry: Entry, menu: Menu) -> Menu:
-        state = _State(menu.variables)
+    def body(self, entry: Entry, variables: Mapping[str, Value]) -> _State:
+        state = _State(variables)
         self._run_text(entry.file, entry.body, state, entry.position)
-        return Menu(entry.file, state.variables, state.entries)
-
-    def body(self, entry: Entry, menu: Menu) -> List[Command]:
-        state = _State(menu.variables)
-        self._run_text(entry.file, entry.body, state, entry.position)
-        return state.commands
+        return state
 
     def _run_text(self, path: str, text: str, state: _State, position: int = 0) -> None:
         self._depth += 1
@@ -372,7 +368,7 @@ class _Machine:
             if isinstance(node, _If):
                 status = self._if(node.branches, node.otherwise, state)
             elif isinstance(node, _Loop):
-                self._either(lambda twin, body=node.body: self._run(body, twin), lambda _twin: True, state)  # type: ignore[misc]
+                self._either(partial(self._run, node.body), partial(self._run, ()), state)
                 status = None
             elif isinstance(node, _Block):
                 self._define(node, state)
@@ -393,7 +389,7 @@ class _Machine:
         holds = self._run(condition, state)
         if holds is not None:
             return self._run(body, state) if holds else self._if(rest, otherwise, state)
-        self._either(lambda twin: self._run(body, twin), lambda twin: self._if(rest, otherwise, twin), state)
+        self._either(partial(self._run, body), partial(self._if, rest, otherwise), state)
         return None
 
     def _either(
@@ -451,44 +447,28 @@ class _Machine:
         )
 
     def _command(self, raws: Sequence[str], state: _State) -> Optional[bool]:
-        assignment = re.match(r"([A-Za-z_]\w*)=", raws[0])
-        if assignment:
-            state.variables[assignment[1]] = expand(raws[0][assignment.end() :], state.variables)
-            return True
         words = [expand(raw, state.variables) for raw in raws]
+        if re.match(r"[A-Za-z_]\w*=", raws[0]):
+            return self._do_set(words, raws, state)
         name = words[0]
-        negated = name == "!"
-        if negated:
+        if name == "!":
             status = self._command(raws[1:], state) if len(raws) > 1 else True
             return None if status is None else not status
         if name is None:
             return None
         if name in state.functions:
             return self._run(state.functions[name], state)
-        handler = getattr(self, f"_do_{_HANDLERS[name]}", None) if name in _HANDLERS else None
-        if handler is None:
+        if name not in _HANDLERS:
             # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds.
             shown = (raw if word is None else word for raw, word in zip(raws, words))
             state.commands.append(Command(tuple(word for word in shown if word)))
             return None
-        result: Optional[bool] = handler(words[1:], raws[1:], state)
-        return result
-
-    def _do_true(self, _words: Sequence[Value], _raws: Sequence[str], _state: _State) -> Optional[bool]:
-        return True
-
-    def _do_false(self, _words: Sequence[Value], _raws: Sequence[str], _state: _State) -> Optional[bool]:
-        return False
+        return _HANDLERS[name](self, words[1:], raws[1:], state)
 
     def _do_set(self, words: Sequence[Value], raws: Sequence[str], state: _State) -> Optional[bool]:
-        if raws:
-            name, _equals, raw = raws[0].partition("=")
-            quoted = raws[0].startswith(('"', "'"))
-            if quoted:
-                name, _equals, value = (words[0] or "").partition("=")
-                state.variables[name] = value if words[0] is not None else None
-            else:
-                state.variables[name] = expand(raw, state.variables)
+        for raw, word in zip(raws[:1], words):
+            name = raw.lstrip("\"'").partition("=")[0]
+            state.variables[name] = None if word is None else word.partition("=")[2]
         return True
 
     def _do_unset(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
@@ -501,7 +481,7 @@ class _Machine:
         return True
 
     def _do_load_env(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        path: Value = "$prefix/grubenv"
+        path = expand("$prefix/grubenv", state.variables)
         chosen: List[Value] = []
         rest = iter(words)
         for word in rest:
@@ -511,7 +491,7 @@ class _Machine:
                 path = word[len("--file=") :]
             elif word is None or not word.startswith("-"):
                 chosen.append(word)
-        found = self._locate(expand(path, state.variables) if path == "$prefix/grubenv" else path)
+        found = self._locate(path)
         if found is None:
             raise UserError(
                 "The menu reads GRUB's environment from a file that cannot be found here.", "Look for `load_env` in it."
@@ -562,29 +542,27 @@ class _Machine:
 
     def _locate(self, path: Value) -> Optional[str]:
         """Return the path on the host of a file as GRUB names it; None for one on another file system."""
-        if path is None:
+        if path is None or not path.startswith(_PREFIX):
             return None
-        prefix = _PREFIX
-        if path.startswith(prefix):
-            return posixpath.normpath(self._host.directory + path[len(prefix) :])
-        return None
+        return posixpath.normpath(self._host.directory + path[len(_PREFIX) :])
 
 
 # What $prefix and $config_directory stand for: the place is known by what it holds, not by GRUB's name of the disk.
 _PREFIX = "(xen-stubdom-prefix)"
-_HANDLERS = {
-    "true": "true",
-    "false": "false",
-    "set": "set",
-    "unset": "unset",
-    "export": "export",
-    "load_env": "load_env",
-    "source": "source",
-    ".": "source",
-    "configfile": "configfile",
-    "blscfg": "blscfg",
-    "[": "test",
-    "test": "test",
+_Handler = Callable[[_Machine, Sequence[Value], Sequence[str], _State], Optional[bool]]
+_HANDLERS: Mapping[str, _Handler] = {
+    "true": lambda _machine, _words, _raws, _state: True,
+    "false": lambda _machine, _words, _raws, _state: False,
+    "set": _Machine._do_set,
+    "unset": _Machine._do_unset,
+    "export": _Machine._do_export,
+    "load_env": _Machine._do_load_env,
+    "source": _Machine._do_source,
+    ".": _Machine._do_source,
+    "configfile": _Machine._do_configfile,
+    "blscfg": _Machine._do_blscfg,
+    "[": _Machine._do_test,
+    "test": _Machine._do_test,
 }
 
 
@@ -761,17 +739,16 @@ def default_entry(menu: Menu, host: Host) -> Entry:
     while True:
         if name is None:
             raise _unknown("its variable `default` depends on a condition that cannot be known here")
-        part, separator, rest = _first_part(name)
+        part, rest = _first_part(name)
         entry = _choose(menu.entries, part)
         if not entry.submenu:
             return entry
         depth += 1
         if depth > _DEEPEST:
             raise _unknown("its submenus have no end")
-        menu = _Machine(host).submenu(entry, menu)
-        # grub_menu_execute_entry: what stands behind > chooses in the submenu; nothing chooses its first entry, unless
-        # the submenu itself sets `default`.
-        name = rest if separator else menu.variables.get("default", "") if _sets_default(entry) else ""
+        # grub_menu_execute_entry: what stands behind > becomes `default`; the submenu, which is run then, may set it too.
+        menu = submenu(entry, replace(menu, variables={**menu.variables, "default": rest}), host)
+        name = menu.variables["default"]
 
 
 def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:
@@ -779,24 +756,21 @@ def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:
 
     :raises UserError: it is not understood.
     """
-    return _Machine(host).submenu(entry, menu)
+    state = _Machine(host).body(entry, menu.variables)
+    return Menu(entry.file, state.variables, state.entries)
 
 
 def commands(entry: Entry, menu: Menu, host: Host) -> List[Command]:
     """Return the commands that an entry runs when it is started."""
-    return _Machine(host).body(entry, menu)
+    return _Machine(host).body(entry, menu.variables).commands
 
 
-def _sets_default(entry: Entry) -> bool:
-    return re.search(r"(^|[\s;])(set\s+)?default=", entry.body) is not None
-
-
-def _first_part(name: str) -> Tuple[str, str, str]:
+def _first_part(name: str) -> Tuple[str, str]:
     """Split at the first > that leads into a submenu; >> stands for the character."""
     match = re.search(r"(?<!>)>(?!>)", name)
     if match is None:
-        return name.replace(">>", ">"), "", ""
-    return name[: match.start()].replace(">>", ">"), ">", name[match.end() :]
+        return name.replace(">>", ">"), ""
+    return name[: match.start()].replace(">>", ">"), name[match.end() :]
 
 
 def _choose(entries: Sequence[Entry], name: str) -> Entry:

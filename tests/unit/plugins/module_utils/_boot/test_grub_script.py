@@ -22,6 +22,7 @@ submenu 'More' --id more {
   menuentry 'Old > Xen' --id oldxen { multiboot2 /boot/xen-old.gz }
 }
 """
+SETS_DEFAULT = "submenu S --id s {\n set default=1\n menuentry Linux { a\n}\n menuentry Xen { b\n}\n}\n"
 HEAD = """
 if [ -s $prefix/grubenv ]; then
   set have_grubenv=true
@@ -110,6 +111,13 @@ def test_default_names_an_entry(default: str, title: str) -> None:
         ("if loadfont unicode; then set gfxmode=auto; insmod gfxterm; fi\nset default=1\n" + ENTRIES, "Xen"),
         ("set default=1\n" + ENTRIES + "if [ $grub_platform = efi ]; then menuentry 'UEFI' { fwsetup; }; fi\n", "Xen"),
         ("function more {\n  menuentry 'First' { true; }\n}\n{ more; }\nset default=2\n" + ENTRIES, "Xen"),
+        # A submenu may set its own default, whatever led into it (grub_menu_execute_entry).
+        ("set default=s\nsubmenu S --id s {\n set default=1\n menuentry a { a\n}\n menuentry Xen { b\n}\n}\n", "Xen"),
+        (
+            "set default='s>0'\nsubmenu S --id s {\n set default=1\n menuentry a { a\n}\n menuentry Xen { b\n}\n}\n",
+            "Xen",
+        ),
+        ('set "default=1"\n' + ENTRIES, "Xen"),
         # 06_… before the rest.
         ("set default=xen\nmenuentry 'Maintenance' { multiboot2 /boot/xen.gz dom0_mem=2G }\n" + ENTRIES, "Xen"),
         # custom.cfg of the user's.
