@@ -7,15 +7,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
 import time
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 from ansible.utils.display import Display
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import INTERNAL
+from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
 from ansible_collections.xen.stubdom.plugins.plugin_utils.steps import SteppedAction
 
 display = Display()
@@ -42,41 +40,14 @@ def line(host: str, status: Dict[str, Any], now: float) -> str:
     return shown
 
 
-class Interrupted(BaseException):
-    """The play has ended, and nothing waits for the build any more."""
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have an interrupt arrive as an exception, and the first one only.
-
-    A worker of ansible-core 2.19 ends at once otherwise, without a stop of the build (WorkerProcess._term), and has
-    five seconds before the main process ends it (WORKER_SHUTDOWN_POLL_COUNT).
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
-        raise Interrupted
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class ActionModule(SteppedAction):
     """Start the build and watch it; stop it if the play ends."""
 
     MODULE = "xen.stubdom.stubdom_build"
 
     def steps(self, host: str, variables: Dict[str, Any]) -> Dict[str, Any]:
+        # A worker of ansible-core 2.19 ends at once otherwise, without a stop of the build (WorkerProcess._term), and
+        # has five seconds before the main process ends it (WORKER_SHUTDOWN_POLL_COUNT).
         with interruptible():
             return self._build(host, variables)
 
@@ -89,7 +60,7 @@ class ActionModule(SteppedAction):
             while INTERNAL in result:
                 if os.getppid() != parent:
                     # The main process was killed; this one would watch until the end, for nobody.
-                    raise Interrupted
+                    raise Interrupted("the end of the play")
                 status = result[INTERNAL]
                 now = time.time()
                 changed = [status["state"], status["stage"]] != seen

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Dict, Mapping, Optional
 
 from ansible.plugins.action import ActionBase
@@ -31,9 +32,9 @@ class SteppedAction(ActionBase):  # type: ignore[misc]
             }
         return self.steps(str(self._task.delegate_to or variables.get("inventory_hostname", "host")), variables)
 
+    @abstractmethod
     def steps(self, host: str, variables: Dict[str, Any]) -> Dict[str, Any]:
         """Call the module as often as needed, and return the result of the task."""
-        raise NotImplementedError
 
     def call(self, variables: Dict[str, Any], **internal: Any) -> Dict[str, Any]:
         """Call the module once with the parameters of the task."""

@@ -12,7 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, find, generate
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    Loader,
+    find,
+    generate,
+    generated,
+    restore,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import LINUX_VARIABLES, Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
@@ -161,9 +167,8 @@ def observe(desired: DesiredOption, target: Target) -> Observed:
     sources = target.loader.read()
     unchecked = [] if target.home else target.loader.unchecked(sources)
     boots = target.loader.next_boot()
-    output = target.loader.output() if target.generates else None
-    generated = {} if output is None else {output: files.read(output)}
-    return Observed(sources, boots, generated, _boot_line(desired, target, sources, boots), unchecked)
+    before = generated(target.loader) if target.generates else {}
+    return Observed(sources, boots, before, _boot_line(desired, target, sources, boots), unchecked)
 
 
 def _boot_line(desired: DesiredOption, target: Target, sources: Mapping[str, bytes], boots: NextBoot) -> BootLine:
@@ -276,9 +281,7 @@ def restored_on_error(target: Target, observed: Observed, difference: Difference
     try:
         yield
     except BaseException:
-        with files.undisturbed():
-            files.apply(files.reverse(difference.changes))
-            files.apply([files.Change(path, files.read(path), old) for path, old in observed.generated.items()])
+        restore(difference.changes, observed.generated)
         raise
 
 

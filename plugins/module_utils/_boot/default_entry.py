@@ -13,7 +13,13 @@ from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import replaced_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import Target
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_default import GrubDefault
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import Loader, generate, grub_legacy
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    Loader,
+    generate,
+    generated,
+    grub_legacy,
+    restore,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
@@ -167,12 +173,11 @@ class Difference:
 def observe(present: bool, target: Target) -> Observed:
     """Read the loader's files and its menu."""
     default = of(target.loader)
-    output = target.loader.output() if target.generates else None
-    generated = {} if output is None else {output: files.read(output)}
+    before = generated(target.loader) if target.generates else {}
     unchecked = [] if target.home else target.loader.unchecked(target.loader.read())
     boots = default.boots()
     warnings = default.warnings(replaced=present and not boots.xen)
-    return Observed(boots, default.entry(), generated, unchecked, warnings)
+    return Observed(boots, default.entry(), before, unchecked, warnings)
 
 
 def difference(present: bool, target: Target, observed: Observed) -> Difference:
@@ -243,9 +248,7 @@ def apply(present: bool, target: Target, observed: Observed, wanted: Difference,
             generate(target.loader, target.run)
         _verify(present, target, default)
     except BaseException:
-        with files.undisturbed():
-            files.apply(files.reverse(made))
-            files.apply([files.Change(path, files.read(path), old) for path, old in observed.generated.items()])
+        restore(made, observed.generated)
         raise
     return Applied(made, entry, backups)
 

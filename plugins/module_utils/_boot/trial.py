@@ -26,7 +26,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -297,7 +297,7 @@ def apply(observed: Observed, difference: Difference, record: Optional[Record]) 
     if difference.needed and observed.state == RUNNING:
         trial_watchdog.stop(observed.tree, observed.run)
     try:
-        with files.undisturbed():
+        with signals.undisturbed():
             if observed.grub is not None and record is None:
                 _deselect(observed.grub, observed, difference)
             else:

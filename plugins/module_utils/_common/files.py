@@ -13,17 +13,15 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import stat
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 from ansible.module_utils.common.warnings import warn
-from ansible_collections.xen.stubdom.plugins.module_utils._common import place
+from ansible_collections.xen.stubdom.plugins.module_utils._common import place, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import UNCHANGED, Permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
@@ -42,7 +40,6 @@ PATIENCE = 900.0
 # Beside a file, while it is replaced. A run that was killed may leave them, and the next one removes them.
 _NEW, _OLD = "xen-stubdom-new", "xen-stubdom-old"
 _LONGEST_NAME = 200
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def opened(path: str) -> BinaryIO:
         with _reading(path), place.find(path) as found:
             return _open(found)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"There is no file {path}.", "Put it there, then run again.") from error
+        raise UserError(f"There is no file {path}.", "Look which program has removed it, then run again.") from error
 
 
 def _open(found: Place, longest: Optional[int] = None) -> BinaryIO:
@@ -227,24 +224,6 @@ def _lock_directory() -> str:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Let signals that would end this process wait until the block ends."""
-    if threading.current_thread() is not threading.main_thread():
-        # Handlers are the main thread's alone.
-        yield
-        return
-    late: List[int] = []
-    before = {number: signal.signal(number, lambda caught, _frame: late.append(caught)) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        for caught in late[:1]:
-            os.kill(os.getpid(), caught)
-
-
-@contextlib.contextmanager
 def replacing(path: str, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Give a stream whose content becomes the file *path* in one step, if the block ends without an exception.
 
@@ -328,7 +307,7 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
     """
     if not any(change.needed for change in changes) and not any(_strays(change.path) for change in changes):
         return {}
-    with lock(), undisturbed(), contextlib.ExitStack() as opened:
+    with lock(), signals.undisturbed(), contextlib.ExitStack() as opened:
         transaction = _Transaction(opened)
         try:
             for change in changes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 import traceback
 from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Tuple
@@ -16,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Tuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
+from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
 
 # Under this name the action plugin of a module passes what is no parameter of a user's.
 INTERNAL = "_internal"
@@ -102,31 +102,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _usable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-class Interrupted(BaseException):
-    """A signal that would end this process: what is half done is put back first."""
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Have the first signal that would end this process arrive as an exception, and ignore those after it.
-
-    A lost connection sends SIGHUP. Without this, nothing would be put back then.
-    """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(number: int, _frame: object) -> None:
-        for other in signals:
-            signal.signal(other, signal.SIG_IGN)
-        raise Interrupted(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class InternalModule(_Module):

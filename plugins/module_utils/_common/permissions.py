@@ -11,7 +11,7 @@ import os
 import pwd
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -53,7 +53,11 @@ def asked_for(params: Mapping[str, Any]) -> Permissions:
 
     :raises UserError: one of them is none, and which.
     """
-    return Permissions(_mode(params["mode"]), _owner(params["owner"]), _group(params["group"]))
+    return Permissions(
+        _mode(params["mode"]),
+        _number("owner", "user", params["owner"], lambda name: pwd.getpwnam(name).pw_uid),
+        _number("group", "group", params["group"], lambda name: grp.getgrnam(name).gr_gid),
+    )
 
 
 def _mode(value: Any) -> Optional[int]:
@@ -70,23 +74,14 @@ def _mode(value: Any) -> Optional[int]:
     )
 
 
-def _owner(name: Optional[str]) -> Optional[int]:
+def _number(option: str, whose: str, name: Optional[str], look_up: Callable[[str], int]) -> Optional[int]:
+    """Return the number of a user or group, which may be given as such."""
     if name is None:
         return None
     try:
-        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+        return int(name) if name.isdecimal() else look_up(name)
     except (KeyError, ValueError):
         raise UserError(
-            f"There is no user {name!r} on this host.", "Set owner to the name or number of a user of this host."
-        ) from None
-
-
-def _group(name: Optional[str]) -> Optional[int]:
-    if name is None:
-        return None
-    try:
-        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
-    except (KeyError, ValueError):
-        raise UserError(
-            f"There is no group {name!r} on this host.", "Set group to the name or number of a group of this host."
+            f"There is no {whose} {name!r} on this host.",
+            f"Set {option} to the name or number of a {whose} of this host.",
         ) from None

@@ -206,12 +206,6 @@ def _no_terminal(tty: str) -> UserError:
     )
 
 
-def plain(heard: bytes) -> str:
-    """Return the text of a terminal's bytes."""
-    said = Transcript()
-    return said.add(heard, final=True)
-
-
 def new_lines(before: str, after: str) -> str:
     """Return what a log has got since *before* was read; it keeps its end and forgets its beginning."""
     if after.startswith(before):

@@ -14,9 +14,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 im
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import AnyChange, Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 
 
@@ -61,9 +61,6 @@ class Loader(Protocol):
 
     def output(self) -> Optional[str]:
         """Return where the file that the generator writes is found, None where nothing is generated."""
-
-    def output_option(self) -> Optional[str]:
-        """Return the word of the generator's command that names the file, None where none does."""
 
     def generator(self) -> List[str]:
         """Return the command that generates the effective configuration, empty where *generates* is false.
@@ -149,6 +146,22 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
     )
 
 
+def generated(loader: Loader) -> Dict[str, Optional[bytes]]:
+    """Return the configuration that the generator has written, by path, to be put back as it is."""
+    output = loader.output()
+    return {} if output is None else {output: files.read(output)}
+
+
+def restore(changes: Sequence[AnyChange], configuration: Mapping[str, Optional[bytes]]) -> None:
+    """Take changes back, and put back what was generated from the files, byte by byte.
+
+    :param configuration: as `generated` returned it before.
+    """
+    with signals.undisturbed():
+        files.apply(files.reverse(changes))
+        files.apply([Change(path, files.read(path), old) for path, old in configuration.items()])
+
+
 def generate(loader: Loader, run: Runner) -> None:
     """Generate the effective configuration of a loader; the only code that does.
 
@@ -161,8 +174,8 @@ def generate(loader: Loader, run: Runner) -> None:
     command = loader.generator()
     if not command:
         return
-    output = loader.output_option()
-    if output is None:
+    output = loader.output()
+    if output is None or output not in command:
         _run(command, run)
         return
     old = files.read(output)
@@ -174,7 +187,7 @@ def generate(loader: Loader, run: Runner) -> None:
             f"`{' '.join(command)}` wrote nothing.",
             "Run that command by hand and correct its cause, or set regenerate to false.",
         )
-    files.apply([files.Change(output, old, new)])
+    files.apply([Change(output, old, new)])
 
 
 def _run(command: Sequence[str], run: Runner) -> None:

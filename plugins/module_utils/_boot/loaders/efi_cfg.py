@@ -249,6 +249,7 @@ class EfiCfg:
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self._tree = Tree(root, foreign=foreign)
+        self._looked: Dict[str, Tuple[bool, Optional[bytes]]] = {}
 
     def present(self) -> bool:
         return bool(self._candidates())
@@ -317,9 +318,6 @@ class EfiCfg:
         """Return nothing: no program generates the file."""
         return None
 
-    def output_option(self) -> Optional[str]:
-        return None
-
     def generator(self) -> List[str]:
         """Return no command: xen.efi reads the file itself."""
         return []
@@ -368,19 +366,27 @@ class EfiCfg:
         """
         if _IMAGE.match(os.path.basename(path)):
             return True
-        with self._tree.open(path) as file:
-            if pe.is_xen(file):
-                return True
-            inside = pe.configuration(file)
+        says_so, inside = self._look_inside(path)
+        if says_so:
+            return True
         if inside is not None:
             return options(inside.decode(ENCODING)) is not None
         found = self._configuration(path, Line())
         return found is not None and options(found.text) is not None
 
+    def _look_inside(self, path: str) -> Tuple[bool, Optional[bytes]]:
+        """Return whether a program says that it is Xen, and the configuration inside it; each is read once.
+
+        A program has megabytes, is asked for many times in one run, and is never changed in it.
+        """
+        if path not in self._looked:
+            with self._tree.open(path) as file:
+                self._looked[path] = pe.is_xen(file), pe.configuration(file)
+        return self._looked[path]
+
     def _configuration(self, image: str, given: Line) -> Optional[Candidate]:
         """Return what an image reads as its configuration, None where there is nothing."""
-        with self._tree.open(image) as file:
-            inside = pe.configuration(file)
+        _says_so, inside = self._look_inside(image)
         if inside is not None:
             return Candidate(image, inside.decode(ENCODING), True, given)
         directory, name = os.path.split(image)

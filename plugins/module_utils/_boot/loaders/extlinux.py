@@ -319,10 +319,6 @@ class Extlinux:
     def _menu(self) -> Optional[str]:
         return next((path for path in OUTPUTS if self._tree.is_file(path)), None)
 
-    def output_option(self) -> Optional[str]:
-        """Return nothing: update-extlinux writes where it always does."""
-        return None
-
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""
         if not self.generates:

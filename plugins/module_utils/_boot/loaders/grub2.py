@@ -49,7 +49,6 @@ _MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 # A menu that only leads to another one.
 _STUB = re.compile(r"\A(?!.*^\s*menuentry\b).*^\s*configfile\s", re.MULTILINE | re.DOTALL)
 _DEEPEST = 10
-_BOOT_COMMANDS = ("multiboot", "multiboot2", "xen_hypervisor")
 
 
 # What grub-mkconfig writes at the top and before the output of each program (util/grub-mkconfig.in @ 2.06).
@@ -105,7 +104,7 @@ def hypervisor(entry: grub_script.Entry, menu: grub_script.Menu, host: grub_scri
         if len(words) < 2:
             continue
         name = os.path.basename(words[1].replace("\\", "/"))
-        if words[0] in _BOOT_COMMANDS and HYPERVISOR.match(name):
+        if words[0] in grub_by_hand.BOOT_COMMANDS and HYPERVISOR.match(name):
             if not command.certain:
                 return NextBoot(None, True, f"What GRUB's entry '{entry.title}' starts depends on a condition.")
             return NextBoot(" ".join(command_line.configured_options(" ".join(words[2:]))), True)
@@ -236,9 +235,6 @@ class Grub2:
         if mkconfig is None:
             return [layout.generator]
         return [mkconfig, "-o", self.tree.path(output)]
-
-    def output_option(self) -> Optional[str]:
-        return next((word for word in self.generator()[2:]), None)
 
     def unchecked(self, sources: Mapping[str, bytes]) -> List[str]:
         if not self.generates:

@@ -264,9 +264,6 @@ class GrubLegacy:
         """Return nothing: no program generates the menu."""
         return None
 
-    def output_option(self) -> Optional[str]:
-        return None
-
     def generator(self) -> List[str]:
         """Return no command: GRUB reads the file itself, and its entries hold what update-grub would write."""
         return []

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial, trial_entry, trial_watchdog
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.module import Interrupted, interruptible
+from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
 from ansible_collections.xen.stubdom.plugins.modules import boot_trial
 
 MENU = (

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.module import Interrupted
+from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console

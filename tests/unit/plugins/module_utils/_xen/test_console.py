@@ -17,7 +17,7 @@ from typing import Optional
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, Transcript, new_lines, plain
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, Transcript, new_lines
 
 
 class Terminal:
@@ -260,7 +260,7 @@ def test_words_are_found_that_come_a_byte_at_a_time_in_a_flood(terminal: Termina
 
 
 def test_text_without_what_moves_the_cursor() -> None:
-    assert plain(b"\x1b[?25l\x1b[1;41H[ 5% ]\x1b(B\r\nok\x00\xff") == "[ 5% ]\nok\ufffd"
+    assert Transcript().add(b"\x1b[?25l\x1b[1;41H[ 5% ]\x1b(B\r\nok\x00\xff", final=True) == "[ 5% ]\nok\ufffd"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_text_without_what_moves_the_cursor() -> None:
 )
 def test_nothing_reaches_the_operator_that_is_not_seen(sent: str) -> None:
     for prefix in ("", "\x1b", "\x1b["):
-        shown = plain(f"a{prefix}{sent}b".encode())
+        shown = Transcript().add(f"a{prefix}{sent}b".encode(), final=True)
         assert shown[0] == "a" and shown[-1] == "b"
         assert shown.isprintable() and not set(shown) & set("\u034f\u3164\u115f\uffa0\u2800\ufe0f\U000e0100"), shown
 
