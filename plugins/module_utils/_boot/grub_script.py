@@ -746,7 +746,7 @@ def default_entry(menu: Menu, host: Host) -> Entry:
         depth += 1
         if depth > _DEEPEST:
             raise _unknown("its submenus have no end")
-        # What stands behind > becomes `default`; the submenu, which is run then, may set it too (grub_menu_execute_entry).
+        # What stands behind > becomes `default`; the submenu, which is run then, may set it (grub_menu_execute_entry).
         menu = submenu(entry, replace(menu, variables={**menu.variables, "default": rest}), host)
         name = menu.variables["default"]
 
