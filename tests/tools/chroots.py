@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import apt_sources
@@ -75,13 +75,18 @@ def unpack(releases: Sequence[str], key: str, owner: str) -> dict[str, Path]:
 
 def remove(key: str) -> None:
     """Removes the trees of this key."""
-    for run in cache().glob(f"run-*-{key}"):
-        files.remove(run)
+    _remove(lambda _owner, of: of == key)
 
 
 def remove_leftovers() -> None:
     """Removes the trees whose owner has ended."""
-    for run in cache().glob("run-*-*"):
-        owner = run.name.split("-")[1]
-        if owner != "0" and not Path("/proc", owner).exists():
-            files.remove(run)
+    _remove(lambda owner, _key: owner != "0" and not Path("/proc", owner).exists())
+
+
+def _remove(chosen: Callable[[str, str], bool]) -> None:
+    # Scenarios begin at the same time, and each removes what an earlier run has left: the same trees.
+    with files.only_one(cache() / "removal.lock", lambda: None):
+        for run in sorted(cache().glob("run-*-*")):
+            _, owner, key = run.name.split("-", 2)
+            if chosen(owner, key):
+                files.remove(run)

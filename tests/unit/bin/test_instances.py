@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,22 @@ def test_file_systems_are_fresh_and_removed(tmp_path: Path, monkeypatch: pytest.
     plain.destroy()
     assert not any(directory.exists() for directory in directories)
     assert alive.exists()
+
+
+def test_scenarios_that_begin_together_remove_the_same_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for number in range(400):
+        directory = chroots.cache() / "run-99999999-x" / "trixie" / f"usr-{number}"
+        directory.mkdir(parents=True)
+        for name in "abcd":
+            (directory / name).touch()
+    program = "import sys; sys.path[:0] = sys.argv[1:]; import chroots; chroots.remove_leftovers()"
+    paths = [str(Path(module.__file__ or "").parent) for module in (chroots, chroots.files)]
+    together = [subprocess.Popen([sys.executable, "-c", program, *paths], stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(process.communicate()[1], process.returncode) for process in together] == [(b"", 0)] * 4
+    assert not list(chroots.cache().glob("run-*"))
 
 
 def test_a_file_system_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
