@@ -34,7 +34,7 @@ SLP_EN = 0x2000
 
 # A guest that stays alive repeats its line after so many seconds, so that one who listens late gets it too.
 INTERVAL = 3
-# The BIOS's timer interrupts 18.2 times a second.
+# The timer, as the BIOS sets it, interrupts 18.2 times a second.
 TICKS = INTERVAL * 182 // 10
 
 # How packed kernels begin that GRUB for PV guests cannot unpack, and what can.
@@ -56,6 +56,8 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
     code += b"\x31\xc0\x8e\xd8\xfc"  # xor ax, ax; mov ds, ax; cld
     if stay:
         code += b"\x8e\xd0\xbc\x00\x7c"  # mov ss, ax; mov sp, LOAD_ADDRESS
+        code += b"\xc7\x06\x20\x00\x00\x00\x89\x06\x22\x00"  # mov [8 * 4], handler (below); mov [8 * 4 + 2], ax
+        handler_reference = len(code) - 6
     code += out(COM1 + 3, 0x80)  # line control: the divisor shows in the first two registers
     code += out(COM1, 1)  # 115200 baud
     code += out(COM1 + 1, 0)
@@ -76,9 +78,12 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
     code += b"\xba\xfd\x03"  # mov dx, COM1 + 5
     code += b"\xec\xa8\x40\x74\xfb"  # in al, dx; test al, transmitter empty; jz back to the in
     if stay:
-        # sti; mov cx, TICKS; hlt; loop back to the hlt: the BIOS's timer ends each hlt
+        # sti; mov cx, TICKS; hlt; loop back to the hlt: the timer ends each hlt
         code += bytes([0xFB, 0xB9, TICKS & 0xFF, TICKS >> 8, 0xF4, 0xE2, 0xFD])
         code += b"\xfa" + bytes([0xEB, (beginning - len(code) - 3) & 0xFF])  # cli; jmp beginning
+        # The BIOS's own handler looks for a keyboard each time, which the device model has to answer.
+        code[handler_reference : handler_reference + 2] = (LOAD_ADDRESS + len(code)).to_bytes(2, "little")
+        code += b"\x50\xb0\x20\xe6\x20\x58\xcf"  # push ax; mov al, 0x20; out 0x20, al; pop ax; iret
     else:
         # mov dx, PM1A_CONTROL; mov ax, SLP_EN; out dx, ax
         code += bytes([0xBA, PM1A_CONTROL & 0xFF, PM1A_CONTROL >> 8, 0xB8, SLP_EN & 0xFF, SLP_EN >> 8, 0xEF])

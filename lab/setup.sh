@@ -165,6 +165,43 @@ END
     done
 }
 
+# Ansible sends a module and what it imports as source in a zip file, which Python compiles anew for each task: half of a
+# task's time here. What it has compiled before is kept by the source's hash, as importlib keeps hash-based pyc files.
+python_cache() {
+    mkdir -p /var/cache/zipimport
+    packages=$(python3 -c 'import site; print(site.getsitepackages()[0])')
+    mkdir -p "$packages"
+    cat > "$packages/usercustomize.py" <<'END'
+import _imp
+import marshal
+import os
+import zipimport
+
+compile_source = zipimport._compile_source
+
+
+def compiled(path, source):
+    content = source.encode() if isinstance(source, str) else source
+    kept = f"/var/cache/zipimport/{_imp.source_hash(len(content), content).hex()}"
+    try:
+        with open(kept, "rb") as file:
+            return marshal.loads(file.read())
+    except OSError:
+        code = compile_source(path, source)
+    try:
+        with open(f"{kept}.{os.getpid()}", "wb") as file:
+            file.write(marshal.dumps(code))
+        os.replace(file.name, kept)
+    except OSError:
+        # Another account than root writes nothing there.
+        pass
+    return code
+
+
+zipimport._compile_source = compiled
+END
+}
+
 # The loader as an administrator would set it up: Debian's own files with some lines filled in.
 boot_loader() {
     sed -i -e 's/^GRUB_TIMEOUT=.*/GRUB_TIMEOUT=0/' \
@@ -227,6 +264,7 @@ case "$1" in
         network
         ssh_server
         system
+        python_cache
         boot_loader
         rm -f /root/setup.sh
         # Else the first boot takes the image for a system that has just been upgraded (ConditionNeedsUpdate=).

@@ -17,9 +17,12 @@ def test_qemu_listens_on_loopback_only_and_chooses_its_port() -> None:
     assert not {"-no-reboot", "-loadvm"} & set(words)
 
 
-def test_emulated_cpus_share_one_thread_when_there_are_several() -> None:
-    assert "tcg,thread=multi" in qemu.Machine(4096, 1, "tcg").arguments()
-    assert "tcg,thread=single" in qemu.Machine(4096, 2, "tcg").arguments()
+def test_emulated_cpus_share_one_thread_and_count_time_by_instructions() -> None:
+    for cpus in (1, 2):
+        words = qemu.Machine(4096, cpus, "tcg").arguments()
+        assert "tcg,thread=single" in words
+        assert ("-icount", "shift=1,sleep=on") in zip(words, words[1:])
+    assert "-icount" not in qemu.Machine(4096, 1, "kvm").arguments()
 
 
 def test_a_state_of_other_hardware_is_another_state() -> None:

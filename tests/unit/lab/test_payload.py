@@ -35,7 +35,10 @@ def test_a_guest_that_stays_says_its_line_again() -> None:
     message = sector.index(b"\xbe" + (0x7C00 + sector.index(b"hi\r\n")).to_bytes(2, "little"))
     jump = sector.index(b"\xf4\xe2\xfd\xfa\xeb") + 6
     assert jump + int.from_bytes(sector[jump - 1 : jump], "little", signed=True) == message
-    assert sector[jump : jump + 2] == b"hi"
+    handler = bytes.fromhex("50b020e62058cf")
+    assert sector[jump:].startswith(handler + b"hi")
+    # mov [8 * 4], handler: the timer's interrupt
+    assert b"\xc7\x06\x20\x00" + (0x7C00 + jump).to_bytes(2, "little") in sector[:message]
     assert "while" in payload.init_script("hi", stay=True)
 
 
