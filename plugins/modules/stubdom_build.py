@@ -182,6 +182,15 @@ remedies:
   elements: str
   returned: success
   sample: [gcc-14-errors]
+sealed:
+  description:
+    - Whether the commands of the build had no network, no process of others, nothing to write to but the directory of
+      the account, and no way to leave a process behind. It takes C(bwrap) of the package bubblewrap and a kernel with
+      user namespaces, which are not to be had in a chroot. Where this is false, a warning says why.
+    - It is null if nothing was built.
+  type: bool
+  returned: success
+  sample: true
 log:
   description: Path of the build's log on the build host, null if nothing was built.
   type: str
@@ -250,6 +259,8 @@ def result(
         "built": built,
         "stages": {} if status is None else status["seconds"],
         "log": None if status is None else status["log"],
+        "sealed": None if not built or status is None else status["unsealed"] is None,
+        "warnings": [] if not built or status is None or status["unsealed"] is None else [unsealed(status["unsealed"])],
         "remedies": list(plan.remedies),
         "diff": {
             "before_header": f"{work}/images",
@@ -258,6 +269,14 @@ def result(
             "after": "".join(f"{one.file} {one.identity}\n" for one in plan.products),
         },
     }
+
+
+def unsealed(reason: str) -> str:
+    """Return the warning about a build that could reach more than its own directory."""
+    return (
+        f"The build was not sealed: {reason}. Its commands could use the network, read what everybody can, and leave "
+        "processes of their account behind."
+    )
 
 
 def run(module: InternalModule) -> Dict[str, Any]:

@@ -185,9 +185,9 @@ _DEBIAN = Distribution(
     },
     builds={
         "base": (
-            "acpica-tools", "bison", "bzip2", "file", "flex", "gcc", "gettext", "git", "libc6-dev", "libglib2.0-dev",
-            "libncurses-dev", "libpixman-1-dev", "libyajl-dev", "make", "patch", "perl", "pkg-config", "python3-dev",
-            "python3-setuptools", "uuid-dev", "xz-utils", "zlib1g-dev",
+            "acpica-tools", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext", "git", "libc6-dev",
+            "libglib2.0-dev", "libncurses-dev", "libpixman-1-dev", "libyajl-dev", "make", "patch", "perl", "pkg-config",
+            "python3-dev", "python3-setuptools", "uuid-dev", "xz-utils", "zlib1g-dev",
         ),
         "pv-grub-x86_32": ("gcc-multilib",),
         "hvmloader": ("bcc", "bin86", "gcc-multilib", "liblzma-dev"),
@@ -256,7 +256,7 @@ _FEDORA = Distribution(
     },
     builds={
         "base": (
-            "acpica-tools", "bison", "bzip2", "file", "flex", "gcc", "gettext", "git-core", "glib2-devel",
+            "acpica-tools", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext", "git-core", "glib2-devel",
             "libuuid-devel", "make", "ncurses-devel", "patch", "perl-interpreter", "perl-File-Find", "pixman-devel",
             "pkgconf-pkg-config", "python3-devel", "python3-setuptools", "xz", "yajl-devel", "zlib-devel",
         ),
@@ -312,7 +312,7 @@ _SUSE = Distribution(
     },
     builds={
         "base": (
-            "acpica", "bison", "bzip2", "file", "flex", "gcc", "gettext-tools", "git-core", "glib2-devel",
+            "acpica", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext-tools", "git-core", "glib2-devel",
             "libuuid-devel", "libyajl-devel", "libpixman-1-0-devel", "make", "ncurses-devel", "patch", "perl",
             "pkg-config", "python3-devel", "python3-setuptools", "xz", "zlib-devel",
         ),
@@ -368,9 +368,9 @@ _ALPINE = Distribution(
     },
     builds={
         "base": (
-            "argp-standalone", "bash", "bison", "bzip2", "file", "flex", "gcc", "gettext", "git", "glib-dev", "iasl",
-            "linux-headers", "make", "musl-dev", "ncurses-dev", "patch", "perl", "pixman-dev", "pkgconf", "python3-dev",
-            "py3-setuptools", "util-linux-dev", "xz", "yajl-dev", "zlib-dev",
+            "argp-standalone", "bash", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext", "git",
+            "glib-dev", "iasl", "linux-headers", "make", "musl-dev", "ncurses-dev", "patch", "perl", "pixman-dev",
+            "pkgconf", "python3-dev", "py3-setuptools", "util-linux-dev", "xz", "yajl-dev", "zlib-dev",
         ),
         "hvmloader": ("dev86", "xz-dev"),
         "texinfo": ("texinfo",),
@@ -424,7 +424,18 @@ _ARCH = Distribution(
         "iasl": ("acpica",),
     },
     builds={
-        "base": ("acpica", "base-devel", "git", "glib2", "ncurses", "pixman", "python", "python-setuptools", "yajl"),
+        "base": (
+            "acpica",
+            "base-devel",
+            "bubblewrap",
+            "git",
+            "glib2",
+            "ncurses",
+            "pixman",
+            "python",
+            "python-setuptools",
+            "yajl",
+        ),
         "pv-grub-x86_32": ("lib32-glibc",),
         "hvmloader": ("dev86", "lib32-glibc", "xz"),
         "texinfo": ("texinfo",),

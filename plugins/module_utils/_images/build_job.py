@@ -29,12 +29,13 @@ from typing import Any, List, Mapping, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     account,
     build_status,
     diagnosis,
     kept,
+    seal,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_plan import Input, Plan, Product, Step
 from ansible_collections.xen.stubdom.plugins.module_utils._images.build_status import Status, Stopped
@@ -101,6 +102,7 @@ class Job:
         self._tree = Tree(os.path.join(work, "trees", plan.tree[:16]))
         self._status = Status(self.directory)
         self._durations = Durations(work, given.row.name)
+        self._sealing: List[str] = []
 
     def run(self) -> None:
         """Carry the plan out; its result is reported in the end, whatever happens."""
@@ -126,6 +128,7 @@ class Job:
                 meanwhile=self._check,
             ):
                 self._place()
+                self._seal()
                 for number, step in enumerate(self._needed(), start=2):
                     self._run_stage(number, step)
             self._status.report(state="done")
@@ -138,9 +141,10 @@ class Job:
 
     def _check(self) -> None:
         """:raises Stopped: no play waits for the build any more.
-        :raises UserError: the time is up.
+        :raises UserError: the time is up, or the file system is nearly full.
         """
         self._status.check_watched()
+        seal.require_room(self._work)
         if time.monotonic() > self._deadline:
             raise self._late()
 
@@ -162,8 +166,14 @@ class Job:
             self._durations.record("sources", seconds)
         self._status.values["seconds"]["sources"] = round(seconds, 1)
 
+    def _seal(self) -> None:
+        unsealed = seal.refusal(run_program, self._work)
+        self._sealing = [] if unsealed else seal.words(self._work)
+        self._status.report(unsealed=unsealed)
+
     def _run_stage(self, number: int, step: Step) -> None:
         self._status.report(stage=step.stage, number=number)
+        self._check()
         self._tree.begin(step)
         began = time.monotonic()
         at = os.path.getsize(self.log) if os.path.exists(self.log) else 0
@@ -185,7 +195,7 @@ class Job:
             log.write(f"\n=== {step.stage}: {' '.join(step.command)}\n")
             log.flush()
             process = subprocess.Popen(
-                step.command,
+                [*self._sealing, *step.command],
                 cwd=self._tree.path,
                 env={**self._plan.environment, **step.environment, "HOME": self._work},
                 stdin=subprocess.DEVNULL,
@@ -234,6 +244,7 @@ def start(job: Job, user: str) -> None:
         os.closerange(3, 1024)
         os.chdir("/")
         account.become(user)
+        seal.limit()
         sys.path_importer_cache.clear()
         job.run()
     finally:

@@ -7,8 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import resource
 import shutil
+import signal
+import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +21,8 @@ from typing import Any, Dict, List, Tuple
 import pytest
 import stubdom_tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._images import account, build_status, kept
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account, build_status, kept, seal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 
 
@@ -26,7 +31,8 @@ def place(tmp_path: Path) -> Path:
     """A directory that an unprivileged account can work in, whoever runs the tests."""
     if os.geteuid() != 0:
         return tmp_path
-    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
+    # Not in /tmp, of which a sealed build has its own.
+    path = Path("/var/cache") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o755)
     yield path
@@ -337,3 +343,96 @@ def test_a_kernel_of_ones_own_has_to_be_given(builder: Builder, place: Path) -> 
     empty.mkdir()
     with pytest.raises(UserError, match="neither a Makefile nor a C file"):
         builder.run("custom-hello", kernels=[{"name": "hello", "directory": str(empty)}])
+
+
+# What a Makefile may try, as a command of the shell that succeeds where it gets what it wants.
+ATTACKS = {
+    "network": "bash -c 'echo > /dev/tcp/127.0.0.1/{port}'",
+    "files of the system": "echo > /etc/xen-stubdom-attack",
+    "files of another account": "echo planted > {place}/theirs",
+    "shared memory": "echo > /dev/shm/{unique}",
+    "/tmp": "echo > /tmp/{unique}",
+    "a service's socket": "test -S {socket}",
+    "what root has tried": "echo > {work}/trial.json",
+    "finished images": "mkdir -p {work}/images/planted",
+    "secrets": "cat /etc/shadow > /dev/null",
+    "more privileges": "grep -q 'NoNewPrivs:.0' /proc/self/status",
+    "another process": "kill -0 $(sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p' {work}/build/jobs/*/status.json)",
+    "a process that stays": "setsid sleep {seconds} > /dev/null 2>&1 &",
+}
+# Refused to an account that is not root whether it is sealed or not.
+ALWAYS_REFUSED = {"files of the system", "what root has tried", "finished images", "secrets"}
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_makefile_reaches_nothing_but_its_own_directory(
+    builder: Builder, builder_account: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    refusal = account.as_user(account.ACCOUNT, lambda: seal.refusal(run_program, str(builder.work / "build")))
+    if refusal:
+        pytest.skip(f"this machine cannot seal a build: {refusal}")
+    if not sealed:
+        monkeypatch.setattr(seal, "refusal", lambda *_arguments: "there is no bwrap")
+    # An account with the same number may have run this test before.
+    unique = f"xen-stubdom-{os.getpid()}-{time.monotonic_ns()}"
+    theirs = builder.place / "theirs"
+    theirs.touch()
+    theirs.chmod(0o666)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as service:
+        address = f"/run/{unique}"
+        service.bind(address)
+        values = {
+            "port": server.getsockname()[1],
+            "place": builder.place,
+            "unique": unique,
+            "socket": address,
+            "work": builder.work,
+            "seconds": f"600.{time.monotonic_ns()}",
+        }
+        script = "".join(
+            f'( {command.format(**values)} ) 2> /dev/null && echo "{name}" >> ../got\n'
+            for name, command in ATTACKS.items()
+        )
+        source = Path(builder.sources[0]["path"]) / "stubdom"
+        (source / "attack").write_text(script + "true\n")
+        makefile = source / "Makefile"
+        makefile.write_text(makefile.read_text().replace("c-stubdom:\n", "c-stubdom:\n\tsh attack\n"))
+        result = builder.run("c")
+        os.unlink(address)
+    left = [path for path in (Path("/dev/shm") / unique, Path("/tmp") / unique) if path.exists()]
+    for path in left:
+        path.unlink()
+    got = set((builder.tree / "got").read_text().splitlines())
+    staying = subprocess.run(
+        ["pgrep", "-f", f"^sleep {values['seconds']}"], capture_output=True, text=True, check=False
+    )
+    for process in staying.stdout.split():
+        os.kill(int(process), signal.SIGKILL)
+    assert result["sealed"] is sealed
+    assert theirs.read_text() == ("" if sealed else "planted\n")
+    if sealed:
+        # Its own /tmp, /dev/shm and processes, which are gone.
+        assert got == {"shared memory", "/tmp", "a process that stays"}
+        assert (left, staying.stdout, result["warnings"]) == ([], "", [])
+    else:
+        assert got == set(ATTACKS) - ALWAYS_REFUSED
+        assert len(left) == 2
+        assert result["warnings"] == [
+            "The build was not sealed: there is no bwrap. Its commands could use the network, read what everybody can, "
+            "and leave processes of their account behind."
+        ]
+
+
+def test_a_build_does_not_fill_the_file_system(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal, "RESERVE", 1 << 60)
+    with pytest.raises(UserError, match=r"The build was stopped as the file system of .*/build has \d+ MiB left"):
+        builder.run("c")
+
+
+def test_a_command_of_a_build_has_limits(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal, "LIMITS", ((resource.RLIMIT_FSIZE, 4096),))
+    makefile = Path(builder.sources[0]["path"]) / "stubdom" / "Makefile"
+    makefile.write_text(makefile.read_text().replace("c-stubdom:\n", "c-stubdom:\n\thead -c 5000 /dev/zero > big\n"))
+    with pytest.raises(UserError, match="Stage 'image c' failed"):
+        builder.run("c")
+    assert (builder.tree / "stubdom" / "big").stat().st_size == 4096
