@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import io
 import json
 import os
 import socket
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Iterator
 
+import in_process
 import pytest
 import yaml
 from ansible.module_utils import basic
@@ -71,22 +70,8 @@ VALID: dict[str, dict[str, Any]] = {
 
 
 def play(name: str, parameters: dict[str, Any], *, verbosity: int = 0) -> dict[str, Any]:
-    """Run a module as Ansible does, but in this process and in check mode."""
-    module = importlib.import_module(f"ansible_collections.xen.stubdom.plugins.modules.{name}")
-    arguments = {**parameters, "_ansible_check_mode": True, "_ansible_verbosity": verbosity}
-    output = io.StringIO()
-    with arguments_given(arguments), redirect_stdout(output), pytest.raises(SystemExit):
-        module.main()
-    return json.loads(output.getvalue())  # type: ignore[no-any-return]
-
-
-@contextmanager
-def arguments_given(arguments: dict[str, Any]) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-        # Since ansible-core 2.19.
-        patched.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-        yield
+    """Run a module in check mode."""
+    return in_process.play(name, {**parameters, "_ansible_check_mode": True, "_ansible_verbosity": verbosity})
 
 
 @pytest.fixture(autouse=True)
