@@ -53,12 +53,9 @@ def command_line(machine: Machine, *, disk: str, port: int, state: str | None = 
         *machine.arguments(),
         *("-drive", f"file={disk},if=none,id=disk0,format=qcow2,cache=unsafe,discard=unmap"),
         *("-device", "virtio-blk-pci,drive=disk0"),
-        *(
-            "-netdev",
-            f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22",
-            "-device",
-            "e1000,netdev=net0,romfile=",
-        ),
+        # Else the first address that QEMU offers by DHCP is dom0's, and a guest that boots from the network takes it.
+        *("-netdev", f"user,id=net0,dhcpstart=10.0.2.100,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"),
+        *("-device", "e1000,netdev=net0,romfile="),
         *("-chardev", "file,id=serial0,path=serial.log,append=on", "-serial", "chardev:serial0"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *(("-loadvm", state) if state else ()),

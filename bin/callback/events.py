@@ -46,7 +46,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc] # Ansible has no types
         self._write("play", name=play.get_name(), check=bool(play.check_mode))
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        self._write("task", name=task.get_name(include_role_fqcn=False).replace(" : ", ": ", 1))
+        # include_role has a name of its own, which takes no such parameter.
+        role = f"{task._role.get_name(include_role_fqcn=False)}: " if task._role else ""
+        self._write("task", name=role + (task.name or task.action))
 
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
         self.v2_playbook_on_task_start(task, False)

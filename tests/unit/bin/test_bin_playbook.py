@@ -163,3 +163,23 @@ def test_ansible_writes_what_is_counted(tmp_path: Path) -> None:
     # Two of copy and three of command; set_fact runs on no host.
     assert run.modules == 5
     assert run.failure == "Go there: Unable to change directory before execution."
+
+
+def test_tasks_of_roles_are_followed_under_the_name_of_the_role(tmp_path: Path) -> None:
+    tasks = tmp_path / "roles" / "inner" / "tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "main.yml").write_text(
+        "- name: Say it\n  ansible.builtin.debug:\n- ansible.builtin.include_role:\n    name: empty\n"
+    )
+    (tmp_path / "roles" / "empty" / "tasks").mkdir(parents=True)
+    play = [
+        {"hosts": "localhost", "gather_facts": False, "tasks": [{"name": "Go in", "include_role": {"name": "inner"}}]}
+    ]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    said: list[str] = []
+    run = _playbook.play(
+        ["-i", "localhost,", "-c", "local", str(tmp_path / "play.yml")],
+        {**os.environ, "ANSIBLE_HOME": str(tmp_path / "home")}, tmp_path / "log", said.append,
+    )  # fmt: skip
+    assert (run.failure, said) == ("", ["Go in", "inner: Say it", "inner: ansible.builtin.include_role"])
+    assert "Callback dispatch" not in (tmp_path / "log").read_text()

@@ -13,7 +13,8 @@ from errors import LabError
 
 def test_qemu_listens_on_loopback_only_and_chooses_its_port() -> None:
     words = qemu.command_line(qemu.Machine(4096, 1, "tcg"), disk="disk.qcow2", port=0)
-    assert [word for word in words if "hostfwd" in word] == ["user,id=net0,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22"]
+    network = next(word for word in words if "hostfwd" in word)
+    assert network == "user,id=net0,dhcpstart=10.0.2.100,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22"
     assert not {"-no-reboot", "-loadvm"} & set(words)
 
 
