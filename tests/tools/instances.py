@@ -38,6 +38,9 @@ Variables = dict[str, Any]
 Hosts = dict[str, Variables]
 # The name of a scenario decides what its hosts are.
 XEN = "xen_"
+# Of every Xen host: four that boot at the same time on two slow processors take more than the ten minutes that a real
+# host is given.
+XEN_VARIABLES: Variables = {"dom0_memory_reboot_timeout": 1800}
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Instances:
         except BaseException:
             self.destroy()
             raise
-        return {release: hosts[name] for release, name in names.items()}
+        return {release: {**hosts[name], **XEN_VARIABLES} for release, name in names.items()}
 
     def _up(self, platform: Variables) -> None:
         options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]

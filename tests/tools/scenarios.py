@@ -50,11 +50,6 @@ class Scenario:
     name: str
     platforms: tuple[Variables, ...]
 
-    @property
-    def alone(self) -> bool:
-        """Whether nothing else is played at the same time."""
-        return any(platform.get("alone") for platform in self.platforms)
-
 
 def read(repository: Path = REPOSITORY) -> list[Scenario]:
     """All scenarios there are."""
@@ -102,18 +97,14 @@ class Stage:
 
     def perform(self, scenarios: Sequence[Scenario]) -> list[str]:
         """Plays them and returns how long each took. The first that fails ends those beside it, as a LabError."""
-        rows = []
-        alone = [[scenario] for scenario in scenarios if scenario.alone]
-        for together in [*alone, [scenario for scenario in scenarios if not scenario.alone]]:
-            with ThreadPoolExecutor(at_a_time()) as pool:
-                playing = [pool.submit(self._perform, scenario, len(scenarios) == 1) for scenario in together]
-                try:
-                    rows += [done.result() for done in as_completed(playing)]
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    self._close()
-                    raise
-        return sorted(rows)
+        with ThreadPoolExecutor(at_a_time()) as pool:
+            playing = [pool.submit(self._perform, scenario, len(scenarios) == 1) for scenario in scenarios]
+            try:
+                return sorted(done.result() for done in as_completed(playing))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._close()
+                raise
 
     def _perform(self, scenario: Scenario, live: bool) -> str:
         start = time.monotonic()

@@ -80,9 +80,6 @@ def test_our_own_scenarios() -> None:
     assert {scenario.name for scenario in found} == directories
 
 
-XEN_ALONE = Scenario("xen_alone", ({"name": "trixie", "alone": True},))
-
-
 class Stage:
     """Plays shell commands for scenarios; keeps what was played and how it began and ended."""
 
@@ -121,13 +118,6 @@ def test_two_are_played_at_a_time_and_each_is_shown_in_one_piece(
     shown = capfd.readouterr().out
     assert shown.count("one\ntwo\nscenarios.py: xen_") == 2
     assert re.findall(r"^(xen_\w+) +\d+\.\d s  converge 1$", shown, re.MULTILINE) == ["xen_a", "xen_b"]
-
-
-def test_what_is_to_be_alone_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage(monkeypatch, {"xen_a": "true", "xen_alone": "sleep 0.2", "xen_b": "true"})
-    rows = scenarios.Stage("xen").perform([XEN_A, XEN_ALONE, XEN_B])
-    assert [row.split()[0] for row in rows] == ["xen_a", "xen_alone", "xen_b"]
-    assert stage.events[:2] == [("begin", "xen_alone"), ("end", "xen_alone")]
 
 
 def test_a_failing_scenario_ends_the_tier_and_the_one_beside_it(
