@@ -436,3 +436,10 @@ def test_a_command_of_a_build_has_limits(builder: Builder, monkeypatch: pytest.M
     with pytest.raises(UserError, match="Stage 'image c' failed"):
         builder.run("c")
     assert (builder.tree / "stubdom" / "big").stat().st_size == 4096
+
+
+def test_a_work_directory_behind_a_link(builder: Builder) -> None:
+    (builder.place / "disk").mkdir()
+    (builder.place / "link").symlink_to(builder.place / "disk")
+    builder.work = builder.place / "link" / "work"
+    assert builder.run("c")["built"] == ["c"]
