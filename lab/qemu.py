@@ -34,14 +34,20 @@ class Machine:
 
     def arguments(self) -> list[str]:
         """The options that must be the same when a state is saved and when it is restored."""
-        # One host CPU thread runs all emulated ones: with a thread for each, guests die in triple faults now and then.
-        accelerator = ["-accel", "tcg,thread=single", "-icount", CLOCK, "-cpu", EMULATED_CPU]
+        accelerator = [*self.emulation(), "-cpu", EMULATED_CPU]
         if self.accelerator == "kvm":
             accelerator = ["-accel", "kvm", "-cpu", "host"]
         return [
             *("-nodefaults", "-M", "q35", *accelerator, "-smp", str(self.cpus), "-m", str(self.memory)),
             *("-display", "none", "-vga", "none", "-rtc", "base=utc"),
         ]
+
+    def emulation(self) -> list[str]:
+        """How processors are emulated.
+
+        One thread runs them all: with a thread for each, guests die in triple faults now and then.
+        """
+        return ["-accel", "tcg,thread=single", "-icount", CLOCK]
 
 
 def command_line(machine: Machine, *, disk: str, port: int, state: str | None = None) -> list[str]:

@@ -13,9 +13,16 @@ from qemu import Machine
 
 
 def test_hardware_with_firmware_is_other_hardware() -> None:
-    plain, other = Machine(2048, 1, "tcg").arguments(), efi.EfiMachine(2048, 1, "tcg").arguments()
+    plain, other = Machine(2048, 1, "kvm").arguments(), efi.EfiMachine(2048, 1, "kvm").arguments()
     assert other[: len(plain)] == plain
     assert [word for word in other if "bootindex" in word] == ["virtio-blk-pci,drive=esp,bootindex=1"]
+
+
+def test_the_firmware_goes_by_the_clock() -> None:
+    for cpus, threads in ((1, "multi"), (2, "single")):
+        words = efi.EfiMachine(2048, cpus, "tcg").arguments()
+        assert f"tcg,thread={threads}" in words
+        assert "-icount" not in words
 
 
 def test_a_machine_without_the_firmware_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
