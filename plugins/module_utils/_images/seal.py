@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: what the commands of a build can reach: their own directory, and nothing else
-# that they could change. A source's Makefile is a program of somebody else.
+# that they could change. A source's Makefile is a program that nobody here has read.
 
 from __future__ import annotations
 
 import os
 import resource
+import shutil
 from typing import List, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -38,9 +39,11 @@ def words(workshop: str) -> List[str]:
 
     :param workshop: the directory that it may write to.
     """
+    # A build may have a PATH of its own.
+    program = shutil.which("bwrap", path=os.pathsep.join([os.environ.get("PATH", ""), os.defpath])) or "bwrap"
     empty = [word for path in ("/tmp", "/var/tmp", "/run") for word in ("--tmpfs", path)]
     return [
-        "bwrap",
+        program,
         "--unshare-all",
         "--die-with-parent",
         *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),

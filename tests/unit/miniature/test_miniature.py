@@ -39,10 +39,14 @@ GUIDE = REPOSITORY / "docs" / "custom_stub_domain.md"
 
 @contextlib.contextmanager
 def open_directory(name: str) -> Iterator[Path]:
-    """A directory in which an unprivileged account can work, whoever runs the tests."""
-    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{name}"
+    """A directory in which an unprivileged account can work, whoever runs the tests.
+
+    It is not in /tmp, of which a sealed build has its own.
+    """
+    parent = Path("/var/cache") if os.geteuid() == 0 else Path.home() / ".cache"
+    path = parent / f"xen-stubdom-{os.getpid()}-{name}"
     shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o755)
+    path.mkdir(mode=0o755, parents=True)
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
