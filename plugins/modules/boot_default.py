@@ -111,7 +111,6 @@ from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, default_entry
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -142,10 +141,7 @@ def main() -> None:
         writes_files=True,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "loader": {"type": "str", "choices": ["auto", *LOADERS], "default": "auto"},
-            "root": {"type": "path", "default": "/"},
-            "regenerate": {"type": "bool", "default": True},
-            "backup": {"type": "bool", "default": False},
+            **change.ARGUMENTS,
         },
         supports_check_mode=True,
     )

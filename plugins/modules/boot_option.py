@@ -149,7 +149,6 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, options
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -196,10 +195,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "value": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "loader": {"type": "str", "choices": ["auto", *LOADERS], "default": "auto"},
-            "root": {"type": "path", "default": "/"},
-            "regenerate": {"type": "bool", "default": True},
-            "backup": {"type": "bool", "default": False},
+            **change.ARGUMENTS,
         },
         supports_check_mode=True,
     )

@@ -166,7 +166,6 @@ from typing import Any, Dict, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, memory, options
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
@@ -227,10 +226,7 @@ def main() -> None:
             "min": {"type": "str"},
             "max": {"type": "str"},
             "value": {"type": "str"},
-            "loader": {"type": "str", "choices": ["auto", *LOADERS], "default": "auto"},
-            "root": {"type": "path", "default": "/"},
-            "regenerate": {"type": "bool", "default": True},
-            "backup": {"type": "bool", "default": False},
+            **change.ARGUMENTS,
         },
         supports_check_mode=True,
     )

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    LOADERS,
     Loader,
     find,
     generate,
@@ -26,6 +27,14 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+# The parameters of the modules that change a boot loader's files; doc_fragments/boot_line.py documents them.
+ARGUMENTS: Mapping[str, Any] = {
+    "loader": {"type": "str", "choices": ["auto", *LOADERS], "default": "auto"},
+    "root": {"type": "path", "default": "/"},
+    "regenerate": {"type": "bool", "default": True},
+    "backup": {"type": "bool", "default": False},
+}
 
 # Options as they are written, NAME or NAME=VALUE.
 Options = Sequence[str]
@@ -261,12 +270,12 @@ def verify(desired: DesiredOption, target: Target) -> BootLine:
     after = _boot_line(desired, target, target.loader.read(), boots)
     if not target.generates or passes(desired, boots):
         return after
-    if not boots.entries:
+    line = boots.line
+    if line is None:
         raise UserError(
             "The generated loader configuration has no entry for Xen.",
             "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
         )
-    line = boots.options if boots.options is not None else boots.entries[0]
     raise UserError(
         f"The loader passes '{line}' to the hypervisor, with {_shown(desired, desired.find(line))} instead of "
         f"{_shown(desired, [desired.option])}.",

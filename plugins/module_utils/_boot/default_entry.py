@@ -87,11 +87,9 @@ class _LegacyDefault:
         return [(path, content.decode(ENCODING)) for path, content in self._loader.read().items()]
 
     def _changes(self, found: Sequence[Any]) -> List[files.Change]:
-        return [
-            files.Change(self._loader.tree.path(path), before.encode(ENCODING), after.encode(ENCODING))
-            for path, before, after in found
-            if before != after
-        ]
+        return self._loader.tree.changes(
+            (path, before.encode(ENCODING), after.encode(ENCODING)) for path, before, after in found
+        )
 
 
 class _ByHand:

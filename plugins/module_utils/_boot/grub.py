@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
@@ -67,7 +67,7 @@ class Grub:
 
         :raises UserError: it is not understood.
         """
-        return grub_menu.parse((self.tree.read(f"{self.directory}/grub.cfg") or b"").decode(ENCODING))
+        return grub_menu.parse(self.tree.text(f"{self.directory}/grub.cfg") or "")
 
     def environment(self) -> Dict[str, str]:
         """Return the variables of the environment block."""
@@ -110,7 +110,7 @@ def bls_entries(tree: Tree) -> List[Tuple[str, str, str]]:
     names = {os.path.basename(path)[: -len(".conf")]: path for path in tree.glob(f"{BLS_DIRECTORY}/*.conf")}
     entries = []
     for name in sorted(names, key=_version_key, reverse=True):
-        text = (tree.read(names[name]) or b"").decode(ENCODING)
+        text = tree.text(names[name]) or ""
         fields: Dict[str, str] = {}
         for line in text.splitlines():
             key, _blank, value = line.strip().partition(" ")

@@ -93,7 +93,7 @@ class GrubDefault:
         line = f"{_VARIABLE}='{entry}'"
         if self._loader.drop_ins():
             return self._changes({DROP_IN: f"{_DROP_IN_HEAD}{line}\n"})
-        before = _ADDED.sub("", self._text(grub2.MAIN) or "")
+        before = _ADDED.sub("", self._loader.tree.text(grub2.MAIN) or "")
         if (len(before) - len(before.rstrip("\\"))) % 2:
             raise UserError(
                 f"{grub2.MAIN} ends with a backslash, which would join an added line to the last one.",
@@ -112,15 +112,15 @@ class GrubDefault:
         """Return the changes that take back those of `present`."""
         by_hand = self._loader.hand_kept()
         if by_hand is not None:
-            return self._changes({by_hand: replaced_line.restore(self._text(by_hand) or "")})
+            return self._changes({by_hand: replaced_line.restore(self._loader.tree.text(by_hand) or "")})
         wanted: Dict[str, Optional[str]] = {DROP_IN: None}
-        main = self._text(grub2.MAIN)
+        main = self._loader.tree.text(grub2.MAIN)
         if main is not None:
             wanted[grub2.MAIN] = _ADDED.sub("", main) or (None if _ADDED.search(main) else main)
         return self._changes(wanted)
 
     def _by_hand(self, path: str, entry: str) -> str:
-        text = replaced_line.restore(self._text(path) or "")
+        text = replaced_line.restore(self._loader.tree.text(path) or "")
         host = _without_next_entry(self._loader.menu()[1])
         places = [(match.start(), match.end()) for match in _DEFAULT.finditer(text)]
         for start, end in [*reversed(places)] if places else [(0, 0)]:
@@ -133,18 +133,11 @@ class GrubDefault:
             f"Set default there by hand to '{entry}'.",
         )
 
-    def _text(self, path: str) -> Optional[str]:
-        content = self._loader.tree.read(path)
-        return None if content is None else content.decode(ENCODING)
-
     def _changes(self, wanted: Dict[str, Optional[str]]) -> List[Change]:
-        found = []
-        for path, text in wanted.items():
-            before = self._loader.tree.read(path)
-            after = None if text is None else text.encode(ENCODING)
-            if before != after:
-                found.append(Change(self._loader.tree.path(path), before, after))
-        return found
+        tree = self._loader.tree
+        return tree.changes(
+            (path, tree.read(path), None if text is None else text.encode(ENCODING)) for path, text in wanted.items()
+        )
 
 
 def _find(path: str, host: grub_script.Host) -> Optional[str]:

@@ -25,6 +25,11 @@ class NextBoot:
     reason: str = ""
     entries: Sequence[str] = ()
 
+    @property
+    def line(self) -> Optional[str]:
+        """The options that it passes or, where it starts no Xen, those of the first entry that would; None for none."""
+        return self.options if self.options is not None else next(iter(self.entries), None)
+
 
 NO_ENTRY = NextBoot(None, False, "The loader has no entry for Xen, so what the next boot passes is not known.")
 

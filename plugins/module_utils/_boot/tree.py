@@ -9,10 +9,10 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import BinaryIO, Dict, List, Optional, Sequence
+from typing import BinaryIO, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import opened, read
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, opened, read
 
 # File names are bytes to a shell and to a loader; so is everything else in these files.
 ENCODING = "latin-1"
@@ -54,6 +54,11 @@ class Tree:
         """Return the content of a file, None if there is none."""
         return read(self.path(path))
 
+    def text(self, path: str) -> Optional[str]:
+        """Return the content of a file as text, None if there is none."""
+        content = self.read(path)
+        return None if content is None else content.decode(ENCODING)
+
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading.
 
@@ -65,6 +70,10 @@ class Tree:
         """Return the contents of those files that exist, in order."""
         found = ((path, self.read(path)) for path in paths)
         return {path: content for path, content in found if content is not None}
+
+    def changes(self, wanted: Iterable[Tuple[str, Optional[bytes], Optional[bytes]]]) -> List[Change]:
+        """Return the changes of those files that are to become others, of path, content and wanted content each."""
+        return [Change(self.path(path), before, after) for path, before, after in wanted if before != after]
 
     def is_file(self, path: str) -> bool:
         return os.path.isfile(self.path(path))

@@ -25,7 +25,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -345,4 +345,4 @@ def _select(grub: Grub, difference: Difference) -> None:
 
 
 def _text(tree: Tree, path: str) -> str:
-    return (tree.read(path) or b"").decode(ENCODING).strip()
+    return (tree.text(path) or "").strip()

@@ -394,24 +394,22 @@ class EfiCfg:
         for one in names:
             path = efi_boot.find(self._tree, directory, one)
             if path is not None:
-                return Candidate(path, (self._tree.read(path) or b"").decode(ENCODING), False, given)
+                return Candidate(path, self._tree.text(path) or "", False, given)
         return None
 
     def _candidates(self) -> List[Candidate]:
         """Return every configuration that an image may read, those of boot managers' entries first."""
         found: Dict[Tuple[str, Line], Candidate] = {}
-        started = [
-            (path, line(entry.options))
+        entries = [
+            (entry, partition)
             for partition in PARTITIONS
             for menu in [efi_boot.systemd_boot(self._tree, partition)]
             for entry in (menu.entries.values() if menu else ())
-            for path in [self._image_of(entry, partition)]
-            if path is not None
         ]
-        started += [
+        entries += [(entry, partition) for entry in self._firmware() for partition in PARTITIONS]
+        started = [
             (path, line(entry.options))
-            for entry in self._firmware()
-            for partition in PARTITIONS
+            for entry, partition in entries
             for path in [self._image_of(entry, partition)]
             if path is not None
         ]

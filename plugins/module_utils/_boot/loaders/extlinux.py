@@ -236,10 +236,6 @@ def edit(menu: Menu, sources: Mapping[str, str], name: str, option: Optional[str
     return {path: command_line.apply_edits(text, changes[path]) for path, text in sources.items()}
 
 
-def _text(content: Optional[bytes]) -> Optional[str]:
-    return None if content is None else content.decode(ENCODING)
-
-
 class Extlinux:
     """extlinux or syslinux, with update-extlinux or with a menu that is kept by hand.
 
@@ -267,9 +263,9 @@ class Extlinux:
     def hand_kept(self) -> Optional[str]:
         """Return the path of a menu that update-extlinux did not write, None where there is none."""
         path = self._menu()
-        content = None if path is None else self._tree.read(path)
+        text = None if path is None else self._tree.text(path)
         # An empty file is what an interrupted generator leaves.
-        if path is None or content is None or not content.strip() or _GENERATED.match(content.decode(ENCODING)):
+        if not (text or "").strip() or _GENERATED.match(text or ""):
             return None
         return path
 
@@ -289,32 +285,28 @@ class Extlinux:
             return self._files.plan(sources, name, option)
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
         edited = edit(parse(by_hand, texts.get), texts, name, option)
-        return [
-            Change(self._tree.path(path), sources[path], text.encode(ENCODING))
-            for path, text in edited.items()
-            if text != texts[path]
-        ]
+        return self._tree.changes((path, sources[path], text.encode(ENCODING)) for path, text in edited.items())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         by_hand = self.hand_kept()
         if by_hand is None:
             return self._files.configured(sources)
-        boots = next_boot(by_hand, sources[by_hand].decode(ENCODING), lambda path: _text(sources.get(path)))
-        return boots.options if boots.options is not None else next(iter(boots.entries), "")
+        texts = {path: content.decode(ENCODING) for path, content in sources.items()}
+        return next_boot(by_hand, texts[by_hand], texts.get).line or ""
 
     def next_boot(self) -> NextBoot:
         path = self._menu()
-        content = None if path is None else self._tree.read(path)
-        if path is None or content is None:
+        text = None if path is None else self._tree.text(path)
+        if path is None or text is None:
             return NO_ENTRY
-        return next_boot(path, content.decode(ENCODING), lambda name: _text(self._tree.read(name)))
+        return next_boot(path, text, self._tree.text)
 
     def output(self) -> Optional[str]:
         path = self._menu() if self.generates else None
         return None if path is None else self._tree.path(path)
 
     def _parsed(self, path: str) -> Menu:
-        return parse(path, lambda name: _text(self._tree.read(name)))
+        return parse(path, self._tree.text)
 
     def _menu(self) -> Optional[str]:
         return next((path for path in OUTPUTS if self._tree.is_file(path)), None)

@@ -154,14 +154,13 @@ class Grub2:
             return self._files.plan(sources, name, option, drop_ins=self.drop_ins())
         before = sources[by_hand]
         after = grub_by_hand.edit(by_hand, before.decode(ENCODING), name, option).encode(ENCODING)
-        return [Change(self.tree.path(by_hand), before, after)] if after != before else []
+        return self.tree.changes([(by_hand, before, after)])
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         by_hand = self.hand_kept()
         if by_hand is None:
             return self._files.configured(sources)
-        boots = self.next_boot()
-        return boots.options if boots.options is not None else next(iter(boots.entries), "")
+        return self.next_boot().line or ""
 
     def linux_options(self, sources: Mapping[str, bytes]) -> str:
         """Return the options of Linux in the source files, as far as they can be read without a shell."""
@@ -204,21 +203,16 @@ class Grub2:
         if self.tree.foreign and self.tree.is_file(MAIN):
             return None
         path = self._output()
-        content = self.tree.read(path) if path is not None else None
+        text = None if path is None else self.tree.text(path)
         # An empty file is what an interrupted generator leaves.
-        if path is None or content is None or not content.strip() or is_generated(content.decode(ENCODING)):
+        if not (text or "").strip() or is_generated(text or ""):
             return None
         return path
 
     def _host(self, path: str) -> grub_script.Host:
         """What a menu is run on."""
-
-        def read(name: str) -> Optional[str]:
-            content = self.tree.read(name)
-            return None if content is None else content.decode(ENCODING)
-
         platform = None if self.tree.foreign else "efi" if self.tree.is_directory(EFI) else "pc"
-        return grub_script.Host(read, os.path.dirname(path), platform, grub.bls_entries(self.tree))
+        return grub_script.Host(self.tree.text, os.path.dirname(path), platform, grub.bls_entries(self.tree))
 
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""
@@ -244,7 +238,7 @@ class Grub2:
             files = "The result of GRUB's files was not checked: they are programs, and nothing of another tree is run."
         generated = ["GRUB's configuration was not generated: run update-grub or grub-mkconfig in the image."]
         menus = self._menus()
-        by_hand = [path for path in menus if not is_generated((self.tree.read(path) or b"").decode(ENCODING))]
+        by_hand = [path for path in menus if not is_generated(self.tree.text(path) or "")]
         several = [_SEVERAL.format(menus=" and ".join(menus))] if len(menus) > 1 else []
         return [files, *generated, *several, *(f"{path} was not written by grub-mkconfig." for path in by_hand)]
 
@@ -271,7 +265,7 @@ class Grub2:
         """
         found = grub.layout(self.tree)
         outputs = _MENUS if found is None else found.outputs
-        texts = {path: (self.tree.read(path) or b"").decode(ENCODING) for path in outputs if self.tree.is_file(path)}
+        texts = {path: self.tree.text(path) or "" for path in outputs if self.tree.is_file(path)}
         # Several names may lead to one file.
         files = {os.path.realpath(self.tree.path(path)): path for path in reversed(list(texts))}
         menus = [path for path in texts if path in files.values() and not _STUB.search(texts[path])]

@@ -243,22 +243,21 @@ class GrubLegacy:
         return self.tree.contents([path]) if path else {}
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
-        edited: List[Tuple[str, bytes, bytes]] = [
+        return self.tree.changes(
             (path, content, edit(path, content.decode(ENCODING), name, option).encode(ENCODING))
             for path, content in sources.items()
-        ]
-        return [Change(self.tree.path(path), before, after) for path, before, after in edited if before != after]
+        )
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         return next((configured_line(content.decode(ENCODING)) for content in sources.values()), "")
 
     def next_boot(self) -> NextBoot:
         path = self._file()
-        content = None if path is None else self.tree.read(path)
-        if path is None or content is None:
+        text = None if path is None else self.tree.text(path)
+        if path is None or text is None:
             return NO_ENTRY
         number = (self.tree.read(SAVED) or b"").split(b"\n", 1)[0].strip()
-        return next_boot(path, content.decode(ENCODING), int(number) if number.isdigit() else 0)
+        return next_boot(path, text, int(number) if number.isdigit() else 0)
 
     def output(self) -> Optional[str]:
         """Return nothing: no program generates the menu."""
