@@ -259,8 +259,7 @@ def result(
         "built": built,
         "stages": {} if status is None else status["seconds"],
         "log": None if status is None else status["log"],
-        "sealed": None if not built or status is None else status["unsealed"] is None,
-        "warnings": [] if not built or status is None or status["unsealed"] is None else [unsealed(status["unsealed"])],
+        "sealed": None,
         "remedies": list(plan.remedies),
         "diff": {
             "before_header": f"{work}/images",
@@ -271,12 +270,16 @@ def result(
     }
 
 
-def unsealed(reason: str) -> str:
-    """Return the warning about a build that could reach more than its own directory."""
-    return (
+def sealing(reason: Optional[str]) -> Dict[str, Any]:
+    """Return what the result says of a build that was carried out.
+
+    :param reason: why its commands could reach more than their own directory; None where they could not.
+    """
+    warning = (
         f"The build was not sealed: {reason}. Its commands could use the network, read what everybody can, and leave "
         "processes of their account behind."
     )
+    return {"sealed": reason is None, "warnings": [] if reason is None else [warning]}
 
 
 def run(module: InternalModule) -> Dict[str, Any]:
@@ -322,7 +325,7 @@ def run(module: InternalModule) -> Dict[str, Any]:
     build_status.require_success(status)
     if status["state"] == "running":
         return {**result(work, given, plan, [], status), INTERNAL: status}
-    return result(work, given, plan, status["images"], status)
+    return {**result(work, given, plan, status["images"], status), **sealing(status["unsealed"])}
 
 
 def main() -> None:

@@ -21,6 +21,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 # Exit status, standard output, standard error.
 Answer = Tuple[int, str, str]
 
+# The status of a program that cannot be run, as a shell gives it.
+NOT_FOUND = 127
+
 # The toolstack's and the boot loaders' programs are here; an unprivileged account's PATH may be without them.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -74,6 +77,15 @@ def run_program(arguments: List[str], *, timeout: Optional[float] = None) -> Ans
                 _read(process, time.monotonic() + _INTERRUPTED)
             raise
     return process.returncode, _text(output), _text(errors)
+
+
+def attempt(run: Runner, arguments: List[str]) -> Answer:
+    """Run a program that may not be there, and return its status, its output, and why it failed if it did."""
+    try:
+        status, output, errors = run(arguments)
+    except OSError as error:
+        return NOT_FOUND, "", error.strerror or str(error)
+    return status, output, last_line(errors or output)
 
 
 def last_line(output: str) -> str:

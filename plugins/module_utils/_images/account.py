@@ -15,7 +15,7 @@ from typing import Callable, Optional, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line, run_program
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import attempt, run_program
 
 Result = TypeVar("Result")
 
@@ -123,11 +123,7 @@ def _account(user: str) -> pwd.struct_passwd:
     with files.lock("xen.stubdom-account"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(user)
-        try:
-            status, output, errors = run_program([*command, "--shell", "/usr/sbin/nologin", user])
-            reason = last_line(errors or output)
-        except OSError as error:
-            status, reason = 127, error.strerror or str(error)
+        status, _output, reason = attempt(run_program, [*command, "--shell", "/usr/sbin/nologin", user])
         if status == 0:
             return pwd.getpwnam(user)
     raise UserError(

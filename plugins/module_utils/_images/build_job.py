@@ -29,7 +29,7 @@ from typing import Any, List, Mapping, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line, run_program
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, attempt, run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     account,
     build_status,
@@ -56,11 +56,7 @@ def compiler(run: Runner) -> Tuple[int, str]:
 
     :raises UserError: it cannot be run.
     """
-    try:
-        status, output, errors = run(["gcc", "--version"])
-        reason = last_line(errors or output)
-    except OSError as error:
-        status, output, reason = 127, "", error.strerror or str(error)
+    status, output, reason = attempt(run, ["gcc", "--version"])
     if status != 0 or not output.strip():
         raise UserError(
             f"`gcc --version` failed on the build host: {reason}.",

@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 # Seconds that a sealed command which does nothing may take.
 _TRIAL = 30.0
 
-# What a build may use. The largest image, ioemu, takes 1.2 GiB of a compiler and files of 100 MiB.
+# What one process or file of a build may have, against a build that runs away.
 LIMITS = (
     (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_FSIZE, 4 << 30),
@@ -56,8 +56,8 @@ def words(workshop: str) -> List[str]:
 def refusal(run: Runner, workshop: str) -> Optional[str]:
     """Return why this host cannot seal a command, None where it can. It is asked as the account that builds.
 
-    A kernel may know no user namespaces or refuse them (sysctl user.max_user_namespaces, kernel.apparmor_restrict_
-    unprivileged_userns), and refuses them in a chroot (user_namespaces(7), EPERM).
+    A kernel may know no user namespaces or refuse them to ordinary accounts (sysctl user.max_user_namespaces; AppArmor
+    of Ubuntu), and refuses them in a chroot (EPERM of user_namespaces(7)).
     """
     try:
         status, output, errors = run([*words(workshop), "true"], timeout=_TRIAL)

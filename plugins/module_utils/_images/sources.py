@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -68,6 +68,16 @@ class Source:
     def shown(self) -> str:
         """The origin without a password."""
         return without_password(self.origin)
+
+    @property
+    def digest_name(self) -> str:
+        """What verifies it."""
+        return "commit" if self.kind == "git" else "SHA-256"
+
+    @property
+    def checksum_parameter(self) -> str:
+        """The parameter of stubdom_source that sets its checksum."""
+        return "checksums" if self.kind == "file" else f"{PARAMETERS[self.name]}.checksum"
 
     @property
     def file_name(self) -> str:
@@ -160,14 +170,10 @@ def _refuse_unverified(sources: Sequence[Source]) -> None:
     """:raises UserError: there are any; all of them are named."""
     if not sources:
         return
-    what = {"git": "commit"}
     listed = "; ".join(
-        f"{source.name} from {source.shown} (no {what.get(source.kind, 'SHA-256')} is known to verify it)"
-        for source in sources
+        f"{source.name} from {source.shown} (no {source.digest_name} is known to verify it)" for source in sources
     )
-    where = dict.fromkeys(
-        "checksums" if source.kind == "file" else f"{PARAMETERS[source.name]}.checksum" for source in sources
-    )
+    where = dict.fromkeys(source.checksum_parameter for source in sources)
     raise UserError(
         f"Refusing to download {listed}.",
         f"Set what is missing in {' and '.join(where)}, or set allow_unverified if you trust these servers.",
@@ -262,7 +268,7 @@ def _validate_origin(source: Source) -> None:
             )
     elif source.remote:
         _validate_url(source, parameter)
-    elif not source.remote and not os.path.isabs(source.path):
+    elif not os.path.isabs(source.path):
         raise UserError(
             f"The path {source.origin!r} of {source.name} is not absolute.", f"Begin {parameter} with a slash."
         )
@@ -317,12 +323,11 @@ def missing(sources: Sequence[Source]) -> UserError:
 
 def mismatch(found: Sequence[Tuple[Source, str]]) -> UserError:
     """Return the error for files and commits that have another checksum than expected."""
-    lines: List[str] = []
-    where: Dict[str, None] = {}
-    for source, digest in found:
-        what = "commit" if source.kind == "git" else "SHA-256"
-        lines.append(f"{source.name} from {source.shown} has {what} {digest}, not {source.checksum}")
-        where["checksums" if source.kind == "file" else f"{PARAMETERS[source.name]}.checksum"] = None
+    lines = [
+        f"{source.name} from {source.shown} has {source.digest_name} {digest}, not {source.checksum}"
+        for source, digest in found
+    ]
+    where = dict.fromkeys(source.checksum_parameter for source, _digest in found)
     upstream = dict.fromkeys(source.upstream for source, _digest in found if source.upstream)
     return UserError(
         f"{'; '.join(lines)}.",

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import stat
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._images import records
 
 CHUNK = 1 << 20
 
@@ -78,8 +76,7 @@ class Digests:
         if self._path is None:
             return
         os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        with files.replacing(self._path) as stream:
-            stream.write(json.dumps(self._known).encode())
+        records.write(self._path, self._known)
 
 
 def _walk(path: str) -> Iterator[Tuple[str, str]]:
@@ -107,8 +104,5 @@ def _walk(path: str) -> Iterator[Tuple[str, str]]:
 
 
 def _load(path: str) -> Dict[str, List[object]]:
-    with contextlib.suppress(OSError, ValueError, RecursionError), open(path, encoding="utf-8") as stream:
-        content = json.load(stream)
-        if isinstance(content, dict):
-            return {name: mark for name, mark in content.items() if isinstance(mark, list) and len(mark) == 4}
-    return {}
+    kept = records.read(path) or {}
+    return {name: mark for name, mark in kept.items() if isinstance(mark, list) and len(mark) == 4}
