@@ -121,7 +121,7 @@ PLUGINS = "ansible_collections/xen/stubdom/plugins"
 
 def docs(environment: Environment, asked: Sequence[str]) -> None:
     # What takes the most time is to wait for other programs: antsibull-docs, ansible-doc, ansible-galaxy, sphinx.
-    run(["pytest", "-q", "-n", str(min(4, os.cpu_count() or 1)), *(asked or ["tests/docs"])], environment)
+    run(pytest_command(asked or ["tests/docs"]), environment)
 
 
 def chroot(environment: Environment, asked: Sequence[str]) -> None:

@@ -38,8 +38,8 @@ Variables = dict[str, Any]
 Hosts = dict[str, Variables]
 # The name of a scenario decides what its hosts are.
 XEN = "xen_"
-# Of every Xen host: four that boot at the same time on two slow processors take more than the ten minutes that a real
-# host is given.
+# Of every Xen host. Beside three others on two processors a reboot took up to 326 s of the 600 s that a real host is
+# given, and there are slower machines.
 XEN_VARIABLES: Variables = {"dom0_memory_reboot_timeout": 1800}
 
 

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
+import real_play
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MODULE = """\
@@ -80,15 +79,9 @@ def play(path: Path, *extra: str, **results: Dict[str, Any]) -> Tuple[int, str, 
     plays = [{"hosts": "localhost", "gather_facts": False, "roles": ["xen.stubdom.dom0_memory"]}]
     (path / "play.yml").write_text(json.dumps(plays))
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml", *extra],
+        [real_play.PLAYBOOK, "play.yml", *extra],
         cwd=path,
-        env={
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(path / "collections"),
-            "ANSIBLE_HOME": str(path / "ansible"),
-            "ANSIBLE_LOCAL_TEMP": str(path / "tmp"),
-            "ANSIBLE_REMOTE_TEMP": str(path / "tmp"),
-        },
+        env=real_play.below(path),
         capture_output=True,
         text=True,
         check=False,

@@ -7,38 +7,28 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import real_play
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+SITE = real_play.REPOSITORY / "playbooks" / "site.yml"
 
 
 def batches(path: Path, variables: Dict[str, Any], *extra: str) -> int:
     """Play site.yml without its roles, and count the batches."""
-    namespace = path / "collections" / "ansible_collections" / "xen"
-    namespace.mkdir(parents=True)
-    (namespace / "stubdom").symlink_to(REPOSITORY)
     hosts = {name: {"ansible_connection": "local"} for name in ("one", "two", "three")}
     (path / "hosts.json").write_text(json.dumps({"xen_hosts": {"hosts": hosts, "vars": variables}}))
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "ansible-playbook"), "--inventory=hosts.json", "--tags=none", *extra,
-         str(REPOSITORY / "playbooks" / "site.yml")],
+        [real_play.PLAYBOOK, "--inventory=hosts.json", "--tags=none", *extra, str(SITE)],
         cwd=path,
-        env={
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(path / "collections"),
-            "ANSIBLE_HOME": str(path / "ansible"),
-            "ANSIBLE_LOCAL_TEMP": str(path / "tmp"),
-        },
+        env=real_play.environment(path),
         capture_output=True,
         text=True,
         check=True,
-    )  # fmt: skip
+    )
     return done.stdout.count("PLAY [Configure")
 
 

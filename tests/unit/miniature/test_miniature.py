@@ -7,11 +7,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gzip
 import http.server
-import os
 import re
 import shutil
 import subprocess
@@ -32,23 +30,10 @@ MINIATURE = REPOSITORY / "tests" / "miniature"
 sys.path.insert(0, str(MINIATURE))
 
 import pack
+from open_directory import open_directory
 
 RELEASE = "4.17.5"
 GUIDE = REPOSITORY / "docs" / "custom_stub_domain.md"
-
-
-@contextlib.contextmanager
-def open_directory(name: str) -> Iterator[Path]:
-    """A directory in which an unprivileged account can work, whoever runs the tests.
-
-    It is not in /tmp, of which a sealed build has its own.
-    """
-    parent = Path("/var/cache") if os.geteuid() == 0 else Path.home() / ".cache"
-    path = parent / f"xen-stubdom-{os.getpid()}-{name}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o755, parents=True)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, l
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import boot_default
+from grub_head import HEAD
 
 DROP_IN = "etc/default/grub.d/zz-xen-stubdom-default.cfg"
 # As Debian has it, without what it says.
@@ -28,23 +29,6 @@ menuentry 'Debian GNU/Linux, with Xen hypervisor' $menuentry_id_option 'xen-gnul
 \tmultiboot2 /boot/xen-4.17-amd64.gz placeholder
 \tmodule2 /boot/vmlinuz placeholder
 }
-"""
-HEAD = """if [ -s $prefix/grubenv ]; then
-  load_env
-fi
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
-   set next_entry=
-   save_env next_entry
-   set boot_once=true
-else
-   set default="%s"
-fi
-if [ x"${feature_menuentry_id}" = xy ]; then
-  menuentry_id_option="--id"
-else
-  menuentry_id_option=""
-fi
 """
 
 

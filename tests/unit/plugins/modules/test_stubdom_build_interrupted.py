@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 import real_play
 import stubdom_tree
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account
+from open_directory import open_directory
 
 # A watcher that sees the build once a second, for which two seconds are silence.
 WATCHER = """\
@@ -83,11 +83,8 @@ class Room:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
-    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o755)
-    yield Room(path)
-    shutil.rmtree(path, ignore_errors=True)
+    with open_directory(tmp_path.name) as path:
+        yield Room(path)
 
 
 def eventually(look: Callable[[], Any], seconds: float) -> Any:

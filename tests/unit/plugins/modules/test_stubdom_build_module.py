@@ -8,7 +8,6 @@ import contextlib
 import os
 import pwd
 import resource
-import shutil
 import signal
 import socket
 import stat
@@ -16,7 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 import stubdom_tree
@@ -24,19 +23,13 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account, build_status, kept, seal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
+from open_directory import open_directory
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A directory that an unprivileged account can work in, whoever runs the tests."""
-    if os.geteuid() != 0:
-        return tmp_path
-    # Not in /tmp, of which a sealed build has its own.
-    path = Path("/var/cache") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+def place(tmp_path: Path) -> Iterator[Path]:
+    with open_directory(tmp_path.name) as path:
+        yield path
 
 
 class Builder:

@@ -22,6 +22,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account, releases, tarballs
 from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import http
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_source
+from open_directory import open_directory
 
 FILES = [tarball.file for tarball in tarballs.needed(releases.find("4.17"), ["c"])]
 SUMS = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
@@ -29,14 +30,8 @@ SUMS = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0:
-        yield tmp_path
-        return
-    path = Path("/tmp") / f"xen-stubdom-{os.getpid()}-{tmp_path.name}"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(mode=0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with open_directory(tmp_path.name) as path:
+        yield path
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Dict, Optional, Sequence, Tuple
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from grub_head import HEAD
 
 MENUS = Path(__file__).parent / "fixtures" / "trial"
 ENTRIES = """
@@ -23,26 +24,6 @@ submenu 'More' --id more {
 }
 """
 SETS_DEFAULT = "submenu S --id s {\n set default=1\n menuentry Linux { a\n}\n menuentry Xen { b\n}\n}\n"
-HEAD = """
-if [ -s $prefix/grubenv ]; then
-  set have_grubenv=true
-  load_env
-fi
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
-   set next_entry=
-   save_env next_entry
-   set boot_once=true
-else
-   set default="%s"
-fi
-if [ x"${feature_menuentry_id}" = xy ]; then
-  menuentry_id_option="--id"
-else
-  menuentry_id_option=""
-fi
-export menuentry_id_option
-"""
 
 
 def host(

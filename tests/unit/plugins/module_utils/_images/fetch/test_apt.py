@@ -18,7 +18,7 @@ APT_GET = """\
 echo "$*" >> "$LOG"
 case "$*" in
 indextargets*)
-    echo "http://deb.example.org/debian/|trixie|main|/usr/share/keyrings/debian.gpg"
+    echo "http://packages.example.org/|trixie|main|/usr/share/keyrings/debian.gpg"
     echo "http://other.example.org/|trixie|main|"
     ;;
 *" source "*)
@@ -45,7 +45,7 @@ def test_apt_verifies_what_it_downloads(tmp_path: Path, log: Path) -> None:
     apt.fetch(SOURCE)
     assert str(apt.fetched(SOURCE)).endswith("/xen_4.20.orig.tar.xz")
     asked = log.read_text() + (tmp_path / "work" / "apt" / "sources.list").read_text()
-    assert "deb-src [signed-by=/usr/share/keyrings/debian.gpg] http://deb.example.org/debian/ trixie main\n" in asked
+    assert "deb-src [signed-by=/usr/share/keyrings/debian.gpg] http://packages.example.org/ trixie main\n" in asked
     for permission in ("unauthenticated", "insecure", "trusted", "force-yes", "verify=", "no-check"):
         assert permission not in asked.lower()
 

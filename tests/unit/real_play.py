@@ -13,20 +13,30 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-REPOSITORY = Path(__file__).resolve().parents[4]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def environment(path: Path) -> Dict[str, str]:
-    """Return what Ansible and Python need to find the collection, with everything they write below *path*."""
-    namespace = path / "collections" / "ansible_collections" / "xen"
-    namespace.mkdir(parents=True)
-    (namespace / "stubdom").symlink_to(REPOSITORY)
+PLAYBOOK = str(Path(sys.executable).parent / "ansible-playbook")
+
+
+def below(path: Path) -> Dict[str, str]:
+    """Return the environment in which Ansible has its collections below *path*, and writes everything there."""
     return {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(path / "collections"),
         "ANSIBLE_LOCAL_TEMP": str(path / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(path / "tmp"),
         "ANSIBLE_HOME": str(path / "ansible"),
+    }
+
+
+def environment(path: Path) -> Dict[str, str]:
+    """Return the same, where Ansible and Python find this collection."""
+    namespace = path / "collections" / "ansible_collections" / "xen"
+    namespace.mkdir(parents=True)
+    (namespace / "stubdom").symlink_to(REPOSITORY)
+    return {
+        **below(path),
         "PYTHONPATH": os.pathsep.join([str(path / "collections"), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
 
@@ -52,4 +62,4 @@ def play(path: Path, module: str, arguments: Mapping[str, Any], variables: Mappi
     plays = [{"hosts": "localhost", "gather_facts": False, "tasks": [task, shown]}]
     # JSON is YAML.
     (path / "play.yml").write_text(json.dumps(plays))
-    return start([str(Path(sys.executable).parent / "ansible-playbook"), "play.yml"], path, variables)
+    return start([PLAYBOOK, "play.yml"], path, variables)
