@@ -191,14 +191,16 @@ options:
     default: false
   options:
     description:
-      - More keys of C(xl.cfg) as they are. Those that other parameters speak for are refused.
+      - More keys of C(xl.cfg) as they are. Those that other parameters speak for are refused, and so is what the host's
+        release of xl would ignore or refuse; a misspelt key is refused with the nearest name.
+      - What cannot work with a flavour is refused with the reason, as C(spice) is for V(linux) and V(minios).
       - Passwords in it, such as C(vncpasswd), are masked in the result.
     type: dict
     default: {}
   allow_weaker_isolation:
     description:
-      - Whether O(options) of an HVM guest may have keys that lead past its stub domain, as C(pci), C(usbdev), C(vfb),
-        C(spice), C(channel) and C(device_model_args) do. Without it, each is refused with what it would do.
+      - Whether O(options) of an HVM guest may have keys that lead past its stub domain, as C(pci), C(usbdev),
+        C(channel) and C(device_model_args) do. Without it, each is refused with what it would do.
     type: bool
     default: false
   firmware_directory:

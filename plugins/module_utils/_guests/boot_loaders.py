@@ -33,6 +33,11 @@ MENU_LENGTH = 95
 
 def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     given = guest.get("kernel")
+    if guest["type"] == "pv" and guest["arch"] == "x86_32" and not given:
+        raise UserError(
+            f"The guest {guest['name']} is to have a kernel for x86_32, and GRUB 2 for PV guests starts 64-bit ones.",
+            "Name a GRUB 2 for 32-bit kernels with kernel, or use the type pvh.",
+        )
     paths = (given,) if given else distributions.paths(f"grub_{guest['type']}", host.distribution)
     remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
     planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel"))

@@ -13,17 +13,15 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
-    SINCE,
     STUB_MEMORY,
     Flavour,
     Host,
     Plan,
     firmware_directory,
     refuse_given,
-    refuse_new,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_rules
 
 # Limits of the Linux stub domain (docs/misc/stubdom.txt @ stable-4.22).
 LINUX_NICS = 1
@@ -73,7 +71,9 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 "Make it with the role xen.stubdom.stubdom_build (image linux).",
             )
         )
-    own_words = host.stub_command_line if host.version is None or host.version >= SINCE["stubdomain_cmdline"] else None
+    own_words = (
+        host.stub_command_line if host.version is None or host.version >= xl_rules.since("stubdomain_cmdline") else None
+    )
     words = " ".join(filter(None, (own_words, guest.get("stubdomain_cmdline"))))
     if words:
         keys["stubdomain_cmdline"] = words
@@ -87,7 +87,6 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             executable=True,
         )
     )
-    refuse_new(keys, host)
 
 
 def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
@@ -108,10 +107,10 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     for need in helpers.needs(firmware, host.version, row=host.distribution, named=named).values():
         planned.needs.append(need)
         keys[str(need.key)] = need.paths[0]
-    refuse_new(keys, host)
 
 
 def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, xl_cfg.Value]) -> None:
+    refuse_given(guest, ("kernel",), "QEMU would look for the file in the stub domain, where it is not")
     # Always explicit: without it libxl takes Mini-OS up to 4.20, and from 4.21 on it loses its way (libxl_dm.c).
     keys["device_model_version"] = device_model
     keys["device_model_stubdomain_override"] = 1

@@ -13,26 +13,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequ
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import GENERIC, Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
-from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
-
-# First release of xl that knows a key. An older one ignores it without a word.
-SINCE: Mapping[str, Version] = {
-    "cmdline": (4, 5),
-    "device_model_user": (4, 7),
-    "bios_path_override": (4, 8),
-    "type": (4, 10),
-    "firmware": (4, 10),
-    "dm_restrict": (4, 10),
-    "vkb": (4, 12),
-    "vkb_device": (4, 13),
-    "stubdomain_kernel": (4, 14),
-    "stubdomain_ramdisk": (4, 14),
-    "stubdomain_memory": (4, 14),
-    "stubdomain_cmdline": (4, 16),
-    "bootloader_restrict": (4, 18),
-    "bootloader_user": (4, 18),
-}
 
 # What libxl gives a stub domain by itself, in MiB (LIBXL_LINUX_STUBDOM_MEM, libxl_internal.h); video memory comes on
 # top, and its default is 8 MiB with qemu-xen, 4 with qemu-xen-traditional.
@@ -59,16 +41,6 @@ class Plan:
     keys: Dict[str, xl_cfg.Value] = field(default_factory=dict)
     needs: List[Requirement] = field(default_factory=list)
     grub_names: Dict[str, str] = field(default_factory=dict)
-
-
-def refuse_new(keys: Mapping[str, Any], host: Host) -> None:
-    for key in keys:
-        first = SINCE.get(key)
-        if first is not None and host.version is not None and host.version < first:
-            raise UserError(
-                f"xl of Xen {text(host.version)} does not know {key} and would ignore it.",
-                f"It came with Xen {text(first)}; leave it out here.",
-            )
 
 
 def refuse_given(guest: Mapping[str, Any], names: Sequence[str], why: str) -> None:

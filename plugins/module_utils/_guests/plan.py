@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, device_models, disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    boot_loaders,
+    device_models,
+    disks,
+    options,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
-    SINCE,
     STUB_MEMORY,
     VIDEO_MEMORY,
     Flavour,
     Host,
     Plan,
-    refuse_new,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_rules
 
 # A guest keeps its identity on whatever host it is defined, so that a running domain can be told from a namesake.
 IDENTITIES = uuid.UUID("5b0cf0f4-6b0b-5d3e-9d0f-3b6d2a1a7c11")
@@ -32,70 +35,6 @@ FLAVOURS: Mapping[str, Flavour] = {**boot_loaders.FLAVOURS, **device_models.FLAV
 
 # Long enough for everybody, and short enough for names of files with something behind it.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")
-
-# Keys that the parameters speak for, or that contradict them.
-MANAGED = frozenset(
-    (
-        "name",
-        "uuid",
-        "type",
-        "builder",
-        "kernel",
-        "ramdisk",
-        "extra",
-        "root",
-        "cmdline",
-        "memory",
-        "maxmem",
-        "vcpus",
-        "disk",
-        "vif",
-        "serial",
-        "boot",
-        "vnc",
-        "vnclisten",
-        "on_poweroff",
-        "on_reboot",
-        "on_crash",
-        "bootloader",
-        "bootloader_args",
-        "device_model_version",
-        "device_model_override",
-        "device_model_stubdomain_override",
-        "stubdomain_kernel",
-        "stubdomain_ramdisk",
-        "stubdomain_memory",
-        "stubdomain_cmdline",
-        "firmware_override",
-    )
-)
-
-
-# Options that give the guest, its device model or others a way past the stub domain, and which. What the key is set to
-# does not matter, unless that turns it off.
-WEAKER: Mapping[str, str] = {
-    "pci": "its device model would drive hardware, which can write into any memory without an IOMMU",
-    "gfx_passthru": "its device model would drive the host's graphics card",
-    "usbdev": "it would drive hardware of dom0",
-    "usbctrl": "its controller would be served by dom0",
-    "usbdevice": "its device model would drive hardware of dom0",
-    "ioports": "it would drive hardware",
-    "iomem": "it would read and write memory of the host",
-    "irqs": "it would drive hardware",
-    "dtdev": "it would drive hardware",
-    "vfb": "a QEMU in dom0 would serve the screen, for whoever reaches its port",
-    "sdl": "a QEMU in dom0 would serve the screen",
-    "spice": "a QEMU in dom0 would serve the screen, for whoever reaches its port",
-    "channel": "a QEMU in dom0, as root, would open what the channel names",
-    "p9": "dom0 would serve one of its directories to it",
-    "driver_domain": "it would serve devices to other guests",
-    "device_model_args": "they can give QEMU any device, file or port",
-    "device_model_args_hvm": "they can give QEMU any device, file or port",
-    "device_model_args_pv": "they can give the QEMU in dom0 any device, file or port",
-}
-_OFF: Tuple[Any, ...] = ("", "0", 0, [], None)
-# Devices that QEMU makes up, which are no hardware.
-_EMULATED = ("tablet", "mouse", "keyboard")
 
 
 def identity(name: str) -> str:
@@ -127,7 +66,19 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     for key in ("on_poweroff", "on_reboot", "on_crash"):
         if guest.get(key):
             planned.keys[key] = guest[key]
-    planned.keys.update(_options(guest, host))
+    asked = guest.get("options") or {}
+    weaker = bool(guest.get("allow_weaker_isolation"))
+    options.validate(
+        asked,
+        name=guest["name"],
+        guest=guest["type"],
+        flavour=guest["flavour"],
+        version=host.version,
+        weaker=weaker,
+    )
+    planned.keys.update(asked)
+    xl_rules.check(planned.keys, host.version, guest=guest["type"])
+    xl_rules.check_together(planned.keys, guest=guest["type"])
     planned.grub_names = disks.grub_names([disk["vdev"] for disk in guest["disks"]])
     return planned
 
@@ -167,7 +118,7 @@ def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
 def refuse_start(
     keys: Mapping[str, xl_cfg.Value], memory: Mapping[str, Any], guests: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Judge whether a guest can be started.
+    """Validate whether a guest can be started.
 
     :param memory: as xen_info returns it.
     :param guests: as xen_info returns them.
@@ -224,7 +175,7 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
         )
     if host.version is not None and not flavour.first <= host.version <= flavour.last:
         raise UserError(f"Xen {text(host.version)} has no flavour {guest['flavour']}.", flavour.instead)
-    if guest["type"] == "pvh" and host.version is not None and host.version < SINCE["type"]:
+    if guest["type"] == "pvh" and host.version is not None and host.version < xl_rules.since("type"):
         raise UserError(f"Xen {text(host.version)} has no PVH guests.", "Use the type pv.")
     if guest["memory"] < 1 or (guest.get("vcpus") or 1) < 1:
         raise UserError(f"The guest {name} has no memory or no processor.", "Give it at least one MiB and one vCPU.")
@@ -239,36 +190,10 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
 def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, xl_cfg.Value]) -> None:
     keys["name"] = guest["name"]
     keys["uuid"] = guest.get("uuid") or identity(guest["name"])
-    if host.version is None or host.version >= SINCE["type"]:
+    if host.version is None or host.version >= xl_rules.since("type"):
         keys["type"] = guest["type"]
     elif guest["type"] == "hvm":
         keys["builder"] = "hvm"
-
-
-def _options(guest: Mapping[str, Any], host: Host) -> Dict[str, xl_cfg.Value]:
-    options: Dict[str, xl_cfg.Value] = dict(guest.get("options") or {})
-    for key in options:
-        if key in MANAGED:
-            raise UserError(
-                f"The option {key} would say again what the guest's other parameters say.",
-                "Use the parameter for it, and leave the option out.",
-            )
-    refuse_new(options, host)
-    if guest["type"] == "hvm" and not guest.get("allow_weaker_isolation"):
-        _refuse_weaker(guest["name"], options)
-    return options
-
-
-def _refuse_weaker(name: str, options: Mapping[str, Any]) -> None:
-    for key, why in WEAKER.items():
-        value = options.get(key)
-        devices = value if isinstance(value, list) else [value]
-        emulated = key == "usbdevice" and all(device in _EMULATED for device in devices)
-        if value not in _OFF and not emulated:
-            raise UserError(
-                f"options.{key} would weaken the isolation of the guest {name}: {why}.",
-                "Leave it out, or set allow_weaker_isolation to true.",
-            )
 
 
 def _int(keys: Mapping[str, xl_cfg.Value], key: str, default: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Iterator, Mapping, NamedTuple
 
 import pytest
 import yaml
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.xl_keys import KEYS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -251,6 +252,9 @@ def reached(path: Path) -> frozenset[Path]:
     return frozenset(found)
 
 
+# The keys of xl.cfg, which a message may name where a guest's options are validated.
+XL_KEYS = REPOSITORY / "plugins" / "module_utils" / "_xen" / "xl_keys.py"
+
 # What these are given another module has made of its own parameters.
 MADE_BY = {"stubdom_build": "stubdom_source"}
 
@@ -262,7 +266,14 @@ def known_in(path: Path) -> set[str]:
         modules = [REPOSITORY / "plugins" / "modules" / path.name]
     modules += [one.with_stem(MADE_BY[one.stem]) for one in modules if one.stem in MADE_BY]
     of_roles = set().union(*role_names().values())
-    return {name for one in modules for name in module_names(one)} | of_roles | SYSTEM_WORDS | set(MADE_BY.values())
+    of_xl = set(KEYS) if XL_KEYS in reached(path) else set()
+    return (
+        of_xl
+        | {name for one in modules for name in module_names(one)}
+        | of_roles
+        | SYSTEM_WORDS
+        | set(MADE_BY.values())
+    )
 
 
 def named(text: str) -> list[str]:

@@ -173,7 +173,7 @@ def test_a_relative_path_of_a_suboption_is_refused_too() -> None:
     assert result["msg"].startswith("disks.target is 'web.img', which is not an absolute path.")
 
 
-SECRETS = {"vncpasswd": 's3cr"et', "spicepasswd": "p4ss", "vfb": ["type=vnc,vncpasswd=0ther"]}
+SECRETS = {"vncpasswd": 's3cr"et', "vfb": ["vnc=1,vncpasswd=0ther"]}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_a_password_is_in_no_result(wrong: dict[str, Any], tmp_path: Path, monke
     result = play("guest_config", {**VALID["guest_config"], **parameters, **wrong})
     assert bool(wrong) == bool(result.get("failed"))
     text = json.dumps(result) + "".join(logged)
-    assert [secret for secret in ("s3cr", "p4ss", "0ther", "old3r") if secret in text] == []
+    assert [secret for secret in ("s3cr", "0ther", "old3r") if secret in text] == []
     assert wrong or logged
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
@@ -141,7 +141,19 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**GRUB2, "menu": "(hd0)/menu.lst"}, HOST, "menu means nothing to the flavour grub2"),
         ({**GRUB2, "options": {"memory": 512}}, HOST, "option memory would say again"),
         ({**GRUB2, "options": {"device_model_version": "x"}}, HOST, "option device_model_version would say again"),
-        ({**GRUB2, "options": {"vkb_device": 0}}, host(version=(4, 12)), "4.12 does not know vkb_device"),
+        ({**GRUB2, "options": {"cpu_wieght": 512}}, HOST, r"options\.cpu_wieght is no key of xl\.cfg"),
+        ({**GRUB2, "options": {"maxvcpus": 2}, "vcpus": 4}, HOST, "4 vCPUs, which is above its maxvcpus of 2"),
+        ({**GRUB2, "options": {"firmware": "pvgrub64"}}, HOST, "firmware pvgrub64 beside a kernel"),
+        ({**GRUB2, "options": {"timer_mode": 1}}, HOST, "timer_mode is not for guests of type pv"),
+        ({**GRUB2, "uuid": "not-a-uuid"}, HOST, "'not-a-uuid' is none that xl can read"),
+        (
+            {**GRUB2, "nics": [{"mac": "00:16:3e:00:00:0a"}, {"mac": "00:16:3E:00:00:0A"}]},
+            HOST,
+            "Two network interfaces",
+        ),
+        ({**GRUB2, "nics": [{"vifname": "a-name-of-16-chr"}]}, HOST, "no name that Linux takes for an interface"),
+        ({**GRUB2, "arch": "x86_32"}, HOST, "is to have a kernel for x86_32"),
+        ({**GRUB2, "options": {"vkb_device": 0}}, HOST, "means nothing to a guest of type pv"),
         # legacy
         (LEGACY, host(firmware_directory=None), "firmware directory cannot be found"),
         ({**LEGACY, "arch": "x86_32"}, HOST, "runs no PV guests with a kernel for x86_32"),
@@ -155,6 +167,11 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LEGACY, "disks": [{**DISK, "vdev": "xvda1"}]}, HOST, r"xvda1 is a partition and is \(hd0\) itself"),
         # linux
         (LINUX, host(version=(4, 13)), "Xen 4.13 has no flavour linux"),
+        ({**LINUX, "kernel": "/boot/vmlinuz"}, HOST, "kernel means nothing to the flavour linux"),
+        ({**LINUX, "boot": "network"}, HOST, "boot order 'network' is none that QEMU can follow"),
+        ({**LINUX, "boot": "cc"}, HOST, "boot order 'cc' is none that QEMU can follow"),
+        ({**LINUX, "options": {"vkb_device": 0}}, host(version=(4, 12)), "Xen 4.12 has no flavour linux"),
+        ({**LINUX, "options": {"bios": "rombios"}}, HOST, "bios is rombios, which cannot work with the flavour linux"),
         ({**LINUX, "vnc": True}, HOST, "VNC, which a Linux stub domain does not have"),
         ({**LINUX, "serial": "file:/tmp/x"}, HOST, "would have to open in itself"),
         ({**LINUX, "nics": [{}, {}]}, HOST, "serves 1 network interface"),
@@ -164,6 +181,8 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override means nothing to the flavour linux"),
         # minios
         (MINIOS, host(version=(4, 21)), "Xen 4.21 has no flavour minios"),
+        ({**MINIOS, "kernel": "/boot/vmlinuz"}, HOST, "kernel means nothing to the flavour minios"),
+        ({**MINIOS, "options": {"firmware": "uefi"}}, HOST, "firmware is uefi, which cannot work with the flavour min"),
         ({**MINIOS, "stubdomain_kernel": "/x"}, host(version=(4, 13)), "4.13 does not know stubdomain_kernel"),
         ({**MINIOS, "stubdomain_cmdline": "x"}, HOST, "stubdomain_cmdline means nothing to the flavour minios"),
     ],
@@ -259,36 +278,3 @@ def test_a_domain_of_that_name_is_the_guest_or_a_namesake() -> None:
     for foreign in ("another", None):
         with pytest.raises(UserError, match="domain 3 has it and comes from elsewhere"):
             plan.refuse_start(keys, MEMORY, [{**domain, "uuid": foreign}])
-
-
-# The releases in which xl's parser began to read a key (tools/xl/xl_parse.c and tools/libxl/xl_cmdimpl.c, each branch).
-@pytest.mark.parametrize(
-    ("key", "first"),
-    [
-        ("cmdline", (4, 5)),
-        ("device_model_user", (4, 7)),
-        ("bios_path_override", (4, 8)),
-        ("type", (4, 10)),
-        ("firmware", (4, 10)),
-        ("dm_restrict", (4, 10)),
-        ("vkb", (4, 12)),
-        ("vkb_device", (4, 13)),
-        ("stubdomain_kernel", (4, 14)),
-        ("stubdomain_ramdisk", (4, 14)),
-        ("stubdomain_memory", (4, 14)),
-        ("stubdomain_cmdline", (4, 16)),
-        ("bootloader_restrict", (4, 18)),
-        ("bootloader_user", (4, 18)),
-    ],
-)
-def test_a_key_is_refused_before_the_release_that_brought_it(key: str, first: tuple[int, int]) -> None:
-    model.refuse_new({key: 1}, host(version=first))
-    model.refuse_new({key: 1}, host(version=None))
-    with pytest.raises(UserError, match=f"does not know {key} and would ignore it") as refused:
-        model.refuse_new({key: 1}, host(version=(first[0], first[1] - 1)))
-    assert f"It came with Xen {first[0]}.{first[1]};" in refused.value.remedy
-
-
-def test_every_key_with_a_first_release_is_tried() -> None:
-    tried = test_a_key_is_refused_before_the_release_that_brought_it.pytestmark[0].args[1]  # type: ignore[attr-defined]
-    assert dict(tried) == dict(model.SINCE)
