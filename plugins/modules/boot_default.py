@@ -22,7 +22,15 @@ description:
   - Where every name of the entry holds a release, as with C(GRUB_DISABLE_SUBMENU=y), run the module again after an
     update of the kernel or of Xen.
   - In a menu of GRUB 2 that is kept by hand, the line C(set default=) is changed, and in that of GRUB 0.97 the line
-    C(default). A comment above keeps what stood there. Other loaders are refused, unless they start Xen already.
+    C(default). A comment above keeps what stood there.
+  - Where update-extlinux writes the menu of extlinux, C(default) is set at the end of C(/etc/update-extlinux.conf). In
+    a menu of extlinux or syslinux that is kept by hand, the lines C(DEFAULT), C(MENU DEFAULT) and C(ONTIMEOUT) are
+    changed, as far as they decide, in the same way.
+  - For systemd-boot C(default) is set in C(loader.conf). Where the firmware's variable C(LoaderEntryDefault) decides,
+    which C(bootctl set-default) sets, that is refused.
+  - The firmware's own boot entries are not changed. A host whose firmware does not start Xen first is refused.
+  - What is selected for the next start alone, as by C(grub-reboot), C(bootctl set-oneshot) or
+    C(efibootmgr --bootnext), is not the default. It is left as it is, with a warning.
   - This module never reboots.
 author:
   - The xen.stubdom authors (@xen-stubdom)
@@ -65,15 +73,17 @@ EXAMPLES = r"""
 RETURN = r"""
 entry:
   description:
-    - The entry for Xen, by the name or number that the loader's default takes. Entries of a submenu have a C(>) before
-      their name.
+    - The entry for Xen, by the name or number that the loader's default takes. Entries of a submenu of GRUB 2 have a
+      C(>) before their name.
     - It is null where there is none, where it is found only when the menu is generated, and with O(state=absent).
   type: str
   returned: success
   sample: xen-gnulinux-simple-0b2f6e1c
 boots_xen:
   description:
-    - Whether the default entry starts Xen, in check mode after the change; null where that is not known.
+    - Whether the default entry starts Xen; null where that is not known.
+    - In check mode that is after the change, and null where only the change itself would show it, as with
+      O(state=absent).
     - Where the menu is not generated, that is what the menu as it is starts.
   type: bool
   returned: success

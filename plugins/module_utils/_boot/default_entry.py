@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import replaced_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import Target
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.extlinux_default import ExtlinuxDefault
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_default import GrubDefault
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     Loader,
@@ -20,9 +21,12 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     grub_legacy,
     restore,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg import EfiCfg
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.systemd_default import SystemdDefault
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -36,6 +40,9 @@ class DefaultEntry(Protocol):
 
     def entry(self) -> Optional[str]:
         """Return the name by which the loader's default leads to an entry for Xen, None where there is none."""
+
+    def refusal(self) -> Optional[UserError]:
+        """Return why the default entry is not changed, None where it is."""
 
     def warnings(self, *, replaced: bool) -> List[str]:
         """Return what else decides which entry starts, in sentences.
@@ -68,6 +75,9 @@ class _LegacyDefault:
         numbers = (place.entry for _path, text in self._menu() for place in grub_legacy.places(text))
         return next((str(number) for number in numbers if number is not None), None)
 
+    def refusal(self) -> None:
+        """Return nothing: its menu can always be changed."""
+
     def warnings(self, *, replaced: bool) -> List[str]:
         return []
 
@@ -92,47 +102,17 @@ class _LegacyDefault:
         )
 
 
-class _ByHand:
-    """A loader whose default entry this collection does not change."""
-
-    _REMEDIES: Mapping[str, str] = {
-        "efi_cfg": "Order the entries of the firmware with efibootmgr, or set default in loader.conf of systemd-boot.",
-        "extlinux": "Set default in /etc/update-extlinux.conf and run update-extlinux, or DEFAULT in the menu itself.",
-    }
-
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def boots(self) -> NextBoot:
-        return self._loader.next_boot()
-
-    def entry(self) -> Optional[str]:
-        return None
-
-    def warnings(self, *, replaced: bool) -> List[str]:
-        return []
-
-    def absent(self) -> List[files.Change]:
-        return []
-
-    def present(self, entry: str) -> List[files.Change]:
-        raise self.refusal()
-
-    def refusal(self) -> UserError:
-        return UserError(
-            f"The loader {self._loader.name} does not start Xen by default, or that is not known, and this module does "
-            "not change its default entry.",
-            self._REMEDIES[self._loader.name],
-        )
+_DEFAULTS: Mapping[str, Callable[[Any], DefaultEntry]] = {
+    Grub2.name: GrubDefault,
+    EfiCfg.name: SystemdDefault,
+    Extlinux.name: ExtlinuxDefault,
+    GrubLegacy.name: _LegacyDefault,
+}
 
 
 def of(loader: Loader) -> DefaultEntry:
     """Return how the default entry of a loader is changed."""
-    if isinstance(loader, Grub2):
-        return GrubDefault(loader)
-    if isinstance(loader, GrubLegacy):
-        return _LegacyDefault(loader)
-    return _ByHand(loader)
+    return _DEFAULTS[loader.name](loader)
 
 
 @dataclass(frozen=True)
@@ -190,8 +170,9 @@ def difference(present: bool, target: Target, observed: Observed) -> Difference:
         return Difference(changes, None, bool(changes) and generates)
     if observed.boots.xen:
         return Difference([], observed.entry, False)
-    if isinstance(default, _ByHand):
-        raise default.refusal()
+    refusal = default.refusal()
+    if refusal is not None:
+        raise refusal
     if observed.entry is None:
         # The menu may be older than the hypervisor.
         unreadable = observed.boots.xen is None and any(observed.generated.values())
@@ -261,7 +242,7 @@ def _verify(present: bool, target: Target, default: DefaultEntry) -> None:
         raise UserError(
             f"The loader would not start Xen by default after the change. {boots.reason}".strip(),
             "The files were restored. Look for what else sets the default entry: for GRUB 2 files in "
-            "/etc/default/grub.d and programs in /etc/grub.d.",
+            "/etc/default/grub.d and programs in /etc/grub.d, for extlinux overwrite=1 in its own file.",
         )
 
 
@@ -274,12 +255,15 @@ def result(
     """
     default = of(target.loader)
     changes = wanted.changes if applied is None else applied.changes
-    boots: NextBoot = default.boots()
-    predicted = applied is None and wanted.entry is not None and wanted.stale
+    boots_xen = default.boots().xen
+    read_back = target.generates or not target.loader.generates
+    if applied is None and wanted.needed and read_back:
+        # Not yet so. What comes back without our changes, or of a new menu, is not known before.
+        boots_xen = True if wanted.entry is not None else None
     return {
         "changed": wanted.needed,
         "entry": wanted.entry if applied is None else applied.entry,
-        "boots_xen": True if predicted else boots.xen,
+        "boots_xen": boots_xen,
         "files": [change.path for change in changes],
         "loader": target.loader.name,
         "root": target.root,

@@ -15,18 +15,16 @@ import re
 from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script, replaced_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script, last_line, replaced_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import scan
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 
 DROP_IN = f"{grub2.DROP_IN_DIRECTORY}/zz-xen-stubdom-default.cfg"
 _DROP_IN_HEAD = "# Written by the Ansible collection xen.stubdom: the entry that GRUB starts by default.\n"
 _VARIABLE = "GRUB_DEFAULT"
-_ADDED = re.compile(rf"{MARK}\n{_VARIABLE}='[^'\n]*'\n|\n{MARK}\n{_VARIABLE}='[^'\n]*'\Z")
 
 # A name stands between single quotes for the shell and between double ones in the menu.
 _UNSAFE = re.compile(r"[\x00-\x1f'\"$`\\]")
@@ -61,6 +59,9 @@ class GrubDefault:
             return None
         return _find(path, _without_next_entry(host))
 
+    def refusal(self) -> None:
+        """Return nothing: each of its menus can be changed, or that is refused when it is tried."""
+
     def warnings(self, *, replaced: bool) -> List[str]:
         try:
             path, host = self._loader.menu()
@@ -93,31 +94,16 @@ class GrubDefault:
         line = f"{_VARIABLE}='{entry}'"
         if self._loader.drop_ins():
             return self._changes({DROP_IN: f"{_DROP_IN_HEAD}{line}\n"})
-        before = _ADDED.sub("", self._loader.tree.text(grub2.MAIN) or "")
-        if (len(before) - len(before.rstrip("\\"))) % 2:
-            raise UserError(
-                f"{grub2.MAIN} ends with a backslash, which would join an added line to the last one.",
-                "Nothing was changed. Remove the backslash or end the line with a newline, then run again.",
-            )
-        added = f"{MARK}\n{line}"
-        after = f"{before}{added}\n" if not before or before.endswith("\n") else f"{before}\n{added}"
-        if scan(grub2.MAIN, after.encode(ENCODING), (_VARIABLE,))[-1].conditional:
-            raise UserError(
-                f"{grub2.MAIN} ends inside a condition or function, so a line at its end may not be read.",
-                f"Nothing was changed. Set {_VARIABLE} there by hand to '{entry}'.",
-            )
-        return self._changes({grub2.MAIN: after})
+        main = self._loader.tree.text(grub2.MAIN)
+        return self._changes({grub2.MAIN: last_line.put(grub2.MAIN, main, _VARIABLE, entry)})
 
     def absent(self) -> List[Change]:
         """Return the changes that take back those of `present`."""
         by_hand = self._loader.hand_kept()
         if by_hand is not None:
             return self._changes({by_hand: replaced_line.restore(self._loader.tree.text(by_hand) or "")})
-        wanted: Dict[str, Optional[str]] = {DROP_IN: None}
-        main = self._loader.tree.text(grub2.MAIN)
-        if main is not None:
-            wanted[grub2.MAIN] = _ADDED.sub("", main) or (None if _ADDED.search(main) else main)
-        return self._changes(wanted)
+        main = last_line.remove(self._loader.tree.text(grub2.MAIN), _VARIABLE)
+        return self._changes({DROP_IN: None, grub2.MAIN: main})
 
     def _by_hand(self, path: str, entry: str) -> str:
         text = replaced_line.restore(self._loader.tree.text(path) or "")

@@ -3,18 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Private to the xen.stubdom collection: which program EFI firmware starts, and which entry systemd-boot does.
-# Sources: UEFI specification 2.10, 3.1.3 (load options) and 10.3.1 (device paths); loader.conf(5), systemd-boot(7) and
-# the Boot Loader Specification of systemd 257.
+# Sources: UEFI specification 2.10, 3.1.3 (load options) and 10.3.1 (device paths); src/boot/efi/boot.c (config_*,
+# boot_entry_*, line_get_key_value, efi_fnmatch) and strverscmp_improved of systemd 255. Since 245 an entry has the name
+# of its file, with .conf.
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import re
 import struct
 from dataclasses import dataclass
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import pe
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 
 VARIABLES = "/sys/firmware/efi/efivars"
@@ -29,6 +32,12 @@ _END = 0x7F
 REMOVABLE = "/EFI/BOOT/BOOTX64.EFI"
 _LARGEST_VARIABLE = 1 << 16
 _LARGEST_FILE = 1 << 16
+# Of a pattern: names of files are not longer.
+_LONGEST = 255
+# NAME+LEFT-DONE.conf counts attempts to boot.
+_COUNTER = re.compile(r"\+([0-9]+)(?:-[0-9]+)?(\.[A-Za-z]+)$")
+_MAY_BE = "Which entry systemd-boot starts is not known: {0} may be one, too."
+_EXTENDED = "/boot"
 
 
 @dataclass(frozen=True)
@@ -101,17 +110,30 @@ def load_option(number: int, content: bytes) -> Optional[Entry]:
     )
 
 
-def firmware_entries(tree: Tree) -> List[Entry]:
-    """Return what the firmware of the running host tries, in order: BootNext, then BootOrder."""
+def firmware_entries(tree: Tree, *, once: bool = True) -> List[Entry]:
+    """Return what the firmware of the running host tries, in order: BootNext, then BootOrder.
+
+    :param once: whether what is selected for the next start alone counts.
+    """
     numbers: List[int] = []
-    for name in ("BootNext", "BootOrder"):
+    for name in ("BootNext", "BootOrder") if once else ("BootOrder",):
         content = _variable(tree, name) or b""
         numbers += [number for (number,) in struct.iter_unpack("<H", content[: len(content) // 2 * 2])]
     entries = (load_option(number, _variable(tree, f"Boot{number:04X}") or b"") for number in dict.fromkeys(numbers))
     return [entry for entry in entries if entry is not None]
 
 
+def selected_once(tree: Tree) -> List[str]:
+    """Return what selects an entry for the next start alone, in sentences."""
+    content = b"" if tree.foreign else _variable(tree, "BootNext") or b""
+    found = [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if len(content) >= 2 else []
+    once = _systemd_variable(tree, _ONCE)
+    return [*found, f"systemd-boot starts '{once}' next ({_ONCE})."] if once else found
+
+
 # ---- systemd-boot
+
+_VERSIONS = ("IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID")
 
 
 def _systemd_variable(tree: Tree, name: str) -> str:
@@ -119,94 +141,192 @@ def _systemd_variable(tree: Tree, name: str) -> str:
     return (content or b"").decode("utf-16-le", "ignore").rstrip("\0")
 
 
+_ONCE, _DEFAULT, _LAST = "LoaderEntryOneShot", "LoaderEntryDefault", "LoaderEntryLastBooted"
+_LAST_ONE = "@saved"
+
+
 @dataclass(frozen=True)
 class SystemdBoot:
     """The menu of systemd-boot on one partition.
 
-    :param entries: in the order of the menu, by identifier.
+    :param entries: in the order of the menu, by the names of their files.
     :param default: the entry that boots; None where that is not known, for *reason*.
+    :param variable: name of the firmware's variable that chooses it; empty where none does.
     """
 
     entries: Dict[str, Entry]
     default: Optional[Entry]
     reason: str = ""
+    variable: str = ""
 
 
-def systemd_boot(tree: Tree, partition: str) -> Optional[SystemdBoot]:
-    """Return the menu of systemd-boot, None where the partition has none."""
-    directory = f"{partition}/loader"
-    described = _described(tree, directory)
-    configuration = tree.read(f"{directory}/loader.conf") if tree.is_file(f"{directory}/loader.conf") else None
+def configuration(partition: str) -> str:
+    """Return the path of the file in which systemd-boot finds its default entry."""
+    return f"{partition}/loader/loader.conf"
+
+
+def systemd_boot(tree: Tree, partition: str, *, once: bool = True) -> Optional[SystemdBoot]:
+    """Return the menu of systemd-boot, None where the partition has none.
+
+    :param once: whether what is selected for the next start alone counts.
+    """
+    described = _described(tree, f"{partition}/loader/entries")
+    path = configuration(partition)
+    given = tree.read(path) if tree.is_file(path) else None
     # GRUB 2 reads files of this kind as well, but starts no program for EFI by its key efi.
-    if configuration is None and not any("efi" in fields for fields in described.values()):
+    if given is None and not any("efi" in fields for fields in described.values()):
         return None
+    # A second partition may have more (config_load_xbootldr), which is /boot then.
+    more = [_EXTENDED] if given is not None and partition != _EXTENDED else []
+    unified: Dict[str, Dict[str, str]] = {}
+    unknown: List[str] = []
+    for place in [partition, *more]:
+        described.update(_described(tree, f"{place}/loader/entries"))
+        found, unclear = _unified(tree, f"{place}/EFI/Linux")
+        unified.update(found)
+        unknown += unclear
     entries = {
-        identifier: Entry(
-            f"'{fields.get('title', identifier)}' ({directory}/entries/{identifier}.conf)",
-            fields.get("efi") or fields.get("uki"),
-            fields.get("options", ""),
-        )
-        for identifier, fields in described.items()
+        name: Entry(f"'{fields.get('title', name)}' ({fields['path']})", fields["program"], fields.get("options", ""))
+        for name, fields in _ordered({**described, **unified}).items()
     }
-    return _with_default(tree, partition, entries, _fields((configuration or b"")[:_LARGEST_FILE]).get("default", ""))
+    return _with_default(tree, partition, entries, unknown, _default(given or b""), once=once)
 
 
-def _with_default(tree: Tree, partition: str, entries: Dict[str, Entry], pattern: str) -> SystemdBoot:
-    """What the user chose in the menu is in variables of the firmware, which win over loader.conf."""
-    once = _systemd_variable(tree, "LoaderEntryOneShot")
-    pattern = once or _systemd_variable(tree, "LoaderEntryDefault") or pattern
-    if pattern == "@saved":
-        pattern = _systemd_variable(tree, "LoaderEntryLastBooted")
-        if not pattern and tree.foreign:
-            return SystemdBoot(entries, None, f"{partition}/loader/loader.conf boots the entry that was used last.")
-    for identifier, entry in entries.items():
-        if pattern and fnmatch.fnmatchcase(f"{identifier}.conf".lower(), pattern.lower()):
-            return SystemdBoot(entries, entry)
-        if pattern and identifier.lower() == pattern.lower():
-            return SystemdBoot(entries, entry)
-    images = [os.path.basename(path) for path in tree.glob(f"{partition}/EFI/Linux/*.[eE][fF][iI]")]
-    linux = [name for name in images if name.lower() != "xen.efi" and not name.lower().startswith("xen-")]
-    if linux and (not pattern or any(fnmatch.fnmatchcase(name.lower(), pattern.lower()) for name in linux)):
-        return SystemdBoot(
-            entries,
-            None,
-            f"Which entry systemd-boot starts is not known: {partition}/EFI/Linux/{linux[0]} is an entry, too.",
-        )
+def _with_default(
+    tree: Tree, partition: str, entries: Dict[str, Entry], unknown: Sequence[str], configured: str, *, once: bool
+) -> SystemdBoot:
+    """What the user chose in the menu is in variables of the firmware, which win over loader.conf where they match.
+
+    :param unknown: paths of images that may be entries as well.
+    """
+    given = [(variable, _systemd_variable(tree, variable)) for variable in ((_ONCE, _DEFAULT) if once else (_DEFAULT,))]
+    for variable, value in [*given, ("", configured)]:
+        pattern = value
+        if value.lower() == _LAST_ONE:
+            pattern = _systemd_variable(tree, _LAST)
+            if not pattern and tree.foreign:
+                return SystemdBoot(entries, None, f"{configuration(partition)} boots the entry that was used last.")
+        found = find_entry(entries, pattern)
+        if found is not None:
+            return SystemdBoot(entries, entries[found], variable=variable)
+        if pattern.lower().startswith("auto-"):
+            # Windows, the firmware's settings and the like have names of this kind.
+            return SystemdBoot(entries, None, f"systemd-boot starts '{pattern}', which it finds by itself.", variable)
+        if find_entry(map(os.path.basename, unknown), pattern) is not None:
+            return SystemdBoot(entries, None, _MAY_BE.format(unknown[0]), variable)
+    if unknown:
+        return SystemdBoot(entries, None, _MAY_BE.format(unknown[0]))
     return SystemdBoot(entries, next(iter(entries.values()), None), "systemd-boot has no entry.")
 
 
+def find_entry(names: Iterable[str], pattern: str) -> Optional[str]:
+    """Return the first name that a pattern matches, with its count of attempts or without; None for none."""
+    for name in names if pattern else ():
+        if any(fnmatch.fnmatchcase(one.lower(), pattern.lower()) for one in (name, _COUNTER.sub(r"\2", name))):
+            return name
+    return None
+
+
+def _default(content: bytes) -> str:
+    """Return the last default of loader.conf that counts."""
+    found = [value for key, value in _lines(content) if key == "default"]
+    return next((value for value in reversed(found) if value[:1] != "@" or value.lower() == _LAST_ONE), "")[:_LONGEST]
+
+
 def _described(tree: Tree, directory: str) -> Dict[str, Dict[str, str]]:
-    """Return the fields of each entry by identifier, in the order of the menu."""
-    found: List[Tuple[str, Dict[str, str]]] = []
-    for path in tree.glob(f"{directory}/entries/*.conf"):
-        fields = _fields((tree.read(path) or b"")[:_LARGEST_FILE])
-        # NAME+LEFT-DONE.conf counts attempts to boot.
-        name, _plus, counter = os.path.basename(path)[: -len(".conf")].partition("+")
-        if counter.split("-")[0] == "0":
-            fields["bad"] = "1"
-        found.append((name, fields))
-    with_key = [one for one in found if "sort-key" in one[1]]
-    with_key.sort(key=lambda one: _version(one[1].get("version", "")), reverse=True)
-    with_key.sort(key=lambda one: (one[1]["sort-key"], one[1].get("machine-id", "")))
-    without = sorted((one for one in found if "sort-key" not in one[1]), key=lambda one: _version(one[0]), reverse=True)
-    ordered = [*with_key, *without]
-    return dict(sorted(ordered, key=lambda one: "bad" in one[1]))
+    """Return the fields of each file that describes an entry, by its name."""
+    found: Dict[str, Dict[str, str]] = {}
+    for path in tree.glob(f"{directory}/*.[cC][oO][nN][fF]"):
+        fields = _fields(tree.read(path) or b"")
+        program = fields.get("efi") or fields.get("uki") or fields.get("linux")
+        name = os.path.basename(path)
+        if program and not name.startswith("auto-"):
+            found[name] = {**fields, "path": path, "program": program}
+    return found
+
+
+def _unified(tree: Tree, directory: str) -> Tuple[Dict[str, Dict[str, str]], List[str]]:
+    """Return the same of images that are entries by themselves, and the paths of files that may be some."""
+    found: Dict[str, Dict[str, str]] = {}
+    unknown: List[str] = []
+    for path in tree.glob(f"{directory}/*.[eE][fF][iI]"):
+        name = os.path.basename(path)
+        with tree.open(path) as file:
+            parts = pe.sections(file)
+            release = pe.content(file, ".osrel")
+        if release is not None:
+            fields = dict(_lines(release, "="))
+            found[name] = {
+                "path": path,
+                "program": f"/EFI/Linux/{name}",
+                "title": fields.get("PRETTY_NAME", name),
+                "sort-key": fields.get("IMAGE_ID") or fields.get("ID", ""),
+                "version": next((fields[key] for key in _VERSIONS if key in fields), ""),
+            }
+        elif parts is None and not name.lower().startswith(("xen", "auto-")):
+            unknown.append(path)
+    return found, unknown
+
+
+def _ordered(found: Dict[str, Dict[str, str]]) -> Dict[str, Dict[str, str]]:
+    """Return entries in the order of the menu (boot_entry_compare)."""
+
+    def place(item: Tuple[str, Dict[str, str]]) -> Any:
+        name, fields = item
+        counter = _COUNTER.search(name)
+        used_up = counter is not None and int(counter.group(1)) == 0
+        keys = [fields.get(key, "") if "sort-key" in fields else "" for key in ("sort-key", "machine-id", "version")]
+        return (used_up, "sort-key" not in fields, *keys[:2], _newest_first(keys[2]), _newest_first(name.lower()))
+
+    return dict(sorted(found.items(), key=place))
+
+
+def _newer(one: str, other: str) -> int:
+    """Compare versions as systemd does: above 0 where *one* is newer, 0 for the same (strverscmp_improved)."""
+    while True:
+        one, other = (re.sub(r"^[^0-9A-Za-z~^.-]+", "", text) for text in (one, other))
+        for mark in "~-^.":
+            if mark == "-" and not (one and other):
+                return bool(one) - bool(other)
+            marked = [text.startswith(mark) for text in (one, other)]
+            if marked[0] != marked[1]:
+                return marked[1] - marked[0]
+            one, other = (text[marked[0] :] for text in (one, other))
+        digits = one[:1].isdigit() or other[:1].isdigit()
+        parts = [re.match(r"[0-9]*" if digits else r"[A-Za-z]*", text) for text in (one, other)]
+        heads = [part.group() if part else "" for part in parts]
+        one, other = one[len(heads[0]) :], other[len(heads[1]) :]
+        if digits and bool(heads[0]) != bool(heads[1]):
+            return bool(heads[0]) - bool(heads[1])
+        # Of numbers the longer one is the greater one.
+        plain = [head.lstrip("0") if digits else head for head in heads]
+        keys = [(len(head) if digits else 0, head) for head in plain]
+        if keys[0] != keys[1]:
+            return 1 if keys[0] > keys[1] else -1
+
+
+def _older(one: str, other: str) -> int:
+    return _newer(other, one)
+
+
+_newest_first = functools.cmp_to_key(_older)
+
+
+def _lines(content: bytes, separators: str = " \t") -> List[Tuple[str, str]]:
+    """Return keys and values in order, as line_get_key_value reads them."""
+    found = []
+    for line in re.split(r"[\r\n]", content[:_LARGEST_FILE].decode(ENCODING)):
+        match = re.match(rf"([^{separators}]+)[{separators}]+(.*)$", line.strip(" \t"))
+        if match and not line.lstrip(" \t").startswith("#"):
+            key, value = match.groups()
+            quoted = value.startswith('"') and value.endswith('"') and len(value) > 1
+            found.append((key, value[1:-1] if quoted else value))
+    return found
 
 
 def _fields(content: bytes) -> Dict[str, str]:
     """Return the keys of a file; several lines of options are one."""
     fields: Dict[str, str] = {}
-    for line in content.decode(ENCODING).split("\n"):
-        key, _blank, value = line.strip(" \t\r").replace("\t", " ").partition(" ")
-        value = value.strip(" ").strip('"')
-        if key == "options" and key in fields:
-            value = f"{fields[key]} {value}"
-        if value and not key.startswith("#"):
-            fields[key] = value
+    for key, value in _lines(content):
+        fields[key] = f"{fields[key]} {value}" if key == "options" and key in fields else value
     return fields
-
-
-def _version(text: str) -> List[Tuple[int, int, str]]:
-    """Order versions as systemd does, as far as names of entries need it: numbers as numbers."""
-    parts: Iterator[str] = (match.group() for match in re.finditer(r"[0-9]+|[^0-9]+", text))
-    return [(1, int(part[:64]), "") if part[0].isdigit() else (0, 0, part) for part in parts]

@@ -248,7 +248,7 @@ class EfiCfg:
     )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
-        self._tree = Tree(root, foreign=foreign)
+        self.tree = Tree(root, foreign=foreign)
         self._looked: Dict[str, Tuple[bool, Optional[bytes]]] = {}
 
     def present(self) -> bool:
@@ -258,7 +258,7 @@ class EfiCfg:
         return bool(self._images())
 
     def read(self) -> Dict[str, bytes]:
-        return self._tree.contents([one.path for one in self._used() if not one.unified])
+        return self.tree.contents([one.path for one in self._used() if not one.unified])
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         used = self._used()
@@ -275,7 +275,7 @@ class EfiCfg:
                 before = sources[one.path]
                 after = edit(one.path, before.decode(ENCODING), name, option, one.line.section).encode(ENCODING)
                 if after != before:
-                    changes[one.path] = Change(self._tree.path(one.path), before, after)
+                    changes[one.path] = Change(self.tree.path(one.path), before, after)
         chosen = self._chosen()
         if (changes or inside) and (chosen is None or chosen.xen is None) and self._disagree(used):
             raise UserError(self._several(used), f"Nothing was changed. {_REMEDY}")
@@ -296,10 +296,14 @@ class EfiCfg:
                 return found
         return ""
 
-    def next_boot(self) -> NextBoot:
+    def next_boot(self, *, once: bool = True) -> NextBoot:
+        """Return what boots.
+
+        :param once: whether what is selected for the next start alone counts.
+        """
         candidates = self._candidates()
         lines = tuple(one.passed for one in candidates if one.passed is not None)
-        chosen = self._chosen()
+        chosen = self._chosen(once=once)
         if chosen is None:
             if not lines:
                 return NO_ENTRY
@@ -349,11 +353,11 @@ class EfiCfg:
             path
             for partition in PARTITIONS
             for depth in _DEPTHS
-            for path in self._tree.glob(f"{partition}/{depth}*.[eE][fF][iI]")
-            if self._tree.is_file(path)
+            for path in self.tree.glob(f"{partition}/{depth}*.[eE][fF][iI]")
+            if self.tree.is_file(path)
         )
         # One partition may be found below several names.
-        files = {os.path.realpath(self._tree.path(path)): path for path in reversed(list(dict.fromkeys(found)))}
+        files = {os.path.realpath(self.tree.path(path)): path for path in reversed(list(dict.fromkeys(found)))}
         return sorted(files.values(), key=list(files.values())[::-1].index)
 
     def _images(self) -> List[str]:
@@ -380,7 +384,7 @@ class EfiCfg:
         A program has megabytes, is asked for many times in one run, and is never changed in it.
         """
         if path not in self._looked:
-            with self._tree.open(path) as file:
+            with self.tree.open(path) as file:
                 self._looked[path] = pe.is_xen(file), pe.configuration(file)
         return self._looked[path]
 
@@ -392,9 +396,9 @@ class EfiCfg:
         directory, name = os.path.split(image)
         names = configuration_names(name) if given.configuration is None else [given.configuration]
         for one in names:
-            path = efi_boot.find(self._tree, directory, one)
+            path = efi_boot.find(self.tree, directory, one)
             if path is not None:
-                return Candidate(path, self._tree.text(path) or "", False, given)
+                return Candidate(path, self.tree.text(path) or "", False, given)
         return None
 
     def _candidates(self) -> List[Candidate]:
@@ -403,7 +407,7 @@ class EfiCfg:
         entries = [
             (entry, partition)
             for partition in PARTITIONS
-            for menu in [efi_boot.systemd_boot(self._tree, partition)]
+            for menu in [efi_boot.systemd_boot(self.tree, partition)]
             for entry in (menu.entries.values() if menu else ())
         ]
         entries += [(entry, partition) for entry in self._firmware() for partition in PARTITIONS]
@@ -413,45 +417,70 @@ class EfiCfg:
             for path in [self._image_of(entry, partition)]
             if path is not None
         ]
-        known = {os.path.realpath(self._tree.path(path)) for path, _line in started}
-        alone = [path for path in self._images() if os.path.realpath(self._tree.path(path)) not in known]
+        known = {os.path.realpath(self.tree.path(path)) for path, _line in started}
+        alone = [path for path in self._images() if os.path.realpath(self.tree.path(path)) not in known]
         for image, given in [*started, *((path, Line()) for path in alone)]:
             one = self._configuration(image, given)
             if one is not None:
-                found.setdefault((os.path.realpath(self._tree.path(one.path)), given), one)
+                found.setdefault((os.path.realpath(self.tree.path(one.path)), given), one)
         return list(found.values())
 
     def _image_of(self, entry: efi_boot.Entry, partition: str) -> Optional[str]:
         """Return the path of the image that an entry starts; None where that is no Xen."""
         for place in (partition, *PARTITIONS):
-            path = None if entry.file is None else efi_boot.find(self._tree, place, entry.file)
+            path = None if entry.file is None else efi_boot.find(self.tree, place, entry.file)
             if path is not None:
                 return path if self._is_image(path) else None
         return None
 
-    def _firmware(self) -> List[efi_boot.Entry]:
-        return [] if self._tree.foreign else efi_boot.firmware_entries(self._tree)
+    def _firmware(self, *, once: bool = True) -> List[efi_boot.Entry]:
+        return [] if self.tree.foreign else efi_boot.firmware_entries(self.tree, once=once)
 
-    def _chosen(self) -> Optional[Chosen]:
-        """Return what the next boot starts; None where neither the firmware nor systemd-boot tells."""
-        for entry in self._firmware():
+    def _first_program(self, *, once: bool) -> Optional[Tuple[efi_boot.Entry, str, str]]:
+        """Return the entry of the firmware that starts a program on a partition here, that partition and its path."""
+        for entry in self._firmware(once=once):
             for partition in PARTITIONS:
-                path = None if entry.file is None else efi_boot.find(self._tree, partition, entry.file)
-                if path is None:
-                    continue
-                if self._is_image(path):
-                    return self._start(path, entry, f"The firmware starts {entry.name}")
-                menu = efi_boot.systemd_boot(self._tree, partition)
-                if menu is not None and not _OTHER_LOADERS.search(path):
-                    return self._of_menu(menu, partition)
-                return Chosen(None, None, f"The firmware starts {path} first, and what that starts is not known here.")
-        for partition in PARTITIONS:
-            menu = efi_boot.systemd_boot(self._tree, partition)
-            if menu is not None:
-                return self._of_menu(menu, partition)
+                path = None if entry.file is None else efi_boot.find(self.tree, partition, entry.file)
+                if path is not None:
+                    return entry, partition, path
         return None
 
-    def _of_menu(self, menu: efi_boot.SystemdBoot, partition: str) -> Chosen:
+    def systemd_boot(self, *, once: bool = True) -> Optional[Tuple[str, efi_boot.SystemdBoot]]:
+        """Return the partition and the menu of systemd-boot where that is what starts this host, else None.
+
+        :param once: whether what is selected for the next start alone counts.
+        """
+        partitions: Sequence[str] = PARTITIONS
+        program = self._first_program(once=once)
+        if program is not None:
+            _entry, partition, path = program
+            partitions = () if self._is_image(path) or _OTHER_LOADERS.search(path) else (partition,)
+        for partition in partitions:
+            menu = efi_boot.systemd_boot(self.tree, partition, once=once)
+            if menu is not None:
+                return partition, menu
+        return None
+
+    def starts_xen(self, entry: efi_boot.Entry, partition: str) -> bool:
+        """Whether an entry starts Xen with a configuration."""
+        path = self._image_of(entry, partition)
+        found = None if path is None else self._configuration(path, line(entry.options))
+        return found is not None and found.passed is not None
+
+    def _chosen(self, *, once: bool = True) -> Optional[Chosen]:
+        """Return what the next boot starts; None where neither the firmware nor systemd-boot tells."""
+        menu = self.systemd_boot(once=once)
+        if menu is not None:
+            return self._of_menu(*menu)
+        program = self._first_program(once=once)
+        if program is None:
+            return None
+        entry, _partition, path = program
+        if self._is_image(path):
+            return self._start(path, entry, f"The firmware starts {entry.name}")
+        return Chosen(None, None, f"The firmware starts {path} first, and what that starts is not known here.")
+
+    def _of_menu(self, partition: str, menu: efi_boot.SystemdBoot) -> Chosen:
         if menu.default is None:
             return Chosen(None, None, menu.reason)
         path = self._image_of(menu.default, partition)

@@ -45,8 +45,12 @@ VARIABLES = Variables(names=("xen_opts",), main=MAIN)
 _GENERATED = re.compile(r"\A\s*#[^\n]*\bupdate-extlinux\b")
 # A file is read once, and so many at most (MAX_CONFIG_FILES is not limited there).
 _MOST_FILES = 64
-_KEYWORD = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9]+)(?:[ \t]+(?P<value>[^\r\n]*))?")
+_KEYWORD = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9]+)(?:[ \t]+(?P<value>[^\r\n]*)|(?=[\r]?$))")
 _MODULE = re.compile(r"(?:^|[ \t])---(?=[ \t\r]|$)")
+# The programs that show a menu of this very file; others choose in ways of their own.
+_MENUS = ("menu", "vesamenu")
+# The keywords whose lines are kept with their places.
+_DECIDE = ("label", "default", "menu default", "ontimeout")
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,32 @@ class Place:
     end: int
 
 
+@dataclass(frozen=True)
+class Line:
+    """Where a line is in a file, without what ends it."""
+
+    path: str
+    start: int
+    end: int
+
+
 @dataclass
-class _Label:
+class Label:
     """An entry of the menu.
 
     :param text: what its line APPEND has between the hypervisor and the first module; None where it starts none.
     :param place: where that is.
+    :param line: where its line LABEL is.
+    :param nested: whether it stands in a submenu.
+    :param hidden: whether the menu does not show it.
+    :param reads: the file that it has the loader read instead of starting something; empty for none.
     """
 
     name: str
+    line: Line
+    nested: bool = False
+    hidden: bool = False
+    reads: str = ""
     text: Optional[str] = None
     place: Optional[Place] = None
 
@@ -80,18 +101,44 @@ class Menu:
     """What a file says, with those that it includes.
 
     :param labels: the entries, in order.
+    :param default: what the last DEFAULT says, and *ui* what the last UI says.
+    :param menu_default: the label of the last MENU DEFAULT outside of submenus.
+    :param lines: where the lines of a keyword are, by the keyword.
     :param missing: a file that is included and cannot be read.
+    :param unclear: what else decides which entry of a menu starts, in words; empty for nothing.
     """
 
-    labels: List[_Label] = field(default_factory=list)
+    labels: List[Label] = field(default_factory=list)
     default: str = ""
+    ui: str = ""
     menu_default: str = ""
     on_timeout: str = ""
-    timeout: bool = False
-    asks: bool = False
+    timeouts: Dict[str, bool] = field(default_factory=dict)
+    prompt: bool = False
+    at_once: bool = False
+    lines: Dict[str, List[Line]] = field(default_factory=dict)
     files: List[str] = field(default_factory=list)
     seen: Set[str] = field(default_factory=set)
     missing: str = ""
+    unclear: str = ""
+    depth: int = 0
+    current: Optional[Label] = None
+
+    def label(self, command: str) -> Optional[Label]:
+        """Return the entry that a command names, the first of that name."""
+        name = _first_word(command)
+        return next((label for label in self.labels if label.name == name), None)
+
+    @property
+    def program(self) -> str:
+        """The program that shows the menu, and what is passed to it; empty where the loader starts an entry itself."""
+        if self.ui or (_first_word(self.default).endswith(".c32") and self.label(self.default) is None):
+            return self.ui or self.default
+        return ""
+
+
+def _first_word(text: str) -> str:
+    return (text.split(None, 1) or [""])[0]
 
 
 def parse(path: str, read: Callable[[str], Optional[str]]) -> Menu:
@@ -112,6 +159,8 @@ class _Statement(NamedTuple):
 
     key: str
     value: str
+    start: int
+    end: int
     options: Optional[Tuple[int, int]]
 
 
@@ -119,17 +168,23 @@ class _Statement(NamedTuple):
 def _statements(text: str) -> Sequence[_Statement]:
     """Return what the lines of a file say; the same text is asked for several times in one run."""
     found: List[_Statement] = []
-    at = 0
+    at, help_text = 0, False
     while at < len(text):
         newline = text.find("\n", at)
         end = len(text) if newline < 0 else newline
         match = _KEYWORD.match(text, at, end)
         if match:
             key, value = match["key"].lower(), (match["value"] or "").strip(" \t")
+            # TEXT HELP has lines for people, up to ENDTEXT.
+            if help_text or key == "text":
+                help_text = key != "endtext"
+                at = end + 1
+                continue
             if key == "menu":
-                word, _blank, value = value.partition(" ")
+                word, value = [*value.split(None, 1), "", ""][:2]
                 key = f"menu {word.lower()}"
-            found.append(_Statement(key, value, _options(match) if key == "append" else None))
+            stop = end - 1 if text.endswith("\r", at, end) else end
+            found.append(_Statement(key, value, at, stop, _options(match) if key == "append" else None))
         at = end + 1
     return found
 
@@ -153,58 +208,114 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
         return
     menu.files.append(path)
     directory = os.path.dirname(menu.files[0])
-    for key, value, options in _statements(text):
+    for key, value, start, end, options in _statements(text):
         if key in ("include", "menu include"):
-            included = os.path.normpath(os.path.join(directory, value.split(" ")[0]))
+            file, title = [*value.split(None, 1), "", ""][:2]
+            included = os.path.normpath(os.path.join(directory, file))
             if included not in menu.seen:
+                # With a title it is a submenu.
+                menu.depth += bool(title)
                 _parse(included, read, menu)
-        elif key == "append" and menu.labels:
+                menu.depth -= bool(title)
+        elif key == "append" and menu.current is not None:
             # Of several in an entry the last one counts.
-            label = menu.labels[-1]
-            label.text = None if options is None else text[slice(*options)]
-            label.place = None if options is None else Place(path, *options)
+            menu.current.text = None if options is None else text[slice(*options)]
+            menu.current.place = None if options is None else Place(path, *options)
         else:
+            if key in _DECIDE:
+                menu.lines.setdefault(key, []).append(Line(path, start, end))
             _set(menu, key, value)
 
 
 def _set(menu: Menu, key: str, value: str) -> None:
-    first = value.split(" ")[0]
+    label = menu.current
     if key == "label":
-        menu.labels.append(_Label(first))
+        menu.current = Label(_first_word(value), menu.lines[key][-1], nested=menu.depth > 0)
+        menu.labels.append(menu.current)
+    elif key in ("menu begin", "menu end", "menu separator"):
+        menu.current = None
+        menu.depth = max(0, menu.depth + {"menu begin": 1, "menu end": -1, "menu separator": 0}[key])
+    elif key == "config" and label is not None:
+        label.reads = _first_word(value)
+    elif key == "menu hide" and label is not None:
+        label.hidden = True
     elif key == "default":
         # Of several the last one counts.
-        menu.default = first
-        menu.asks = menu.asks or first.endswith(".c32")
-    elif key == "menu default" and menu.labels:
-        menu.menu_default = menu.labels[-1].name
+        menu.default = value
+    elif key == "ui":
+        menu.ui = value
+    elif key == "menu default" and label is not None and not label.nested:
+        menu.menu_default = label.name
+    elif (key == "menu default" and label is None and menu.depth) or (key == "menu start" and menu.depth):
+        menu.unclear = f"begins with a submenu ({key.upper()})"
+    elif key == "menu save":
+        menu.unclear = "starts the entry that was chosen last (MENU SAVE)"
+    elif key == "menu shiftkey":
+        menu.at_once = True
     elif key == "ontimeout":
-        menu.on_timeout = first
-    elif key == "timeout":
-        menu.timeout = first.isdigit() and int(first[:9]) > 0
-    elif key == "ui" or (key == "prompt" and first not in ("", "0")):
-        menu.asks = True
+        menu.on_timeout = value
+    elif key in ("timeout", "totaltimeout"):
+        menu.timeouts[key] = _number(value) > 0
+    elif key == "prompt":
+        menu.prompt = _number(value) != 0
 
 
-def next_boot(path: str, extlinux_conf: str, read: Callable[[str], Optional[str]] = lambda path: None) -> NextBoot:
-    """Return what a menu boots: MENU DEFAULT before DEFAULT, and the first entry where neither names one.
+def _number(text: str) -> int:
+    """Read as atoi does."""
+    match = re.match(r"[+-]?[0-9]{1,9}", text)
+    return int(match.group()) if match else 0
 
-    ONTIMEOUT comes before both where the loader waits for somebody, and only so long.
 
-    :param read: returns the text of a file that is included.
+def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
+    """Return the entry that starts when nobody chooses, or None and why that is none, or not known.
+
+    The loader itself starts what DEFAULT names and asks nobody, unless PROMPT is set (main in
+    com32/elflink/ldlinux/ldlinux.c). A program that shows a menu starts what DEFAULT names only where UI named that
+    program, else the last entry with MENU DEFAULT, else the first one (parse_configs in com32/menu/readconfig.c).
+    ONTIMEOUT comes before these wherever the loader waits for somebody, and only so long.
     """
-    menu = parse(path, lambda name: extlinux_conf if name == path else read(name))
-    entries = [options for options in (label.options for label in menu.labels) if options is not None]
     if menu.missing:
-        return NextBoot(None, None, f"{path} includes {menu.missing}, which cannot be read.", tuple(entries))
-    by_name: Dict[str, _Label] = {}
-    for label in menu.labels:
-        by_name.setdefault(label.name, label)
-    wanted = menu.menu_default or menu.default
-    if menu.on_timeout and menu.timeout and menu.asks:
-        wanted = menu.on_timeout
-    if wanted and wanted not in by_name and not wanted.endswith(".c32"):
-        return NextBoot(None, None, f"{path} starts '{wanted}', which is none of its labels.", tuple(entries))
-    boots = by_name.get(wanted) or (menu.labels[0] if menu.labels else _Label(""))
+        return None, f"{path} includes {menu.missing}, which cannot be read."
+    program = menu.program
+    waits = bool(program) and not menu.at_once
+    wanted = menu.default
+    if program:
+        named = menu.label(menu.default) if menu.ui else None
+        shown = (label.name for label in menu.labels if not label.nested and not label.hidden)
+        wanted = menu.menu_default or next(shown, "") if named is None or named.hidden else named.name
+    elif menu.prompt or not wanted:
+        waits = True
+    timed = menu.on_timeout if waits and any(menu.timeouts.values()) else ""
+    if program and not timed:
+        name, *files = program.split()
+        if os.path.basename(name).lower().partition(".c32")[0] not in _MENUS or files not in ([], ["~"]):
+            return None, f"{path} starts {program}, which chooses an entry in a way that is not known here."
+        if menu.unclear:
+            return None, f"{path} {menu.unclear}, so which entry starts is not known."
+    wanted = timed or wanted
+    label = menu.label(wanted)
+    if not wanted:
+        return None, f"{path} names no entry with DEFAULT: the loader waits until somebody chooses one."
+    if label is None:
+        return None, f"{path} starts '{_first_word(wanted)}', which is none of its labels."
+    if label.reads:
+        return None, f"{path} starts '{label.name}', which reads {label.reads} instead."
+    return label, ""
+
+
+def next_boot(path: str, read: Callable[[str], Optional[str]]) -> NextBoot:
+    """Return what a menu boots.
+
+    :param read: returns the text of a file, None where there is none.
+    """
+    menu = parse(path, read)
+    entries = [options for options in (label.options for label in menu.labels) if options is not None]
+    boots, reason = chosen(path, menu)
+    if boots is None:
+        waits = not menu.missing and not menu.program and not menu.default
+        if waits and not entries:
+            return NO_ENTRY
+        return NextBoot(None, False if waits else None, reason, tuple(entries))
     return from_entries(
         boots.options,
         entries,
@@ -252,8 +363,8 @@ class Extlinux:
     )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
-        self._tree = Tree(root, foreign=foreign)
-        self._files = Sourced(VARIABLES, self._tree, run)
+        self.tree = Tree(root, foreign=foreign)
+        self._files = Sourced(VARIABLES, self.tree, run)
 
     @property
     def generates(self) -> bool:
@@ -262,22 +373,22 @@ class Extlinux:
 
     def hand_kept(self) -> Optional[str]:
         """Return the path of a menu that update-extlinux did not write, None where there is none."""
-        path = self._menu()
-        text = None if path is None else self._tree.text(path)
+        path = self.menu()
+        text = None if path is None else self.tree.text(path)
         # An empty file is what an interrupted generator leaves.
         if not (text or "").strip() or _GENERATED.match(text or ""):
             return None
         return path
 
     def present(self) -> bool:
-        return self._tree.is_file(MAIN) or self.hand_kept() is not None
+        return self.tree.is_file(MAIN) or self.hand_kept() is not None
 
     def hypervisor_installed(self) -> bool:
-        return self._tree.has_hypervisor()
+        return self.tree.has_hypervisor()
 
     def read(self) -> Dict[str, bytes]:
         by_hand = self.hand_kept()
-        return self._tree.contents([MAIN] if by_hand is None else self._parsed(by_hand).files)
+        return self.tree.contents([MAIN] if by_hand is None else parse(by_hand, self.tree.text).files)
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         by_hand = self.hand_kept()
@@ -285,40 +396,35 @@ class Extlinux:
             return self._files.plan(sources, name, option)
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
         edited = edit(parse(by_hand, texts.get), texts, name, option)
-        return self._tree.changes((path, sources[path], text.encode(ENCODING)) for path, text in edited.items())
+        return self.tree.changes((path, sources[path], text.encode(ENCODING)) for path, text in edited.items())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         by_hand = self.hand_kept()
         if by_hand is None:
             return self._files.configured(sources)
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
-        return next_boot(by_hand, texts[by_hand], texts.get).line or ""
+        return next_boot(by_hand, texts.get).line or ""
 
     def next_boot(self) -> NextBoot:
-        path = self._menu()
-        text = None if path is None else self._tree.text(path)
-        if path is None or text is None:
-            return NO_ENTRY
-        return next_boot(path, text, self._tree.text)
+        path = self.menu()
+        return NO_ENTRY if path is None else next_boot(path, self.tree.text)
 
     def output(self) -> Optional[str]:
-        path = self._menu() if self.generates else None
-        return None if path is None else self._tree.path(path)
+        path = self.menu() if self.generates else None
+        return None if path is None else self.tree.path(path)
 
-    def _parsed(self, path: str) -> Menu:
-        return parse(path, self._tree.text)
-
-    def _menu(self) -> Optional[str]:
-        return next((path for path in OUTPUTS if self._tree.is_file(path)), None)
+    def menu(self) -> Optional[str]:
+        """Return the path of the menu, None where there is none."""
+        return next((path for path in OUTPUTS if self.tree.is_file(path)), None)
 
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""
         if not self.generates:
             return []
-        if self._tree.program(PROGRAM) is None:
+        if self.tree.program(PROGRAM) is None:
             raise UserError(
                 f"The program {PROGRAM} is not installed on this host.",
-                f"Install {distributions.install_hint('update_extlinux', distributions.detect(self._tree.root))}, "
+                f"Install {distributions.install_hint('update_extlinux', distributions.detect(self.tree.root))}, "
                 "or set regenerate to false.",
             )
         return [PROGRAM]

@@ -17,8 +17,8 @@ from typing import BinaryIO, Dict, Optional
 _HEADERS = 1 << 16
 _SEARCHED = 8 << 20
 _MOST_SECTIONS = 96
-# A configuration is text for people.
-_LONGEST_CONFIGURATION = 1 << 20
+# Text that people write.
+_LONGEST_TEXT = 1 << 20
 # "Xen 4.17.7 (c/s ) EFI loader" is what xen.efi shows first, in the firmware's character set.
 _BANNER = " EFI loader".encode("utf-16-le")
 _NAME = "Xen ".encode("utf-16-le")
@@ -69,8 +69,13 @@ def configuration(file: BinaryIO) -> Optional[bytes]:
 
     xen.efi takes its section .config before it looks for a file (efi_start in xen/common/efi/boot.c).
     """
-    section = (sections(file) or {}).get(".config")
+    return content(file, ".config")
+
+
+def content(file: BinaryIO, name: str) -> Optional[bytes]:
+    """Return the text in a section of a program, None where there is no such section."""
+    section = (sections(file) or {}).get(name)
     if section is None:
         return None
     file.seek(section.start)
-    return file.read(min(section.size, _LONGEST_CONFIGURATION)).rstrip(b"\0")
+    return file.read(min(section.size, _LONGEST_TEXT)).rstrip(b"\0")

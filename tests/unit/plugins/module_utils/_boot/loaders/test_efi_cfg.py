@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, efi_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from efi_variables import efivars, load_option, systemd_variables
 
 OPTION = "dom0_mem"
 XEN = "Xen 4.20.1 (c/s abc) EFI loader\r\n".encode("utf-16-le")
@@ -38,29 +39,6 @@ def configuration(words: str, section: str = "xen") -> str:
 
 def unified(words: str) -> bytes:
     return program({".text": XEN, ".config": configuration(words).encode(), ".kernel": b"k"})
-
-
-def variable(content: bytes) -> bytes:
-    return b"\7\0\0\0" + content
-
-
-def load_option(path: str, options: str = "", *, active: bool = True) -> bytes:
-    name = (path.replace("/", "\\") + "\0").encode("utf-16-le")
-    nodes = struct.pack("<BBH", 4, 1, 42) + b"\0" * 38
-    nodes += struct.pack("<BBH", 4, 4, 4 + len(name)) + name if path else b""
-    nodes += struct.pack("<BBH", 0x7F, 0xFF, 4)
-    description = "Xen\0".encode("utf-16-le")
-    passed = f"{options}\0".encode("utf-16-le") if options else b""
-    return struct.pack("<IH", int(active), len(nodes)) + description + nodes + passed
-
-
-def efivars(order: List[int], options: Mapping[int, bytes], following: Optional[int] = None) -> Dict[str, bytes]:
-    content = {"BootOrder": struct.pack(f"<{len(order)}H", *order)}
-    content.update({f"Boot{number:04X}": option for number, option in options.items()})
-    if following is not None:
-        content["BootNext"] = struct.pack("<H", following)
-    suffix = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-    return {f"sys/firmware/efi/efivars/{name}-{suffix}": variable(value) for name, value in content.items()}
 
 
 def plant(root: Path, tree: Files) -> None:
@@ -167,6 +145,84 @@ CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = 
         "'Linux'",
         ["xen.cfg"],
     ),
+    # An entry has the name of its file.
+    ("a pattern without .conf", {**MENU, "efi/loader/loader.conf": "default linux\n"}, "dom0_mem=1G a", True, "", []),
+    ("the last default", {**MENU, "efi/loader/loader.conf": "default x\ndefault l*.conf\n"}, None, False, "Linux", []),
+    ("a set", {**MENU, "efi/loader/loader.conf": "default [a-l]inux.c?nf\n"}, None, False, "Linux", []),
+    ("special names", {**MENU, "efi/loader/loader.conf": "default lin*\ndefault @x\n"}, None, False, "Linux", []),
+    ("Windows", {**MENU, "efi/loader/loader.conf": "default auto-windows\n"}, None, None, "'auto-windows'", []),
+    (
+        "the newest first, and .conf counts",
+        {
+            **MENU,
+            "efi/loader/loader.conf": "",
+            "efi/loader/entries/xen-4.17.conf": "title Old\nefi /EFI/xen/xen.efi\noptions x -cfg=alt.cfg\n",
+        },
+        "dom0_mem=1G a",
+        True,
+        "",
+        [],
+    ),
+    (
+        "numbers as numbers, and no attempts left",
+        {
+            **MENU,
+            "efi/loader/loader.conf": "",
+            "efi/loader/entries/xen.conf": "title Gone\n",
+            "efi/loader/entries/z-9.conf": "title Nine\nefi /EFI/xen/xen.efi\n",
+            "efi/loader/entries/z-10.conf": "title Ten\nlinux /vmlinuz\n",
+            "efi/loader/entries/zz+0-3.conf": "title Bad\nefi /EFI/xen/xen.efi\n",
+        },
+        None,
+        False,
+        "'Ten'",
+        [],
+    ),
+    (
+        "a second partition",
+        {
+            **{path: MENU[path] for path in MENU if "entries" not in path},
+            "boot/loader/entries/xen.conf": "title Xen\nefi /EFI/xen/xen.efi\n",
+            "boot/loader/entries/z.conf": "title Linux\nlinux /vmlinuz\n",
+        },
+        "dom0_mem=1G a",
+        True,
+        "",
+        [],
+    ),
+    (
+        "an image that is an entry",
+        {
+            **MENU,
+            "efi/loader/loader.conf": "default arch*\n",
+            "efi/EFI/Linux/arch.efi": program({".osrel": b'ID=arch\nPRETTY_NAME="Arch Linux"\n'}),
+        },
+        None,
+        False,
+        "'Arch Linux'",
+        [],
+    ),
+    (
+        "an image that comes first by its key",
+        {
+            **MENU,
+            "efi/loader/loader.conf": "",
+            "efi/EFI/Linux/arch.efi": program({".osrel": b"ID=arch\n"}),
+            "efi/EFI/Linux/other.efi": program({".text": b""}),
+        },
+        None,
+        False,
+        "'arch.efi'",
+        [],
+    ),
+    (
+        "an image that is not understood",
+        {**MENU, "efi/loader/loader.conf": "", "efi/EFI/Linux/arch.efi": "MZ"},
+        None,
+        None,
+        "/efi/EFI/Linux/arch.efi may be one",
+        [],
+    ),
     ("the entry of last time", {**MENU, "efi/loader/loader.conf": "default @saved\n"}, None, None, "last", ["xen.cfg"]),
 ]
 
@@ -244,6 +300,25 @@ def test_the_firmware_of_this_host_tells_what_boots(
     assert (boots.options, boots.xen) == (passed, xen)
     # The variables are those of the running host and tell nothing of another tree.
     assert loader(tmp_path, {}, foreign=True).next_boot().options is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "xen"),
+    [
+        ({"LoaderEntryDefault": "linux.conf"}, False),
+        ({"LoaderEntryDefault": "gone.conf"}, True),
+        ({"LoaderEntryOneShot": "linux.conf"}, False),
+        ({"LoaderEntryOneShot": "gone.conf", "LoaderEntryDefault": "Linux.conf"}, False),
+        ({"LoaderEntryOneShot": "xen.conf", "LoaderEntryDefault": "linux.conf"}, True),
+        ({"LoaderEntryDefault": "@saved", "LoaderEntryLastBooted": "linux.conf"}, False),
+        ({"LoaderEntryDefault": "@saved"}, True),
+        ({"LoaderEntryLastBooted": "linux.conf"}, True),
+    ],
+)
+def test_the_choices_of_the_user_win_over_loader_conf(tmp_path: Path, variables: Dict[str, str], xen: bool) -> None:
+    one = loader(tmp_path, {**MENU, **systemd_variables(variables)}, foreign=False)
+    assert one.next_boot().xen is xen
+    assert loader(tmp_path, {}, foreign=True).next_boot().xen is True
 
 
 @pytest.mark.parametrize("length", range(0, len(OTHER), 3))

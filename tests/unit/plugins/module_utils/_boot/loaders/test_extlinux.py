@@ -51,8 +51,12 @@ def test_a_menu_that_is_kept_by_hand_is_edited_in_place(tmp_path: Path, path: st
 @pytest.mark.parametrize(
     ("head", "boots", "xen"),
     [
-        ("", "a", True),
+        # The loader waits at its prompt.
+        ("", None, False),
+        ("timeout 50\nontimeout xen\n", "a", True),
+        ("ontimeout xen\n", None, False),
         ("default xen\n", "a", True),
+        ("default xen quiet\n", "a", True),
         ("default linux\n", None, False),
         ("default linux\ndefault xen\n", "a", True),
         ("default menu.c32\n", "a", True),
@@ -61,7 +65,29 @@ def test_a_menu_that_is_kept_by_hand_is_edited_in_place(tmp_path: Path, path: st
         ("default xen\nprompt 1\ntimeout 9\nontimeout linux\n", None, False),
         ("default other\n", None, None),
         ("include gone.cfg\n", None, None),
-        ("# default linux\n", "a", True),
+        ("default xen\n# default linux\n", "a", True),
+        ("default xen\ndefault=linux\n", "a", True),
+        ("default xen\ntext help\ndefault linux\nendtext\n", "a", True),
+        # Only a menu knows MENU DEFAULT, and DEFAULT comes before it where UI shows the menu.
+        ("default xen\nlabel x\nmenu default\nlinux k\n", "a", True),
+        ("default menu.c32\nlabel x\nmenu default\nlinux k\n", None, False),
+        ("ui menu.c32\nlabel x\nmenu default\nlinux k\n", None, False),
+        ("ui menu.c32\ndefault xen\nlabel x\nmenu default\nlinux k\n", "a", True),
+        ("default xen\nui menu\nlabel x\nmenu\tdefault\nlinux k\n", "a", True),
+        ("default linux\nui vesamenu.c32\n", None, False),
+        # The menu shows no hidden entries first, and none of a submenu.
+        ("default menu.c32\nlabel x\nmenu hide\nlinux k\n", "a", True),
+        ("default menu.c32\nmenu begin more\nlabel x\nmenu default\nlinux k\nmenu end\n", "a", True),
+        ("default menu.c32\nmenu begin more\nmenu default\nmenu end\n", None, None),
+        ("default menu.c32\nmenu save\n", None, None),
+        ("default menu.c32 ~\n", "a", True),
+        ("default menu.c32 other.cfg\n", None, None),
+        ("ui ifcpu.c32 64 -- xen -- linux\n", None, None),
+        ("default x\nlabel x\nconfig other.cfg\n", None, None),
+        ("default xen\nprompt 0\ntotaltimeout 9\nontimeout linux\n", "a", True),
+        ("ui menu.c32\ndefault xen\ntotaltimeout 9\nontimeout linux\n", None, False),
+        ("ui menu.c32\ndefault xen\ntimeout 0\nontimeout linux\n", "a", True),
+        ("ui menu.c32\nmenu shiftkey\ndefault xen\ntimeout 9\nontimeout linux\n", "a", True),
     ],
 )
 def test_what_boots(tmp_path: Path, head: str, boots: Optional[str], xen: Optional[bool]) -> None:

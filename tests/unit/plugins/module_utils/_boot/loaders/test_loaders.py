@@ -229,7 +229,7 @@ MENU SEPARATOR
     ("text", "words"),
     [
         (EXTLINUX.format(menu="  MENU DEFAULT\n", words="dom0_mem=1G a"), "dom0_mem=1G a"),
-        ("label a\nappend xen.gz one --- k\nlabel b\nmenu default\nappend /xen-4.gz two --- k\n", "two"),
+        ("ui menu.c32\nlabel a\nappend xen.gz one --- k\nlabel b\nmenu default\nappend /xen-4.gz two --- k\n", "two"),
         ("label a\nappend initrd=i root=/dev/vda1\n", None),
         # What boots is Linux, although there is an entry for Xen.
         ("default a\nlabel a\nlinux k\nlabel b\nappend xen.gz two --- k\n", None),
@@ -237,7 +237,7 @@ MENU SEPARATOR
     ],
 )
 def test_what_extlinux_passes(text: str, words: Optional[str]) -> None:
-    boots = extlinux.next_boot("/boot/extlinux.conf", text)
+    boots = extlinux.next_boot("/boot/extlinux.conf", {"/boot/extlinux.conf": text}.get)
     assert boots.options == words
     assert boots.xen is (words is not None)
     assert bool(boots.reason) is (words is None)
