@@ -5,22 +5,41 @@
 
 python tests/tools/mutation.py [--sample NUMBER] [--seed NUMBER] [WING or WING/FILE.py ...]
 
-Without a sample it takes hours: each fault costs one run of the tests of its wing.
+cosmic-ray names the faults. Each is tried by the tests that run its line, in a process forked from one that has already
+imported what tests import, and one that they let through by all tests of the wing. That takes about two seconds for
+each, and several thousand seconds for a wing; XEN_STUBDOM_MUTANTS is another way to give the size of a sample.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
+import json
+import multiprocessing
 import os
 import random
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+# What most tests import, so that a process that is forked for a fault has it.
+import ansible.module_utils.basic  # noqa: F401
+import coverage
+import hypothesis  # noqa: F401
+import pytest
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
+from cosmic_ray.work_item import MutationSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CORE = "plugins/module_utils"
@@ -31,18 +50,10 @@ MODULES = {
     "_xen": ("guest", "xen_info", "xl_conf"),
     "_guests": ("guest", "guest_config"),
 }
-CONFIGURATION = """\
-[cosmic-ray]
-module-path = "{core}/{place}"
-timeout = 300.0
-excluded-modules = []
-test-command = "{command}"
-
-[cosmic-ray.distributor]
-name = "local"
-"""
 # Unions of types are written with it, and the caches of functions are decorators.
 HARMLESS = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_BitOr")
+# In seconds: of processor time for each process, and by the clock, of which a busy machine needs more.
+PROCESSOR_TIME, TIME = 60, 600
 
 
 def tests(place: str) -> list[str]:
@@ -63,54 +74,151 @@ def copy(target: Path) -> None:
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     names = [name for name in listed.split("\0") if name and (REPOSITORY / name).exists()]
-    subprocess.run(
-        ["tar", "--create", "--null", "--files-from=-", "--file", str(target / "tree.tar")],
-        cwd=REPOSITORY, input="\0".join(names), text=True, check=True,
-    )  # fmt: skip
-    subprocess.run(["tar", "--extract", "--file", str(target / "tree.tar")], cwd=target, check=True)
+    archive = subprocess.run(
+        ["tar", "--create", "--null", "--files-from=-"],
+        cwd=REPOSITORY, input="\0".join(names).encode(), capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    subprocess.run(["tar", "--extract"], cwd=target, input=archive, check=True)
     # Some tests ask git what there is.
     subprocess.run("git init -q && git add -A", shell=True, cwd=target, check=True)
 
 
-def choose(database: WorkDB, sample: int, seed: int) -> None:
-    """Mark all faults but a sample as done."""
-    items = [item for item in database.work_items if not item.mutations[0].operator_name.startswith(HARMLESS)]
-    # The same sample for the same seed, whatever order the database has.
-    items.sort(key=lambda item: [str(mutation) for mutation in item.mutations])
-    chosen = random.Random(seed).sample(items, min(sample or len(items), len(items)))
-    kept = {item.job_id for item in chosen}
-    skipped = WorkResult(worker_outcome=WorkerOutcome.SKIPPED)
-    for item in database.work_items:
-        if item.job_id not in kept:
-            database.set_result(item.job_id, skipped)
+class Chosen:
+    """A plugin of pytest: nothing but these tests, the quickest first."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.seconds), key=lambda item: self.seconds[item.nodeid]
+        )
 
 
-def shown(item: WorkItem, result: WorkResult) -> str:
-    mutation = item.mutations[0]
-    return f"{mutation.module_path}:{mutation.start_pos[0]}: {mutation.operator_name}\n{result.diff or ''}"
+class Measured:
+    """A plugin of pytest: which test runs which line, and how long it takes."""
+
+    def __init__(self, measurement: coverage.Coverage) -> None:
+        self.measurement = measurement
+        self.seconds: dict[str, float] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        start = time.monotonic()
+        self.measurement.switch_context(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            self.measurement.switch_context("")
+            self.seconds[item.nodeid] = time.monotonic() - start
 
 
-def mutate(tree: Path, place: str, sample: int, seed: int) -> tuple[int, list[str]]:
-    """How many faults were tried in a file or wing, and those that no test noticed."""
-    session, configuration = tree / "session.sqlite", tree / "mutation.toml"
-    session.unlink(missing_ok=True)
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider {' '.join(tests(place))}"
-    configuration.write_text(CONFIGURATION.format(core=CORE, place=place, command=command))
-    environment = {**os.environ, "XEN_STUBDOM_CASES": "20", "PYTHONDONTWRITEBYTECODE": "1"}
-    program = str(Path(sys.executable).with_name("cosmic-ray"))
+def run_pytest(paths: Iterable[str], *plugins: object) -> int:
+    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *paths], plugins=list(plugins)))
 
-    def run(*words: str) -> None:
-        subprocess.run([program, *words], cwd=tree, env=environment, check=True)
 
-    run("baseline", configuration.name)
-    run("init", configuration.name, session.name)
-    with use_db(str(session), WorkDB.Mode.open) as database:
-        choose(database, sample, seed)
-    run("exec", configuration.name, session.name)
-    with use_db(str(session), WorkDB.Mode.open) as database:
-        items = {item.job_id: item for item in database.work_items}
-        tried = [(items[job], result) for job, result in database.results if result.test_outcome is not None]
-    return len(tried), [shown(*one) for one in tried if one[1].test_outcome == TestOutcome.SURVIVED]
+def in_a_process_of_its_own(tree: Path, task: Callable[..., int], *arguments: Any) -> int | None:
+    """The status of a task that runs in the copy; none if it had to be ended."""
+
+    def run() -> None:
+        os.setsid()
+        os.chdir(tree)
+        resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_TIME, PROCESSOR_TIME))
+        sys.path.insert(0, str(tree))
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing, descriptor)
+        os._exit(task(*arguments))
+
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join(TIME)
+    status = process.exitcode
+    try:
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    except ProcessLookupError:
+        # It has left nothing behind.
+        pass
+    process.join()
+    return status
+
+
+def measure(tree: Path, place: str, answer: Path) -> int:
+    """Run the tests of a place, and write which of them run each line of which file, and the seconds of each test."""
+    measurement = coverage.Coverage(data_file=None, config_file=False, source=[str(tree / CORE)])
+    measured = Measured(measurement)
+    measurement.start()
+    status = run_pytest(tests(place), measured)
+    measurement.stop()
+    data = measurement.get_data()
+    lines = {
+        str(Path(name).relative_to(tree)): data.contexts_by_lineno(name)
+        for name in data.measured_files()
+        if Path(name).is_relative_to(tree)
+    }
+    answer.write_text(json.dumps([lines, measured.seconds]))
+    return status
+
+
+class Trial:
+    """A file or a wing, with the faults that can be put into it."""
+
+    def __init__(self, tree: Path, place: str) -> None:
+        self.tree, self.place = tree, place
+        self._stamp = 1
+        answer = tree.parent / "measured.json"
+        status = in_a_process_of_its_own(tree, measure, tree, place, answer)
+        if status != 0:
+            raise SystemExit(f"The tests of {place} fail without a fault (status {status}).")
+        lines, self._seconds = json.loads(answer.read_text())
+        self._runners: dict[str, dict[int, set[str]]] = defaultdict(dict)
+        for name, found in lines.items():
+            self._runners[name] = {int(line): {test for test in names if test} for line, names in found.items()}
+
+    def faults(self) -> list[MutationSpec]:
+        path = self.tree / CORE / self.place
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        database = self.tree.parent / "faults.sqlite"
+        database.unlink(missing_ok=True)
+        with use_db(str(database), WorkDB.Mode.create) as work:
+            init(files, work, {})
+            found = [item.mutations[0] for item in work.work_items]
+        # In the same order whatever order the database has, so that a seed gives the same sample.
+        found.sort(key=lambda fault: (str(fault.module_path), fault.operator_name, fault.occurrence))
+        return [fault for fault in found if not fault.operator_name.startswith(HARMLESS)]
+
+    def survives(self, fault: MutationSpec) -> str | None:
+        """The fault as a difference if no test notices it."""
+        path = Path(fault.module_path)
+        before = path.read_text()
+        stamp = path.stat()
+        after = mutate_code(before, get_operator(fault.operator_name)(**fault.operator_args), fault.occurrence)
+        if after is None or after == before:
+            return None
+        name = str(path.relative_to(self.tree))
+        path.write_text(after)
+        # Python takes what it has compiled of a file by its time, in seconds, and its size.
+        self._stamp += 1
+        os.utime(path, (self._stamp, self._stamp))
+        try:
+            if self._noticed(name, fault.start_pos[0]):
+                return None
+        finally:
+            path.write_text(before)
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="")
+        return "\n".join([f"{name}:{fault.start_pos[0]}: {fault.operator_name}", *lines])
+
+    def _noticed(self, name: str, line: int) -> bool:
+        some = self._runners[name].get(line, set())
+        if some:
+            paths = sorted({test.partition("::")[0] for test in some})
+            chosen = Chosen({test: self._seconds[test] for test in some})
+            if in_a_process_of_its_own(self.tree, run_pytest, paths, chosen) != 0:
+                return True
+        # Also what runs only while something is imported, or in a process that a test starts.
+        everything = Chosen(self._seconds)
+        return in_a_process_of_its_own(self.tree, run_pytest, tests(self.place), everything) != 0
 
 
 def main(words: Sequence[str]) -> int:
@@ -119,15 +227,31 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--sample", type=int, default=int(os.environ.get("XEN_STUBDOM_MUTANTS", "0")))
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(words)
+    os.environ["XEN_STUBDOM_CASES"] = "20"
     all_tried, all_survivors = 0, 0
     with tempfile.TemporaryDirectory(prefix="xen-stubdom-mutation-") as directory:
-        copy(Path(directory))
+        tree, temporary = Path(directory, "tree"), Path(directory, "tmp")
+        tree.mkdir()
+        copy(tree)
+        # What a test that was ended has left goes with it.
+        os.environ["TMPDIR"], tempfile.tempdir = str(temporary), None
         for place in options.places:
-            tried, survivors = mutate(Path(directory), place, options.sample, options.seed)
-            print(f"== {place}: {tried} tried, {tried - len(survivors)} killed")
-            print("\n".join(survivors), flush=True)
-            all_tried, all_survivors = all_tried + tried, all_survivors + len(survivors)
-    print(f"{all_tried} tried, {all_tried - all_survivors} killed, {all_survivors} to look at")
+            temporary.mkdir(exist_ok=True)
+            trial = Trial(tree, place)
+            faults = trial.faults()
+            if options.sample:
+                faults = random.Random(options.seed).sample(faults, min(options.sample, len(faults)))
+            survivors = 0
+            for fault in faults:
+                shown = trial.survives(fault)
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                if shown:
+                    survivors += 1
+                    print(shown, flush=True)
+            print(f"== {place}: {len(faults)} tried, {len(faults) - survivors} noticed", flush=True)
+            all_tried, all_survivors = all_tried + len(faults), all_survivors + survivors
+    print(f"{all_tried} tried, {all_tried - all_survivors} noticed, {all_survivors} to look at")
     return 0
 
 
