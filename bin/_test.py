@@ -58,20 +58,31 @@ def run(command: Sequence[str], environment: Environment, directory: Path = REPO
 
 
 def pytest_command(asked: Sequence[str]) -> list[str]:
-    workers = str(min(4, os.cpu_count() or 1))
+    # One more than processors: some tests wait for a time limit, or for a program.
+    workers = str(min(4, (os.cpu_count() or 1) + 1))
     return ["pytest", "-q", "-n", workers, "--dist", "worksteal", *(asked or ["tests/unit"])]
 
 
 def unit(environment: Environment, asked: Sequence[str]) -> None:
-    run(pytest_command(asked), environment)
+    run(pytest_command(asked), {**environment, **kept_bytecode()})
+
+
+def kept_bytecode() -> Environment:
+    """Where pytest keeps what it compiles, also where Python is told to write nothing beside its source."""
+    return {"XEN_STUBDOM_BYTECODE": str(base_directory() / "bytecode")}
 
 
 def unit_with_coverage(environment: Environment, asked: Sequence[str]) -> None:
     """The unit tier, with the lines and branches of the plugins that it runs, also in processes that tests start."""
     with tempfile.TemporaryDirectory(prefix="xen-stubdom-coverage-") as directory:
-        environment = {**environment, "COVERAGE_FILE": f"{directory}/data"}
+        # Builds run as an account of their own.
+        os.chmod(directory, 0o1777)
+        environment = {**environment, **kept_bytecode(), "COVERAGE_FILE": f"{directory}/data"}
         run(["coverage", "run", f"--source={REPOSITORY / 'plugins'}", "-m", *pytest_command(asked)], environment)
         run(["coverage", "combine", "--quiet"], environment)
+        # A process that a test has killed leaves half a file, of which each further command would complain.
+        for left in Path(directory).glob("data.*"):
+            left.unlink()
         # A part of the tests says nothing about the whole.
         run(["coverage", "report", *(["--fail-under=0"] if asked else [])], environment)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import traceback
 from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Tuple
@@ -24,6 +25,8 @@ INTERNAL = "_internal"
 _DEEPEST = 32
 # PATH_MAX of Linux, without the NUL behind it.
 _LONGEST_PATH = 4095
+# Ansible's own code cannot encode a surrogate; no path or program takes NUL.
+_UNUSABLE = re.compile("[\0\ud800-\udfff]")
 _SEE = "Compare the task with the module's documentation, which ansible-doc shows."
 
 
@@ -45,9 +48,9 @@ class _Module(AnsibleModule):  # type: ignore[misc]
         raise AssertionError("not reached")
 
     def _log_invocation(self) -> None:
-        # Called when the parameters are known. Ansible's own cannot encode a surrogate; no path or program takes NUL.
+        # Called when the parameters are known.
         for name, value in self.params.items():
-            text = next((text for text in _texts(value) if not _usable(text)), None)
+            text = next(filter(_UNUSABLE.search, _texts(value)), None)
             if text is not None:
                 self.fail_json(
                     f"The parameter {name} has a character that neither a path nor a file of text can hold: {text!r}.\n"
@@ -98,10 +101,6 @@ def _texts(value: Any) -> Iterator[str]:
         for key, item in value.items():
             yield from _texts(key)
             yield from _texts(item)
-
-
-def _usable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 class InternalModule(_Module):

@@ -120,7 +120,7 @@ class Console:
             now = time.monotonic()
             if now > deadline:
                 break
-            new = self._read(min(1.0, deadline - now))
+            new = self._read(max(0.0, min(1.0, deadline - now, look - now)))
             searched.add(new or "")
             lost = new is None
             if not lost and now <= look:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The role as it is, with modules that record their arguments in place of the collection's own.
+# The role as it is, with what records the parameters of a task in place of the collection's modules.
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ import pytest
 import real_play
 
 REPOSITORY = Path(__file__).resolve().parents[3]
+# An action plugin: it runs in Ansible's own process, where a module would be packed, sent and compiled for each task.
 MODULE = """\
-import json, os, sys
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.text.converters import to_text
-name = {name!r}
-module = AnsibleModule({{key: {{"type": "raw"}} for key in {keys!r}}}, supports_check_mode=True)
-given = {{key: value for key, value in module.params.items() if value is not None}}
-with open({calls!r}, "a") as stream:
-    stream.write(json.dumps([name, module.check_mode, given]) + "\\n")
-module.exit_json(changed=False, **{result!r})
+import json
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        given = {{key: value for key, value in self._task.args.items() if value is not None}}
+        assert not set(given) - set({keys!r}), given
+        with open({calls!r}, "a") as stream:
+            stream.write(json.dumps([{name!r}, bool(self._task.check_mode), given]) + "\\n")
+        return {result!r}
 """
 KEYS = {
     "dom0_mem": ["state", "size", "value", "min", "max", "loader", "regenerate", "backup"],
@@ -66,16 +68,19 @@ def play(path: Path, *extra: str, **results: Dict[str, Any]) -> Tuple[int, str, 
     """Run the role on this machine and return the exit status, the output and the calls of modules."""
     path.mkdir(exist_ok=True)
     collection = path / "collections" / "ansible_collections" / "xen" / "stubdom"
-    modules = collection / "plugins" / "modules"
-    modules.mkdir(parents=True)
+    actions = collection / "plugins" / "action"
+    actions.mkdir(parents=True)
     (collection / "roles").symlink_to(REPOSITORY / "roles")
     (collection / "galaxy.yml").write_text("namespace: xen\nname: stubdom\nversion: 0.0.1\n")
     calls = path / "calls"
     for name, keys in KEYS.items():
         source = MODULE.format(
-            name=name, keys=keys, calls=str(calls), result={**RESULTS[name], **results.get(name, {})}
+            name=name,
+            keys=keys,
+            calls=str(calls),
+            result={"changed": False, **RESULTS[name], **results.get(name, {})},
         )
-        (modules / f"{name}.py").write_text(source)
+        (actions / f"{name}.py").write_text(source)
     plays = [{"hosts": "localhost", "gather_facts": False, "roles": ["xen.stubdom.dom0_memory"]}]
     (path / "play.yml").write_text(json.dumps(plays))
     done = subprocess.run(

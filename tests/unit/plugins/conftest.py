@@ -14,6 +14,9 @@ from typing import Iterable, Optional
 import pytest
 from hypothesis import HealthCheck, settings
 
+# No test asks a server by HTTPS, and each request would read all certificates of this machine.
+os.environ["SSL_CERT_FILE"] = os.devnull
+
 # No clock decides about a property: a busy machine is slow at all of them.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -218,7 +218,7 @@ def test_the_operator_sees_each_download(place: Path, sources: Dict[str, Any], s
 )
 def test_bad_downloads_leave_nothing(place: Path, sources: Dict[str, Any], server: str, kind: str, what: str) -> None:
     with pytest.raises(UserError, match=what):
-        run(place, **online(sources, f"{server}/{kind}"))
+        run(place, **online(sources, f"{server}/{kind}"), timeout=1)
     assert list((place / "work" / "build" / "sources").iterdir()) == []
     assert run(place, **online(sources, f"{server}/good"))["changed"]
 
@@ -256,7 +256,8 @@ def test_what_other_attempts_left_is_not_a_download(
     assert (kept / FILES[0]).read_text() == FILES[0]
 
 
-def test_nobody_answers(place: Path, sources: Dict[str, Any]) -> None:
+def test_nobody_answers(place: Path, sources: Dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "PAUSES", (0.0,))
     with pytest.raises(UserError, match=r"Cannot download .*refused") as refused:
         run(place, **online(sources, "http://127.0.0.1:9"))
     assert "https://xenbits.xen.org/xen-extfiles/newlib-1.16.0.tar.gz" in refused.value.remedy
