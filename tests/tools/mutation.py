@@ -185,7 +185,7 @@ class Trial:
             found = [item.mutations[0] for item in work.work_items]
         # In the same order whatever order the database has, so that a seed gives the same sample.
         found.sort(key=lambda fault: (str(fault.module_path), fault.operator_name, fault.occurrence))
-        return [fault for fault in found if not fault.operator_name.startswith(HARMLESS)]
+        return [fault for fault in found if not fault.operator_name.startswith(HARMLESS) and not _in_signature(fault)]
 
     def survives(self, fault: MutationSpec) -> str | None:
         """The fault as a difference if no test notices it."""
@@ -219,6 +219,12 @@ class Trial:
         # Also what runs only while something is imported, or in a process that a test starts.
         everything = Chosen(self._seconds)
         return in_a_process_of_its_own(self.tree, run_pytest, tests(self.place), everything) != 0
+
+
+def _in_signature(fault: MutationSpec) -> bool:
+    """Whether a * is no multiplication, but what comes before parameters that have to be named."""
+    line, column = fault.start_pos
+    return Path(fault.module_path).read_text().splitlines()[line - 1][column:].startswith("*,")
 
 
 def main(words: Sequence[str]) -> int:

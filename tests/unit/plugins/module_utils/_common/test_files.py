@@ -12,12 +12,14 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, Link
+from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import Permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
 
 
@@ -130,6 +132,82 @@ def test_difference_shows_text_and_sums_up_the_rest() -> None:
     assert (text["before"], text["after"]) == ("a\n", "b\n")
     assert binary["before_header"] == "/b (absent)"
     assert binary["after"].startswith("8 bytes, sha256 ")
+
+
+def test_a_megabyte_is_shown_whole() -> None:
+    whole, longer = files.difference([Change("/a", None, b"x" * (1 << 20)), Change("/b", None, b"x" * ((1 << 20) + 1))])
+    assert whole["after"] == "x" * (1 << 20)
+    assert longer["after"].startswith("1048577 bytes, sha256 ")
+
+
+def test_a_file_that_gets_other_permissions_says_which() -> None:
+    found = Permissions(mode=0o644, owner=0, group=7)
+    changes = [Change("/f", b"1", b"1", permissions=wanted, found=found) for wanted in (CLOSED, Permissions(0o644))]
+    (shown,) = files.difference(changes)
+    assert shown["before_header"] == "/f (mode 0644, owner 0, group 7)"
+    assert shown["after_header"] == "/f (mode 0600, owner 0, group 7)"
+    (shown,) = files.difference([Change("/f", b"1", b"2", permissions=found, found=found)])
+    assert shown["before_header"] == shown["after_header"] == "/f"
+
+
+CLOSED = Permissions(mode=0o600)
+
+
+def test_permissions_are_put_back_with_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1")
+    path.chmod(0o644)
+    status = path.stat()
+    found = Permissions(0o644, status.st_uid, status.st_gid)
+    changes = [Change(str(path), b"1", b"1", permissions=CLOSED, found=found)]
+    files.apply(changes)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    back = files.reverse(changes)
+    assert back[0].needed
+    files.apply(back)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [(Permissions(owner=4711), (4711, -1)), (Permissions(group=4711), (-1, 4711)), (Permissions(0o600), None)],
+)
+def test_an_owner_without_a_group_leaves_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Permissions, given: object
+) -> None:
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _fd, uid, gid: owners.append((uid, gid)))
+    files.apply([Change(str(tmp_path / "new"), None, b"1", permissions=wanted)])
+    assert owners == ([given] if given else [])
+
+
+def test_too_little_room_is_refused_and_enough_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=5 << 8, f_frsize=1 << 12))
+    files.require_room("/srv", 5 << 20)
+    with pytest.raises(UserError, match="/srv has 5 MiB free, and 7 MiB are needed"):
+        files.require_room("/srv", 6 << 20)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_scratch_directory_is_gone_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(files, "SCRATCH_DIRECTORY", str(tmp_path))
+    full = number == errno.ENOSPC
+    expected = pytest.raises(UserError if full else OSError, match="became full" if full else os.strerror(number))
+    with expected, files.scratch(1) as path:
+        Path(path, "half").write_bytes(b"1")
+        raise OSError(number, os.strerror(number))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["none", "file/below"])
+def test_a_file_that_is_read_in_parts_has_to_be_there(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").write_bytes(b"12")
+    with files.opened(str(tmp_path / "file")) as stream:
+        assert stream.read(1) == b"1"
+    with pytest.raises(UserError, match="There is no file"):
+        files.opened(str(tmp_path / path))
 
 
 def test_a_directory_is_refused_as_a_file(tmp_path: Path) -> None:
