@@ -224,7 +224,8 @@ class Trial:
 def _in_signature(fault: MutationSpec) -> bool:
     """Whether a * is no multiplication, but what comes before parameters that have to be named."""
     line, column = fault.start_pos
-    return Path(fault.module_path).read_text().splitlines()[line - 1][column:].startswith("*,")
+    text: str = fault.module_path.read_text().splitlines()[line - 1]
+    return text.startswith("*,", column)
 
 
 def main(words: Sequence[str]) -> int:

@@ -6,7 +6,7 @@
 scenarios.py chroot [NAME...]    on Debian file systems without Xen
 scenarios.py xen [NAME...]       on real Xen hosts in QEMU
 
-Two are played at a time where there is memory for it.
+Two are played at a time where there is memory for it, those with the most to do first.
 """
 
 from __future__ import annotations
@@ -41,14 +41,19 @@ TIERS = ("chroot", "xen")
 PLAYBOOKS = ("destroy", "create", "prepare", "converge", "side_effect", "verify")
 # A Xen host takes up to 3 GiB of memory, a scenario has up to two, and something has to be left. In bytes.
 MEMORY_FOR_TWO = 14 << 30
+# How many of a scenario's tasks are shown with their seconds.
+SHOWN = 6
+
+Durations = list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A directory in molecule/; platforms as in molecule.yml, their names are Debian releases."""
+    """A directory in molecule/; platforms as in molecule.yml, their names are Debian releases; how many steps."""
 
     name: str
     platforms: tuple[Variables, ...]
+    steps: int = 0
 
 
 def read(repository: Path = REPOSITORY) -> list[Scenario]:
@@ -57,7 +62,8 @@ def read(repository: Path = REPOSITORY) -> list[Scenario]:
     result = []
     for path in sorted(repository.glob("molecule/*/molecule.yml")):
         own = yaml.safe_load(path.read_text()) or {}
-        result.append(Scenario(path.parent.name, tuple(own.get("platforms", shared))))
+        steps = len(own["scenario"]["test_sequence"])
+        result.append(Scenario(path.parent.name, tuple(own.get("platforms", shared)), steps))
     return result
 
 
@@ -97,6 +103,8 @@ class Stage:
 
     def perform(self, scenarios: Sequence[Scenario]) -> list[str]:
         """Plays them and returns how long each took. The first that fails ends those beside it, as a LabError."""
+        # A long one that began last would be played alone in the end.
+        scenarios = sorted(scenarios, key=lambda scenario: -scenario.steps * len(scenario.platforms))
         with ThreadPoolExecutor(at_a_time()) as pool:
             playing = [pool.submit(self._perform, scenario, len(scenarios) == 1) for scenario in scenarios]
             try:
@@ -110,7 +118,7 @@ class Stage:
         start = time.monotonic()
         print(f"scenarios.py: {scenario.name} begins", flush=True)
         with tempfile.TemporaryFile() as output:
-            passed, steps = play(scenario, self._run, None if live else output)
+            passed, steps, tasks = play(scenario, self._run, None if live else output)
             seconds = time.monotonic() - start
             output.seek(0)
             if self._closed:
@@ -123,7 +131,9 @@ class Stage:
                     f"The scenario {scenario.name} has failed after {seconds:.0f} s.",
                     f"Play it alone: bin/test {self._tier}/{scenario.name}",
                 )
-        return f"{scenario.name:24} {seconds:6.1f} s  {', '.join(f'{step} {taken:.0f}' for step, taken in steps)}"
+        lines = [f"{scenario.name:24} {seconds:6.1f} s  {', '.join(f'{step} {taken:.0f}' for step, taken in steps)}"]
+        lines += [f"{'':24} {taken:6.1f} s  {task}" for task, taken in tasks[:SHOWN]]
+        return "\n".join(lines)
 
     def _run(self, command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None) -> int:
         with self._lock:
@@ -154,8 +164,9 @@ class Stage:
 Run = Callable[[Sequence[str], Mapping[str, str], "IO[bytes] | None"], int]
 
 
-def play(scenario: Scenario, run: Run, output: IO[bytes] | None) -> tuple[bool, list[tuple[str, float]]]:
-    """Whether molecule passes the scenario, and the seconds of its steps; its output goes to `output`, or to ours."""
+def play(scenario: Scenario, run: Run, output: IO[bytes] | None) -> tuple[bool, Durations, Durations]:
+    """Whether molecule passes the scenario, and the seconds of its steps and tasks; its output goes to `output`, or to
+    ours."""
     # Not the directory of a molecule that somebody runs by hand in this checkout.
     directory = files.base_directory() / "molecule" / files.key_of(str(REPOSITORY)) / scenario.name
     events = directory.with_suffix(".events")
@@ -168,10 +179,11 @@ def play(scenario: Scenario, run: Run, output: IO[bytes] | None) -> tuple[bool, 
         command = ["molecule", "test", "--scenario-name", scenario.name]
         status = run(command, {**_playbook.with_events(os.environ, events), **own}, output)
         lines = events.read_text().splitlines() if events.exists() else []
-        return status == 0, durations([json.loads(line) for line in lines], time.time())
+        happened = [json.loads(line) for line in lines]
+        return status == 0, durations(happened, time.time()), tasks(happened)
 
 
-def durations(events: Sequence[Mapping[str, Any]], end: float) -> list[tuple[str, float]]:
+def durations(events: Sequence[Mapping[str, Any]], end: float) -> Durations:
     """The steps of a scenario with their seconds, by the events of its playbooks (see bin/callback)."""
     starts: list[tuple[str, float]] = []
     converged = False
@@ -185,6 +197,16 @@ def durations(events: Sequence[Mapping[str, Any]], end: float) -> list[tuple[str
         converged |= bool(starts) and starts[-1][0] == "converge" and event["event"] == "stats"
     ends = [start for _, start in starts[1:]] + [end]
     return [(step, until - start) for (step, start), until in zip(starts, ends)]
+
+
+def tasks(events: Sequence[Mapping[str, Any]]) -> Durations:
+    """The tasks of a scenario with their seconds, the longest first; one that is played several times counts once."""
+    found: dict[str, float] = {}
+    marks = [event for event in events if event["event"] != "result"]
+    for event, following in zip(marks, marks[1:]):
+        if event["event"] == "task":
+            found[event["name"]] = found.get(event["name"], 0.0) + following["time"] - event["time"]
+    return sorted(found.items(), key=lambda item: -item[1])
 
 
 def main(words: Sequence[str]) -> int:

@@ -28,12 +28,18 @@ def test_scenarios_are_found(tmp_path: Path) -> None:
     for name, content in (
         (".config/molecule/config.yml", "platforms: [{name: bookworm}, {name: trixie}]\n"),
         ("molecule/plain/molecule.yml", "scenario: {test_sequence: [converge]}\n"),
-        ("molecule/xen_b/molecule.yml", "platforms: [{name: trixie, memory: 6144}]\n"),
+        (
+            "molecule/xen_b/molecule.yml",
+            "platforms: [{name: trixie, memory: 6144}]\nscenario: {test_sequence: [create, converge]}\n",
+        ),
         ("molecule/shared/tasks.yml", "[]\n"),
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert scenarios.read(tmp_path) == [PLAIN, Scenario("xen_b", ({"name": "trixie", "memory": 6144},))]
+    assert scenarios.read(tmp_path) == [
+        Scenario("plain", BOTH, 1),
+        Scenario("xen_b", ({"name": "trixie", "memory": 6144},), 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -92,11 +98,11 @@ class Stage:
 
     def play(
         self, scenario: Scenario, run: scenarios.Run, output: IO[bytes] | None
-    ) -> tuple[bool, list[tuple[str, float]]]:
+    ) -> tuple[bool, scenarios.Durations, scenarios.Durations]:
         self.events.append(("begin", scenario.name))
         status = run(["sh", "-c", self.commands[scenario.name]], os.environ, output)
         self.events.append(("end", scenario.name))
-        return status == 0, [("converge", 1.4)]
+        return status == 0, [("converge", 1.4)], [("Reboot", 1.3), *[("Wait", 0.1)] * scenarios.SHOWN]
 
     def names(self, event: str) -> list[str]:
         return [name for what, name in self.events if what == event]
@@ -117,7 +123,20 @@ def test_two_are_played_at_a_time_and_each_is_shown_in_one_piece(
     assert sorted(stage.names("end")) == ["xen_a", "xen_b"]
     shown = capfd.readouterr().out
     assert shown.count("one\ntwo\nscenarios.py: xen_") == 2
-    assert re.findall(r"^(xen_\w+) +\d+\.\d s  converge 1$", shown, re.MULTILINE) == ["xen_a", "xen_b"]
+    assert re.findall(r"^(xen_\w+) +\d+\.\d s  converge 1\n +1\.3 s  Reboot$", shown, re.MULTILINE) == [
+        "xen_a",
+        "xen_b",
+    ]
+    assert shown.count("0.1 s  Wait") == 2 * (scenarios.SHOWN - 1)
+
+
+def test_what_has_the_most_to_do_begins_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch, {})
+    stage.commands = {"xen_one": "true", "xen_steps": "true", "xen_hosts": "true"}
+    monkeypatch.setattr(scenarios, "at_a_time", lambda: 1)
+    one = [Scenario("xen_one", XEN_B.platforms, 3), Scenario("xen_steps", XEN_B.platforms, 5)]
+    scenarios.Stage("xen").perform([*one, Scenario("xen_hosts", BOTH, 3)])
+    assert stage.names("begin") == ["xen_hosts", "xen_steps", "xen_one"]
 
 
 def test_a_failing_scenario_ends_the_tier_and_the_one_beside_it(
@@ -156,8 +175,8 @@ def test_every_scenario_starts_without_a_past(tmp_path: Path, monkeypatch: pytes
         return len(directories) - 1
 
     played = [scenarios.play(PLAIN, run, None) for _ in range(2)]
-    assert [passed for passed, _ in played] == [True, False]
-    assert [[step for step, _ in steps] for _, steps in played] == [["create"], ["create"]]
+    assert [passed for passed, _, _ in played] == [True, False]
+    assert [[step for step, _ in steps] for _, steps, _ in played] == [["create"], ["create"]]
     assert len(set(directories)) == 1
 
 
@@ -175,3 +194,16 @@ def test_durations() -> None:
         ("destroy", 10), ("create", 10), ("check", 10), ("converge", 10), ("idempotence", 10), ("verify", 10),
         ("destroy", 5),
     ]  # fmt: skip
+
+
+def test_the_longest_tasks_come_first() -> None:
+    events = [
+        {"event": "playbook", "name": "converge.yml", "time": 0.0},
+        {"event": "task", "name": "Read", "time": 1.0},
+        {"event": "result", "host": "a", "time": 1.5},
+        {"event": "task", "name": "Reboot", "time": 2.0},
+        {"event": "task", "name": "Read", "time": 7.0},
+        {"event": "stats", "hosts": {}, "time": 9.0},
+        {"event": "task", "name": "Cut off", "time": 30.0},
+    ]
+    assert scenarios.tasks(events) == [("Reboot", 5.0), ("Read", 3.0)]

@@ -235,6 +235,8 @@ def test_a_text_in_pieces_is_the_same_text(size: int) -> None:
 
 
 def test_no_more_than_the_end_of_a_text_is_kept() -> None:
+    # The end that is always there, in characters.
+    assert console.KEPT == 32768
     said = Transcript()
     for number in range(20000):
         said.add(b"%d " % number)
