@@ -115,11 +115,16 @@ def prove_autostart(link: str, path: str, *, wanted: bool) -> None:
 _NO_GUEST = re.compile(r"\A\.|~\Z|\.(bak|orig|old|dpkg-\w+|rpm\w+|ucf-\w+)\Z")
 
 
+def may_be_guest(file: str) -> bool:
+    """Whether a file of that name may be a guest's configuration, and no copy of one."""
+    return not _NO_GUEST.search(file)
+
+
 def name_taken(directory: str, name: str, own: str) -> Optional[str]:
     """Return another configuration of that directory whose guest or stub domain has this name, None for none."""
     with contextlib.suppress(FileNotFoundError):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if _NO_GUEST.search(entry.name) or not entry.is_file():
+            if not may_be_guest(entry.name) or not entry.is_file():
                 continue
             if os.path.realpath(entry.path) == os.path.realpath(own):
                 continue

@@ -75,7 +75,14 @@ def check_together(keys: Mapping[str, Any], *, guest: str = "") -> None:
 
 def macs(keys: Mapping[str, Any]) -> List[str]:
     """The MAC addresses of a guest's network interfaces, in small letters."""
-    return [mac.lower() for mac in _field_of(keys, "vif", "mac")]
+    return [mac.lower() for mac in values("vif", "mac", keys)]
+
+
+def values(key: str, field: str, keys: Mapping[str, Any]) -> List[str]:
+    """What a field is set to in each device that a key describes and that has it."""
+    devices = keys.get(key)
+    texts = [str(device) for device in devices] if isinstance(devices, (list, tuple)) else []
+    return [value for device in texts for name, value in fields(key, device) if name == field and value]
 
 
 def _check_known(key: str, version: Optional[Version], guest: str, label: str) -> None:
@@ -151,8 +158,8 @@ def _check_text(key: str, value: str, kinds: Sequence[str], version: Optional[Ve
         raise UserError(f"{what} is {value!r}, and xl takes no negative number for it.", "Write a number from 0 up.")
 
 
-def _check_elements(key: str, values: Iterable[Any], version: Optional[Version], what: str) -> None:
-    for value in values:
+def _check_elements(key: str, elements: Iterable[Any], version: Optional[Version], what: str) -> None:
+    for value in elements:
         if isinstance(value, (list, tuple)):
             if key not in _NESTED:
                 raise UserError(f"{what} has a list in it, at which xl stops reading.", "Write each element as text.")
@@ -208,12 +215,6 @@ def _field_names(key: str, device: str) -> Iterator[str]:
             yield name
 
 
-def _field_of(keys: Mapping[str, Any], key: str, name: str) -> List[str]:
-    devices = keys.get(key)
-    texts = [str(device) for device in devices] if isinstance(devices, (list, tuple)) else []
-    return [value for device in texts for field, value in fields(key, device) if field == name and value]
-
-
 def _identity(keys: Mapping[str, Any], _guest: str) -> None:
     uuid = keys.get("uuid")
     if uuid is not None and not _UUID.match(str(uuid)):
@@ -242,11 +243,11 @@ def _boot_order(keys: Mapping[str, Any], _guest: str) -> None:
 
 
 def _interfaces(keys: Mapping[str, Any], _guest: str) -> None:
-    for what, found in (("MAC address", macs(keys)), ("vifname", _field_of(keys, "vif", "vifname"))):
+    for what, found in (("MAC address", macs(keys)), ("vifname", values("vif", "vifname", keys))):
         twice = sorted({value for value in found if found.count(value) > 1})
         if twice:
             raise UserError(f"Two network interfaces of the guest have the {what} {twice[0]}.", "Give each its own.")
-    for name in _field_of(keys, "vif", "vifname"):
+    for name in values("vif", "vifname", keys):
         if len(name) > VIFNAME_LENGTH or not re.match(r"[^\s/:]+\Z", name) or name in (".", ".."):
             raise UserError(
                 f"The vifname {name!r} is no name that Linux takes for an interface.",

@@ -214,7 +214,8 @@ def keys(returned: Mapping[str, Any]) -> Iterator[str]:
 def module_names(path: Path) -> frozenset[str]:
     document = documentation(path)
     extended = document.get("extends_documentation_fragment") or []
-    sources = [document, *(fragment(name) for name in ([extended] if isinstance(extended, str) else extended))]
+    fragments = [extended] if isinstance(extended, str) else extended
+    sources = [document, *(fragment(name) for name in fragments if name.startswith("xen."))]
     return frozenset(name for source in sources for name in names(source.get("options") or {}))
 
 
@@ -262,6 +263,8 @@ MADE_BY = {"stubdom_build": "stubdom_source"}
 def known_in(path: Path) -> set[str]:
     """The parameters that a message of this file may name: those of the modules that can come there."""
     modules = [one for one in sorted(REPOSITORY.glob("plugins/modules/*.py")) if path in reached(one)]
+    if "inventory" in path.parts:
+        return set(module_names(path))
     if "action" in path.parts:
         modules = [REPOSITORY / "plugins" / "modules" / path.name]
     modules += [one.with_stem(MADE_BY[one.stem]) for one in modules if one.stem in MADE_BY]
