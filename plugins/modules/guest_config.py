@@ -13,6 +13,8 @@ version_added: 0.1.0
 description:
   - Writes C(/etc/xen/NAME.cfg) from typed parameters. What this release of Xen cannot do, or would ignore without a
     word, is refused before anything is written.
+  - On a host that runs Xen, C(xl create --dryrun) reads what is to be written before it is. What xl refuses fails the
+    task, and what it says to ignore is a warning.
   - A guest's UUID is made of its name, so that a domain can be told from another one that has taken the name.
   - It starts and ends nothing; see M(xen.stubdom.guest) for that.
 author:
@@ -364,6 +366,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         check_gone(xen, name, before, path)
 
     after = xl_cfg.emit(planned.keys, header=[HEADER]) if present else None
+    # What xl's own parser says, before anything is written.
+    warnings = xen.dry_run(after) if after is not None and after != before and xen.is_dom0() else []
     link = os.path.join(os.path.dirname(path), "auto", os.path.basename(path))
     wanted = os.path.join("..", os.path.basename(path)) if present and params["autostart"] else None
     linked = files.link(link)
@@ -396,6 +400,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "needed_mib": plan.memory_mib(planned.keys) if present else 0,
         "autostart": present and params["autostart"],
         **found,
+        "warnings": [f"xl says of {path}: {warning}" for warning in warnings],
         "diff": files.difference(changes),
     }
     if params["backup"]:

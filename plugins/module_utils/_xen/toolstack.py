@@ -189,6 +189,33 @@ class Xen:
         """
         return self._program(["xl", *arguments], timeout=timeout)
 
+    def dry_run(self, content: bytes) -> List[str]:
+        """Have xl read a guest's configuration as for a start, and start nothing.
+
+        It tells what xl's parser refuses and much of what it ignores, but neither an unknown key nor what libxl finds
+        wrong later, such as a firmware that the device model cannot start. Seen with 4.20; needs a running hypervisor.
+
+        :param content: the file, which need not be written yet: xl reads it from memory.
+        :return: what xl ignores in it or advises against, in its own words.
+        :raises UserError: xl refuses it.
+        """
+        descriptor = os.memfd_create("guest")
+        try:
+            with open(descriptor, "wb", closefd=False) as stream:
+                stream.write(content)
+            path = f"/proc/{os.getpid()}/fd/{descriptor}"
+            status, _output, errors = self.xl("create", "--dryrun", path, timeout=PATIENCE)
+        finally:
+            os.close(descriptor)
+        lines = [line.replace(f"{path}:", "line ", 1) for line in errors.splitlines()]
+        said = [line for line in lines if line and not line.startswith("Parsing config")]
+        if status != 0:
+            raise UserError(
+                f"xl refuses the configuration of the guest: {'; '.join(said)}.",
+                needs_root() or "Correct the parameter or the key of options that it names.",
+            )
+        return said
+
     def dmesg(self) -> str:
         """The hypervisor's own log."""
         return self.xl("dmesg", timeout=PATIENCE)[1]

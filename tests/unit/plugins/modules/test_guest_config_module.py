@@ -45,6 +45,9 @@ class Host:
         self.line = "placeholder dom0_mem=1G,max:1G"
         self.domains = ""
         self.nodes = ""
+        # What xl says of a configuration, and what it was given to read.
+        self.says = (0, "Parsing config from FILE\n")
+        self.read_by_xl: List[str] = []
         for path in FILES:
             self.put(path, "")
             (root / path).chmod(0o755)
@@ -72,6 +75,9 @@ class Host:
             return 0, rows, ""
         if arguments == ["xenstore-ls", "-f", "/"]:
             return 0, '/tool = ""\n' + self.nodes, ""
+        if arguments[:3] == ["xl", "create", "--dryrun"]:
+            self.read_by_xl.append(Path(arguments[3]).read_text())
+            return self.says[0], '{"name": "web"}', self.says[1].replace("FILE", arguments[3])
         raise AssertionError(f"not expected: {arguments}")
 
 
@@ -280,7 +286,7 @@ def test_a_guest_that_is_there_is_not_forgotten(host: Host) -> None:
 
 def test_the_result_is_what_is_documented(host: Host) -> None:
     documented = set(yaml.safe_load(guest_config.RETURN))
-    assert set(run(host, backup=True)) - {"changed", "diff"} == documented
+    assert set(run(host, backup=True)) - {"changed", "diff", "warnings"} == documented
     assert run(host)["needed_mib"] == 258
     assert run(host)["grub_names"] == {"xvda": "(hd0)"}
 
@@ -513,6 +519,29 @@ def test_an_emulated_pointer_is_no_hardware(host: Host) -> None:
         run(host, type="hvm", flavour="linux", options={"usbdevice": value})
     with pytest.raises(UserError, match=r"options\.usbdevice would weaken"):
         run(host, type="hvm", flavour="linux", options={"usbdevice": ["tablet", "disk:/etc/shadow"]})
+
+
+def test_xl_reads_a_configuration_before_it_is_written(host: Host) -> None:
+    host.says = (0, "Parsing config from FILE\nFILE:5: warning: parameter `nx' is not a valid number\n")
+    warning = f"xl says of {host.root}/etc/xen/web.cfg: line 5: warning: parameter `nx' is not a valid number"
+    assert run(host, check=True)["warnings"] == [warning]
+    assert run(host)["warnings"] == [warning]
+    assert host.read_by_xl == [(host.root / "etc/xen/web.cfg").read_text()] * 2
+    # Nothing is to be written, and nothing is asked.
+    assert run(host)["warnings"] == run(host, state="absent")["warnings"] == []
+    assert len(host.read_by_xl) == 2
+    before = host.tree()
+    host.says = (1, "Parsing config from FILE\nxl: maxvcpus < vcpus\n")
+    for check in (True, False):
+        with pytest.raises(UserError, match="^xl refuses the configuration of the guest: xl: maxvcpus < vcpus[.]"):
+            run(host, check=check)
+    assert host.tree() == before
+
+
+def test_without_a_hypervisor_xl_is_not_asked(host: Host) -> None:
+    host.put("proc/xen/capabilities", "")
+    host.put("usr/lib/x86_64-linux-gnu/libxenlight.so.4.20", "")
+    assert run(host)["changed"] and host.read_by_xl == []
 
 
 def test_an_umask_changes_nothing(host: Host) -> None:

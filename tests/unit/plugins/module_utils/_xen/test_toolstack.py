@@ -167,3 +167,25 @@ def test_a_host_without_xenstore_is_told_what_is_missing() -> None:
 
     with pytest.raises(UserError, match="no xenstore-read on this host"):
         Xen(run).read("/tool")
+
+
+def test_a_dry_run_gives_xl_the_text_and_keeps_no_file() -> None:
+    asked: list[list[str]] = []
+    said = "Parsing config from FILE\nFILE:2: warning: parameter `acpi' is not a valid number\nWARNING: old\n"
+
+    def run(arguments: list[str], *, timeout: Optional[float] = None) -> tuple[int, str, str]:
+        assert timeout == toolstack.PATIENCE and Path(arguments[-1]).read_bytes() == b'name = "web"\n'
+        asked.append(arguments)
+        return 0, "{}", said.replace("FILE", arguments[-1])
+
+    assert Xen(run).dry_run(b'name = "web"\n') == [
+        "line 2: warning: parameter `acpi' is not a valid number",
+        "WARNING: old",
+    ]
+    assert asked[0][:3] == ["xl", "create", "--dryrun"] and not Path(asked[0][3]).exists()
+
+
+def test_what_xl_refuses_in_a_dry_run_is_an_error_with_its_words() -> None:
+    xen = answering((1, "", "Parsing config from /proc/1/fd/4\nFailed to parse UUID: zz\n"))
+    with pytest.raises(UserError, match=r"^xl refuses the configuration of the guest: Failed to parse UUID: zz\."):
+        xen.dry_run(b"")
