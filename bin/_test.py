@@ -139,8 +139,8 @@ def chroot(environment: Environment, asked: Sequence[str]) -> None:
     command = ["python", "tests/tools/scenarios.py", "chroot", *asked]
     if os.geteuid() != 0:
         # chroot(2) is for root alone, who has a home directory and a cache of their own.
-        kept = ("PATH", "LC_ALL", "ANSIBLE_COLLECTIONS_PATH")
-        words = [f"{name}={environment[name]}" for name in kept]
+        kept = ("PATH", "LC_ALL", "ANSIBLE_COLLECTIONS_PATH", "GRUB_MENUS")
+        words = [f"{name}={environment[name]}" for name in kept if name in environment]
         command = _machine.as_root(["env", "PYTHONDONTWRITEBYTECODE=1", *words, *command])
     run(command, environment)
 

@@ -129,8 +129,8 @@ class GrubDefault:
 def _find(path: str, host: grub_script.Host) -> Optional[str]:
     try:
         menu = grub_script.run(path, host)
-        for name, entry in _names(menu, host):
-            if grub2.hypervisor(entry, menu, host) is None:
+        for name, entry, place in _names(menu, host):
+            if grub2.hypervisor(entry, place, host) is None:
                 continue
             chosen = replace(menu, variables={**menu.variables, "default": name})
             # Another entry may have the same name, or a number may be read from its beginning.
@@ -143,13 +143,13 @@ def _find(path: str, host: grub_script.Host) -> Optional[str]:
 
 def _names(
     menu: grub_script.Menu, host: grub_script.Host, parents: Tuple[str, ...] = ()
-) -> Iterator[Tuple[str, grub_script.Entry]]:
-    """Yield every entry under each of its names, the one that no language changes first."""
+) -> Iterator[Tuple[str, grub_script.Entry, grub_script.Menu]]:
+    """Yield every entry under each of its names, the one that no language changes first, and the menu it stands in."""
     for entry in menu.entries:
         names = [name.replace(">", ">>") for name in (entry.identity, entry.title) if name and not _UNSAFE.search(name)]
         for name in names:
             if not entry.submenu:
-                yield ">".join([*parents, name]), entry
+                yield ">".join([*parents, name]), entry, menu
             elif len(parents) < _DEEPEST:
                 yield from _names(grub_script.submenu(entry, menu, host), host, (*parents, name))
 

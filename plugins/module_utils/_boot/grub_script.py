@@ -16,7 +16,7 @@ import posixpath
 import re
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -38,6 +38,8 @@ FEATURES = (
 _DEEPEST = 40
 # How often a condition that is not known may double the work.
 _MOST_FORKS = 200
+# How often loops may run in all; generated menus have none.
+_MOST_ROUNDS = 1000
 
 # None is a value that is not known.
 Value = Optional[str]
@@ -51,6 +53,7 @@ class Entry:
     :param file: the file that it stands in.
     :param body: the commands between its braces; empty for an entry of blscfg.
     :param position: where *body* begins in the file.
+    :param arguments: what $1 and those after it are in the body; the title is the first.
     """
 
     title: Value
@@ -60,6 +63,7 @@ class Entry:
     file: str = ""
     position: int = 0
     certain: bool = True
+    arguments: Tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,15 @@ class Menu:
     """What a menu comes to.
 
     :param variables: all that were set; one that is not there is empty, one that is None is not known.
+    :param exported: the variables that a menu inside of this one has too.
+    :param functions: all that were defined; they are the same everywhere.
     """
 
     file: str
     variables: Dict[str, Value]
     entries: List[Entry] = field(default_factory=list)
+    exported: FrozenSet[str] = frozenset()
+    functions: Mapping[str, Tuple[_Node, ...]] = field(default_factory=dict)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -134,8 +142,11 @@ class _If:
 
 @dataclass(frozen=True)
 class _Loop:
-    """for, while or until: how often its body runs is not worked out."""
+    """for, with a name and words; or while and until, with a condition."""
 
+    kind: str
+    words: Tuple[str, ...]
+    condition: Tuple[_Node, ...]
     body: Tuple[_Node, ...]
 
 
@@ -183,20 +194,22 @@ class _Reader:
     def _statement(self) -> _Node:
         word = self._words[self._at]
         if word.brace:
-            # A group of commands.
-            body, position = self._braces()
-            return _If((), _Reader(body, position, self._depth).script())
+            # A block belongs to a command (parser.y).
+            raise self._wrong(word)
         raw = self._raw(word)
         if raw == "if":
             return self._if()
         if raw in ("while", "until", "for"):
             self._at += 1
-            while self._at < len(self._words) and not self._keyword("do"):
+            given: List[str] = []
+            while raw == "for" and self._at < len(self._words) and not self._keyword("do"):
+                given.append(self._raw(self._words[self._at]))
                 self._at += 1
+            condition = () if raw == "for" else self.script("do")
             self._take("do")
             repeated = self.script("done")
             self._take("done")
-            return _Loop(repeated)
+            return _Loop(raw, tuple(given), condition, repeated)
         words = [raw]
         self._at += 1
         while self._at < len(self._words) and not self._words[self._at].first:
@@ -268,29 +281,79 @@ class _Reader:
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
-_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_]\w*|[0-9*@#?]))")
-
-
 class _State:
     """Variables, functions and entries at one moment."""
 
-    def __init__(self, variables: Mapping[str, Value]) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, Value],
+        exported: Iterable[str],
+        functions: Mapping[str, Tuple[_Node, ...]],
+        arguments: Tuple[Value, ...] = (),
+    ) -> None:
         self.variables = dict(variables)
-        self.exported = {"root", "prefix", "grub_platform", *FEATURES}
-        self.functions: Dict[str, Tuple[_Node, ...]] = {}
+        self.exported = set(exported)
+        self.functions = dict(functions)
+        self.arguments = arguments
         self.entries: List[Entry] = []
         self.commands: List[Command] = []
+        # break, continue or return, until what it ends has ended.
+        self.leaving = ""
         # Set by configfile: the menu that is shown in the place of this one.
         self.instead: Optional[Menu] = None
 
     def copy(self) -> _State:
-        twin = _State(self.variables)
-        twin.exported = set(self.exported)
-        twin.functions = dict(self.functions)
+        twin = _State(self.variables, self.exported, self.functions, self.arguments)
         twin.entries = list(self.entries)
         twin.commands = list(self.commands)
+        twin.leaving = self.leaving
         twin.instead = self.instead
         return twin
+
+    def values(self, name: str) -> Sequence[Value]:
+        """Return what a variable holds; $@ and $* may be several words."""
+        if name in ("@", "*"):
+            return self.arguments
+        if name == "#":
+            return (str(len(self.arguments)),)
+        if name.isdigit():
+            at = int(name) - 1
+            return (self.arguments[at] if 0 <= at < len(self.arguments) else "",)
+        return (self.variables.get(name, ""),)
+
+    def words(self, raw: str) -> List[Value]:
+        """Return what a word becomes: one without its quotes and with the values of its variables, or several or none.
+
+        The value of a variable that is not quoted is divided at its blanks. None stands for what is not known.
+        """
+        found = _Words()
+        for text, quoted, literal in _parts(raw):
+            if literal:
+                found.append(text)
+                continue
+            at = 0
+            for match in _VARIABLE.finditer(text):
+                if quoted or match.start() > at:
+                    found.append(text[at : match.start()])
+                at = match.end()
+                name = match["braced"] if match["braced"] is not None else match["plain"]
+                values = self.values(name)
+                if quoted and name == "*":
+                    values = (None if None in values else " ".join(value or "" for value in values),)
+                for number, value in enumerate(values):
+                    parts = [value] if quoted or value is None else value.split()
+                    for place, part in enumerate(parts):
+                        if (number and not place) or place:
+                            found.next()
+                        found.append(part)
+            if quoted or at < len(text):
+                found.append(text[at:])
+        return found.done()
+
+    def word(self, raw: str) -> Value:
+        """Return what a word becomes that is one in any case."""
+        words = self.words(raw)
+        return None if None in words else " ".join(word or "" for word in words)
 
     def merge(self, one: _State, other: _State) -> None:
         """Become what is common to two ways that may both have been gone."""
@@ -300,6 +363,10 @@ class _State:
             for name in names
         }
         self.exported = one.exported | other.exported
+        self.arguments = one.arguments if one.arguments == other.arguments else (None,) * len(one.arguments)
+        if one.leaving != other.leaving:
+            raise _unknown("how its loops and functions end depends on a condition that cannot be known here")
+        self.leaving = one.leaving
         self.functions = {**one.functions, **other.functions}
         # What only one way has is not certain any more.
         place = _common(one.entries, other.entries)
@@ -332,30 +399,54 @@ class _Machine:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._forks = 0
+        self._rounds = 0
         self._depth = 0
         self._file = ""
 
-    def file(self, path: str, variables: Mapping[str, Value]) -> Menu:
+    def file(
+        self,
+        path: str,
+        variables: Mapping[str, Value],
+        exported: Iterable[str],
+        functions: Mapping[str, Tuple[_Node, ...]],
+    ) -> Menu:
         text = self._host.read(path)
         if text is None:
             raise UserError(f"There is no {path}, which GRUB reads its menu from.", "Generate it with `update-grub`.")
-        state = _State(variables)
+        state = _State(variables, exported, functions)
         self._run_text(path, text, state)
+        return self._menu(path, state)
+
+    def submenu(self, entry: Entry, menu: Menu, default: Optional[str]) -> Menu:
+        """Run the body of a submenu, whose variables are those that were exported (grub_menu_execute_entry)."""
+        variables = {name: value for name, value in menu.variables.items() if name in menu.exported}
+        if default is not None:
+            variables["default"] = default
+        state = _State(variables, menu.exported, menu.functions, entry.arguments)
+        self._run_text(entry.file, entry.body, state, entry.position)
+        return self._menu(entry.file, state)
+
+    def commands(self, entry: Entry, menu: Menu) -> List[Command]:
+        state = _State(menu.variables, menu.exported, menu.functions, entry.arguments)
+        self._run_text(entry.file, entry.body, state, entry.position)
+        return state.commands
+
+    @staticmethod
+    def _menu(path: str, state: _State) -> Menu:
         if state.instead is not None:
             return state.instead
-        return Menu(path, state.variables, state.entries)
-
-    def body(self, entry: Entry, variables: Mapping[str, Value]) -> _State:
-        state = _State(variables)
-        self._run_text(entry.file, entry.body, state, entry.position)
-        return state
+        return Menu(path, state.variables, state.entries, frozenset(state.exported), state.functions)
 
     def _run_text(self, path: str, text: str, state: _State, position: int = 0) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise UserError(f"{path} is read by files that read one another without end.", "Break the circle.")
         before, self._file = self._file, path
-        self._run(_Reader(text, position).script(), state)
+        for node in _Reader(text, position).script():
+            # Outside of loops and functions there is nothing to end.
+            state.leaving = ""
+            self._run((node,), state)
+        state.leaving = ""
         self._file = before
         self._depth -= 1
 
@@ -363,18 +454,67 @@ class _Machine:
         """Run commands and return whether the last one succeeds, None where that is not known."""
         status: Optional[bool] = True
         for node in nodes:
-            if state.instead is not None:
+            if state.instead is not None or state.leaving:
                 break
             if isinstance(node, _If):
                 status = self._if(node.branches, node.otherwise, state)
             elif isinstance(node, _Loop):
-                self._either(partial(self._run, node.body), partial(self._run, ()), state)
-                status = None
+                status = self._for(node, state) if node.kind == "for" else self._while(node, state)
             elif isinstance(node, _Block):
-                self._define(node, state)
-                status = True
+                status = self._define(node, state)
             else:
                 status = self._command(node.words, state)
+            state.variables["?"] = None if status is None else "0" if status else "1"
+        return status
+
+    def _for(self, loop: _Loop, state: _State) -> Optional[bool]:
+        name, *raws = loop.words or ("",)
+        words = [word for raw in raws[1:] for word in state.words(raw)]
+        status: Optional[bool] = True
+        for word in words:
+            state.variables[name] = word
+            status = self._round(loop, state)
+            if self._ended(state):
+                break
+        return status
+
+    def _while(self, loop: _Loop, state: _State) -> Optional[bool]:
+        status: Optional[bool] = True
+        while True:
+            holds = self._run(loop.condition, state)
+            if holds is None:
+                # What the loop changes is not known any more, however often it runs.
+                self._either(partial(self._round, loop), partial(self._run, ()), state)
+                self._ended(state)
+                return None
+            if holds == (loop.kind == "until"):
+                return status
+            status = self._round(loop, state)
+            if self._ended(state):
+                return status
+
+    def _round(self, loop: _Loop, state: _State) -> Optional[bool]:
+        self._rounds += 1
+        if self._rounds > _MOST_ROUNDS:
+            raise _unknown(f"its loops run more than {_MOST_ROUNDS} times")
+        return self._run(loop.body, state)
+
+    @staticmethod
+    def _ended(state: _State) -> bool:
+        """Whether the round that was run is the last one."""
+        leaving = state.leaving
+        if leaving in ("break", "continue"):
+            state.leaving = ""
+        return leaving in ("break", "return") or state.instead is not None
+
+    def _call(self, name: str, words: Sequence[Value], state: _State) -> Optional[bool]:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _unknown("its functions call one another without end")
+        before, state.arguments = state.arguments, tuple(words)
+        status = self._run(state.functions[name], state)
+        state.arguments, state.leaving = before, ""
+        self._depth -= 1
         return status
 
     def _if(
@@ -409,66 +549,75 @@ class _Machine:
         other(right)
         state.merge(left, right)
 
-    def _define(self, block: _Block, state: _State) -> None:
+    def _define(self, block: _Block, state: _State) -> Optional[bool]:
         kind = block.words[0]
         if kind == "function":
             if len(block.words) > 1:
                 state.functions[block.words[1]] = _Reader(block.body, block.position).script()
-            return
-        title: Value = ""
-        named = False
+            return True
         identity: Value = None
-        arguments = iter(block.words[1:])
-        for raw in arguments:
-            word = expand(raw, state.variables)
-            # $menuentry_id_option is empty where this GRUB has no identities; its value is then one more argument.
-            if word == "" and not raw.startswith(("'", '"')):
-                continue
-            if (raw.startswith("-") and word == "--id") or raw.lstrip("$").strip("{}") == "menuentry_id_option":
-                identity = expand(next(arguments, ""), state.variables)
-            elif raw.startswith("--id="):
-                identity = expand(raw[len("--id=") :], state.variables)
-            elif raw in ("--class", "--users", "--hotkey", "--source"):
-                next(arguments, "")
-            elif raw.startswith("--"):
-                continue
-            elif not named:
-                title, named = word, True
+        named = False
+        arguments: List[Value] = []
+        words = iter([(word, raw) for raw in block.words[1:] for word in state.words(raw)])
+        for word, raw in words:
+            # Where the option is not known, it is the one that GRUB has had since 2.00.
+            if word == "--id" or (word is None and raw.lstrip("$").strip("{}") == "menuentry_id_option"):
+                identity, named = next(words, ("", ""))[0], True
+            elif word is not None and word.startswith("--id="):
+                identity, named = word[len("--id=") :], True
+            elif word in ("--class", "--users", "--hotkey", "--source"):
+                next(words, "")
+            elif word is None or not word.startswith("--"):
+                arguments.append(word)
+        if not arguments:
+            return False
         # GRUB takes the title for the identity of an entry without one (grub_normal_add_menu_entry).
+        title = arguments[0]
         state.entries.append(
             Entry(
                 title,
-                title if identity is None else identity,
+                identity if named else title,
                 kind == "submenu",
                 block.body,
                 self._file,
                 block.position,
+                arguments=tuple(arguments),
             )
         )
+        return True
 
-    def _command(self, raws: Sequence[str], state: _State) -> Optional[bool]:
-        words = [expand(raw, state.variables) for raw in raws]
-        if re.match(r"[A-Za-z_]\w*=", raws[0]):
-            return self._do_set(words, raws, state)
+    def _command(self, given: Sequence[str], state: _State) -> Optional[bool]:
+        words, raws = [], []
+        for raw in given:
+            for word in state.words(raw):
+                words.append(word)
+                raws.append(raw)
+        return self._run_words(words, raws, state)
+
+    def _run_words(self, words: Sequence[Value], raws: Sequence[str], state: _State) -> Optional[bool]:
+        if not words:
+            return True
         name = words[0]
         if name == "!":
-            status = self._command(raws[1:], state) if len(raws) > 1 else True
+            status = self._run_words(words[1:], raws[1:], state)
             return None if status is None else not status
-        if name is None:
-            return None
-        if name in state.functions:
-            return self._run(state.functions[name], state)
-        if name not in _HANDLERS:
-            # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds.
+        if name is not None and name in _HANDLERS:
+            return _HANDLERS[name](self, words[1:], raws[1:], state)
+        if name is not None and name in state.functions:
+            return self._call(name, words[1:], state)
+        if re.match(r"[A-Za-z_]\w*=", raws[0]) or (name is not None and "=" in name):
+            return self._do_set(words, raws, state)
+        # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds.
+        if name is not None:
             shown = (raw if word is None else word for raw, word in zip(raws, words))
             state.commands.append(Command(tuple(word for word in shown if word)))
-            return None
-        return _HANDLERS[name](self, words[1:], raws[1:], state)
+        return None
 
     def _do_set(self, words: Sequence[Value], raws: Sequence[str], state: _State) -> Optional[bool]:
         for raw, word in zip(raws[:1], words):
-            name = raw.lstrip("\"'").partition("=")[0]
-            state.variables[name] = None if word is None else word.partition("=")[2]
+            name, equals, value = (raw.lstrip("\"'") if word is None else word).partition("=")
+            if equals:
+                state.variables[name] = None if word is None else value
         return True
 
     def _do_unset(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
@@ -480,8 +629,31 @@ class _Machine:
         state.exported.update(word for word in words if word)
         return True
 
+    def _do_break(self, _words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+        state.leaving = "break"
+        return True
+
+    def _do_continue(self, _words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+        state.leaving = "continue"
+        return True
+
+    def _do_return(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+        state.leaving = "return"
+        if not words:
+            return True
+        return None if words[0] is None else not _number(words[0])[0]
+
+    def _do_shift(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+        number = _number(words[0] or "")[0] if words else 1
+        state.arguments = state.arguments[number or 0 :]
+        return True
+
+    def _do_setparams(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+        state.arguments = tuple(words)
+        return True
+
     def _do_load_env(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        path = expand("$prefix/grubenv", state.variables)
+        path = state.word("$prefix/grubenv")
         chosen: List[Value] = []
         rest = iter(words)
         for word in rest:
@@ -522,7 +694,9 @@ class _Machine:
             return False
         # A new context has what was exported (grub-core/normal/context.c).
         kept = {name: value for name, value in state.variables.items() if name in state.exported}
-        state.instead = self.file(path, kept)
+        menu = self.file(path, kept, state.exported, state.functions)
+        if menu.entries:
+            state.instead = menu
         return True
 
     def _do_blscfg(self, _words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
@@ -531,14 +705,17 @@ class _Machine:
         return bool(self._host.bls)
 
     def _do_test(self, words: Sequence[Value], _raws: Sequence[str], _state: _State) -> Optional[bool]:
-        return _Test([*words], self._is_file).holds()
+        return _test(words, self._has)
 
-    def _is_file(self, path: Value, nonempty: bool) -> Optional[bool]:
+    def _has(self, kind: str, path: Value) -> Optional[bool]:
+        """Whether a test of a file holds, such as -f. What is not a file may be a directory."""
         found = self._locate(path)
         if found is None:
             return None
         content = self._host.read(found)
-        return content is not None and (not nonempty or content != "")
+        if content is None:
+            return False if kind in ("-f", "-s") else None
+        return kind != "-d" and (kind != "-s" or content != "")
 
     def _locate(self, path: Value) -> Optional[str]:
         """Return the path on the host of a file as GRUB names it; None for one on another file system."""
@@ -561,156 +738,179 @@ _HANDLERS: Mapping[str, _Handler] = {
     ".": _Machine._do_source,
     "configfile": _Machine._do_configfile,
     "blscfg": _Machine._do_blscfg,
+    "break": _Machine._do_break,
+    "continue": _Machine._do_continue,
+    "return": _Machine._do_return,
+    "shift": _Machine._do_shift,
+    "setparams": _Machine._do_setparams,
     "[": _Machine._do_test,
     "test": _Machine._do_test,
 }
 
 
-class _Test:
-    """The command test (grub-core/commands/test.c), with an answer for what is not known."""
+def _test(words: Sequence[Value], has: Callable[[str, Value], Optional[bool]]) -> Optional[bool]:
+    """The command test (test_parse in grub-core/commands/test.c), with None for what is not known.
 
-    _FILES: Mapping[str, bool] = {"-e": False, "-f": False, "-s": True, "-d": False}
-
-    def __init__(self, words: List[Value], is_file: Callable[[Value, bool], Optional[bool]]) -> None:
-        if words and words[-1] == "]":
-            words = words[:-1]
-        self._words = words
-        self._is_file = is_file
-        self._at = 0
-
-    def holds(self) -> Optional[bool]:
-        result = self._or()
-        return result if self._at >= len(self._words) else None
-
-    def _or(self) -> Optional[bool]:
-        result = self._and()
-        while self._peek() == "-o":
-            self._at += 1
-            right = self._and()
-            result = True if True in (result, right) else None if None in (result, right) else False
-        return result
-
-    def _and(self) -> Optional[bool]:
-        result = self._not()
-        while self._at < len(self._words) and self._peek() not in ("-o", ")"):
-            if self._peek() == "-a":
-                self._at += 1
-            right = self._not()
-            result = False if False in (result, right) else None if None in (result, right) else True
-        return result
-
-    def _not(self) -> Optional[bool]:
-        if self._peek() == "!":
-            self._at += 1
-            result = self._not()
-            return None if result is None else not result
-        if self._peek() == "(":
-            self._at += 1
-            result = self._or()
-            self._at += 1
-            return result
-        return self._plain()
-
-    def _plain(self) -> Optional[bool]:
-        left = self._next()
-        operator = self._peek()
-        if operator in ("=", "==", "!="):
-            self._at += 1
-            right = self._next()
-            if left is None or right is None:
-                return None
-            return (left == right) is (operator != "!=")
-        if operator in _NUMBERS:
-            self._at += 1
-            right = self._next()
-            if left is None or right is None:
-                return None
-            return _NUMBERS[operator](_number(left), _number(right))
-        if left in ("-n", "-z"):
-            text = self._next()
-            return None if text is None else bool(text) is (left == "-n")
-        if left is not None and left in self._FILES:
-            return self._is_file(self._next(), self._FILES[left])
-        return None if left is None else bool(left)
-
-    def _peek(self) -> Value:
-        return self._words[self._at] if self._at < len(self._words) else ""
-
-    def _next(self) -> Value:
-        value = self._peek()
-        self._at += 1
-        return value
+    It goes from left to right: `!` turns the next result, and `-o` is weaker than `-a`, which may be left out.
+    """
+    end = len(words) - 1 if words and words[-1] == "]" else len(words)
+    # What was found before each opening bracket.
+    outer: List[Tuple[Optional[bool], Optional[bool], bool]] = []
+    every: Optional[bool] = True
+    some: Optional[bool] = False
+    inverted = False
+    at = 0
+    while at < end:
+        word = words[at]
+        if at + 2 < end and words[at + 1] in _COMPARISONS:
+            left, right = words[at], words[at + 2]
+            compare = _COMPARISONS[words[at + 1] or ""]
+            result = None if left is None or right is None else compare(left, right)
+            at += 3
+        elif at + 1 < end and word in ("-d", "-e", "-f", "-s"):
+            result = has(word or "", words[at + 1])
+            at += 2
+        elif at + 1 < end and word in ("-n", "-z"):
+            text = words[at + 1]
+            result = None if text is None else bool(text) is (word == "-n")
+            at += 2
+        elif word in ("(", "!", "-a", "-o"):
+            if word == "(":
+                outer.append((every, some, inverted))
+                every, some, inverted = True, False, False
+            elif word == "!":
+                inverted = not inverted
+            elif word == "-o":
+                every, some = True, _either(some, every)
+            at += 1
+            continue
+        elif word == ")":
+            result = _either(some, every)
+            at += 1
+            if not outer:
+                return result
+            every, some, inverted = outer.pop()
+        else:
+            result = None if word is None else bool(word)
+            at += 1
+        if inverted:
+            result = None if result is None else not result
+        every = False if False in (every, result) else None if None in (every, result) else True
+        inverted = False
+    result = _either(some, every)
+    return result if not outer else None
 
 
-_NUMBERS: Mapping[Optional[str], Callable[[int, int], bool]] = {
-    "-eq": int.__eq__,
-    "-ne": int.__ne__,
-    "-lt": int.__lt__,
-    "-le": int.__le__,
-    "-gt": int.__gt__,
-    "-ge": int.__ge__,
+def _either(one: Optional[bool], other: Optional[bool]) -> Optional[bool]:
+    return True if True in (one, other) else None if None in (one, other) else False
+
+
+def _signed(text: str) -> int:
+    """Read a number as grub_strtosl does; what is none is 0."""
+    negative = text.startswith("-")
+    number = _number(text[negative:])[0] or 0
+    return -number if negative else number
+
+
+_COMPARISONS: Mapping[Optional[str], Callable[[str, str], Optional[bool]]] = {
+    "=": lambda one, other: one == other,
+    "==": lambda one, other: one == other,
+    "!=": lambda one, other: one != other,
+    "<": lambda one, other: one < other,
+    "<=": lambda one, other: one <= other,
+    ">": lambda one, other: one > other,
+    ">=": lambda one, other: one >= other,
+    "-eq": lambda one, other: _signed(one) == _signed(other),
+    "-ne": lambda one, other: _signed(one) != _signed(other),
+    "-lt": lambda one, other: _signed(one) < _signed(other),
+    "-le": lambda one, other: _signed(one) <= _signed(other),
+    "-gt": lambda one, other: _signed(one) > _signed(other),
+    "-ge": lambda one, other: _signed(one) >= _signed(other),
+    # Versions, and times of files, which are not known here.
+    **dict.fromkeys(("-pgt", "-plt", "-nt", "-ot"), lambda _one, _other: None),
 }
 
 
-def _number(text: str) -> int:
-    """Read a number as grub_strtol does with base 0; what is none is 0."""
-    match = re.match(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9]\d*)", text)
-    if match is None:
-        return 0
-    digits = match[2]
-    base = 16 if digits[:2].lower() == "0x" else 8 if digits.startswith("0") and len(digits) > 1 else 10
-    return int(digits, base) * (-1 if match[1] == "-" else 1)
+def _number(text: str) -> Tuple[Optional[int], str]:
+    """Read a number as grub_strtoul does with base 0, and return what follows it; None where there is none."""
+    text = text.lstrip(" \t\n\r")
+    base = 10
+    if text.startswith("0x"):
+        base, text = 16, text[2:]
+    elif re.match("0[0-7]", text):
+        base = 8
+    digits = _DIGITS[base].match(text)
+    if digits is None:
+        return None, text
+    # More than 64 bits are an error.
+    found = digits[0][:_LONGEST_NUMBER].lower()
+    number = 0
+    for digit in found:
+        number = number * base + int(digit, 16)
+    return number, text[digits.end() :]
 
 
-def expand(raw: str, variables: Mapping[str, Value]) -> Value:
-    """Return a word without its quotes and with the values of its variables; None where one is not known."""
-    parts: List[str] = []
-    for text, literal in _parts(raw):
-        if literal:
-            parts.append(text)
-            continue
-        at = 0
-        for match in _VARIABLE.finditer(text):
-            value = variables.get(match["braced"] if match["braced"] is not None else match["plain"], "")
-            if value is None:
-                return None
-            parts += [text[at : match.start()], value]
-            at = match.end()
-        parts.append(text[at:])
-    return "".join(parts)
+_DIGITS = {8: re.compile("[0-7]+"), 10: re.compile("[0-9]+"), 16: re.compile("[0-9a-fA-F]+")}
+_LONGEST_NUMBER = 30
 
 
-def _parts(raw: str) -> Iterator[Tuple[str, bool]]:
-    """Split a word into pieces in which variables count, and pieces in which they do not."""
+class _Words:
+    """Words that are put together of pieces."""
+
+    def __init__(self) -> None:
+        self._found: List[Value] = []
+        # The pieces of the word at the end; None before the first one.
+        self._parts: Optional[List[Value]] = None
+
+    def append(self, part: Value) -> None:
+        self._parts = [part] if self._parts is None else [*self._parts, part]
+
+    def next(self) -> None:
+        if self._parts is not None:
+            self._found.append(None if None in self._parts else "".join(part or "" for part in self._parts))
+        self._parts = None
+
+    def done(self) -> List[Value]:
+        self.next()
+        return self._found
+
+
+_VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_]\w*|[0-9]+|[*@#?]))")
+
+
+def _parts(raw: str) -> Iterator[Tuple[str, bool, bool]]:
+    """Split a word into pieces: the text, whether it stands in quotes, and whether variables in it do not count."""
     at = 0
     while at < len(raw):
         char = raw[at]
         if char == "'":
             end = raw.find("'", at + 1)
             end = len(raw) if end < 0 else end
-            yield raw[at + 1 : end], True
+            yield raw[at + 1 : end], True, True
             at = end + 1
         elif char == '"':
             at += 1
+            # It is a word even where nothing stands in it.
+            yield "", True, True
             while at < len(raw) and raw[at] != '"':
                 if raw[at] == "\\" and raw[at + 1 : at + 2] in ("$", '"', "\\", "\n"):
-                    yield raw[at + 1 : at + 2].replace("\n", ""), True
+                    yield raw[at + 1 : at + 2].replace("\n", ""), True, True
                     at += 2
                     continue
                 end = at + 1
                 while end < len(raw) and raw[end] not in '"\\':
                     end += 1
-                yield raw[at:end], False
+                yield raw[at:end], True, False
                 at = end
             at += 1
         elif char == "\\":
-            yield raw[at + 1 : at + 2].replace("\n", ""), True
+            yield raw[at + 1 : at + 2].replace("\n", ""), False, True
             at += 2
         else:
             end = at + 1
             while end < len(raw) and raw[end] not in "'\"\\":
                 end += 1
-            yield raw[at:end], False
+            yield raw[at:end], False, False
             at = end
 
 
@@ -726,29 +926,71 @@ def run(path: str, host: Host) -> Menu:
     variables: Dict[str, Value] = dict.fromkeys(FEATURES, "y")
     variables.update({"prefix": _PREFIX, "config_directory": _PREFIX, "root": None, "grub_platform": host.platform})
     variables["grub_cpu"] = None
-    return _Machine(host).file(path, variables)
+    return _Machine(host).file(path, variables, variables, {})
+
+
+# Commands that load what boots, or leave the menu in another way. Where an entry has none of them, GRUB comes back from
+# it and tries what `fallback` names (grub_menu_execute_with_fallback).
+_LOADS = frozenset(
+    {
+        "appleloader", "boot", "chainloader", "configfile", "efi", "exit", "extract_syslinux_entries_configfile",
+        "freedos", "fwsetup", "halt", "initrd", "kfreebsd", "knetbsd", "kopenbsd", "legacy_configfile", "legacy_kernel",
+        "linux", "linux16", "linuxefi", "multiboot", "multiboot2", "normal", "normal_exit", "ntldr", "plan9",
+        "pxechainloader", "reboot", "syslinux_configfile", "truecrypt", "xen_hypervisor", "xnu_kernel", "xnu_kernel64",
+    }
+)  # fmt: skip
 
 
 def default_entry(menu: Menu, host: Host) -> Entry:
-    """Return the entry that boots when nobody chooses another one.
+    """Return the entry that boots when nobody chooses another one; the default one where none boots anything.
 
     :raises UserError: the menu has no entry, or which one it is depends on what cannot be known here.
     """
+    return chosen(menu, host)[0]
+
+
+def chosen(menu: Menu, host: Host) -> Tuple[Entry, Menu]:
+    """Return the entry that boots when nobody chooses another one, and the menu that it stands in.
+
+    :raises UserError: as for default_entry.
+    """
+    booting, first = _boots(menu, host, 0)
+    return booting or first
+
+
+_Chosen = Tuple[Entry, Menu]
+
+
+def _boots(menu: Menu, host: Host, depth: int) -> Tuple[Optional[_Chosen], _Chosen]:
+    """Return the entry that boots, None where GRUB comes back from all that it tries, and the one it tries first."""
     name = menu.variables.get("default", "")
-    depth = 0
-    while True:
-        if name is None:
-            raise _unknown("its variable `default` depends on a condition that cannot be known here")
-        part, rest = _first_part(name)
-        entry = _choose(menu.entries, part)
-        if not entry.submenu:
-            return entry
-        depth += 1
-        if depth > _DEEPEST:
-            raise _unknown("its submenus have no end")
-        # What stands behind > becomes `default`; the submenu, which is run then, may set it (grub_menu_execute_entry).
-        menu = submenu(entry, replace(menu, variables={**menu.variables, "default": rest}), host)
-        name = menu.variables["default"]
+    if name is None:
+        raise _unknown("its variable `default` depends on a condition that cannot be known here")
+    part, rest = _first_part(name)
+    booting, first = _starts(_choose(menu.entries, part), rest, menu, host, depth)
+    fallback = menu.variables.get("fallback", "")
+    while booting is None and fallback != "":
+        if fallback is None:
+            raise _unknown("its variable `fallback` depends on a condition that cannot be known here")
+        number, fallback = _number(fallback)
+        if number is None or number >= len(menu.entries):
+            break
+        _require_certain(menu.entries, number)
+        booting, _first = _starts(menu.entries[number], rest, menu, host, depth)
+    return booting, first
+
+
+def _starts(entry: Entry, rest: str, menu: Menu, host: Host, depth: int) -> Tuple[Optional[_Chosen], _Chosen]:
+    if not entry.submenu:
+        loads = any(command.words[0] in _LOADS for command in commands(entry, menu, host))
+        return ((entry, menu) if loads else None), (entry, menu)
+    if depth > _DEEPEST:
+        raise _unknown("its submenus have no end")
+    # What stands behind > becomes `default`; the submenu, which is run then, may set it (grub_menu_execute_entry).
+    inside = _Machine(host).submenu(entry, menu, rest)
+    if not inside.entries:
+        return None, (entry, menu)
+    return _boots(inside, host, depth + 1)
 
 
 def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:
@@ -756,21 +998,23 @@ def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:
 
     :raises UserError: it is not understood.
     """
-    state = _Machine(host).body(entry, menu.variables)
-    return Menu(entry.file, state.variables, state.entries)
+    return _Machine(host).submenu(entry, menu, None)
 
 
 def commands(entry: Entry, menu: Menu, host: Host) -> List[Command]:
-    """Return the commands that an entry runs when it is started."""
-    return _Machine(host).body(entry, menu.variables).commands
+    """Return the commands that an entry runs when it is started.
+
+    :param menu: the one that the entry stands in.
+    """
+    return _Machine(host).commands(entry, menu)
 
 
 def _first_part(name: str) -> Tuple[str, str]:
     """Split at the first > that leads into a submenu; >> stands for the character."""
-    match = re.search(r"(?<!>)>(?!>)", name)
+    match = re.match(r"((?:[^>]|>>)*)>?", name)
     if match is None:
-        return name.replace(">>", ">"), ""
-    return name[: match.start()].replace(">>", ">"), name[match.end() :]
+        return name, ""
+    return match[1].replace(">>", ">"), name[match.end() :]
 
 
 def _choose(entries: Sequence[Entry], name: str) -> Entry:
@@ -779,11 +1023,8 @@ def _choose(entries: Sequence[Entry], name: str) -> Entry:
         raise UserError(
             "The menu that GRUB reads has no entries.", "Generate it with `update-grub` (or grub-mkconfig)."
         )
-    place = 0
-    if re.match(r"\s*\d", name):
-        place = _number(name)
-        place = place if place < len(entries) else 0
-    elif name:
+    place, _rest = _number(name)
+    if place is None and name:
         for at, entry in enumerate(entries):
             if name in (entry.title, entry.identity):
                 if entry.certain:
@@ -791,9 +1032,14 @@ def _choose(entries: Sequence[Entry], name: str) -> Entry:
                 raise _unknown(f"whether there is an entry {name!r} depends on a condition that cannot be known here")
             if entry.title is None or entry.identity is None:
                 raise _unknown(f"the name of its entry {at} depends on what cannot be known here")
+    place = 0 if place is None or place >= len(entries) else place
+    _require_certain(entries, place)
+    return entries[place]
+
+
+def _require_certain(entries: Sequence[Entry], place: int) -> None:
     if not all(entry.certain for entry in entries[: place + 1]):
         raise _unknown(f"which entries stand before number {place} depends on a condition that cannot be known here")
-    return entries[place]
 
 
 def _unknown(why: str) -> UserError:

@@ -67,13 +67,14 @@ def next_boot(path: str, host: grub_script.Host) -> NextBoot:
     """Run a menu and return what its default entry starts."""
     try:
         menu = grub_script.run(path, host)
-        entries = [line for entry in _all_entries(menu, host) for line in [hypervisor(entry, menu, host)] if line]
+        starting = (hypervisor(entry, place, host) for entry, place in _all_entries(menu, host))
+        entries = [line for line in starting if line is not None]
     except UserError as error:
         return NextBoot(None, None, error.what)
     known = [line.options for line in entries if line.options is not None]
     try:
-        default = grub_script.default_entry(menu, host)
-        found = hypervisor(default, menu, host)
+        default, place = grub_script.chosen(menu, host)
+        found = hypervisor(default, place, host)
     except UserError as error:
         return NextBoot(None, None, error.what, known)
     if found is not None and found.options is None:
@@ -89,10 +90,12 @@ def next_boot(path: str, host: grub_script.Host) -> NextBoot:
     )
 
 
-def _all_entries(menu: grub_script.Menu, host: grub_script.Host, depth: int = 0) -> Iterator[grub_script.Entry]:
+def _all_entries(
+    menu: grub_script.Menu, host: grub_script.Host, depth: int = 0
+) -> Iterator[Tuple[grub_script.Entry, grub_script.Menu]]:
     for entry in menu.entries:
         if not entry.submenu:
-            yield entry
+            yield entry, menu
         elif depth < _DEEPEST:
             yield from _all_entries(grub_script.submenu(entry, menu, host), host, depth + 1)
 

@@ -91,7 +91,7 @@ def test_default_names_an_entry(default: str, title: str) -> None:
         # What cannot be known does not matter where it decides nothing.
         ("if loadfont unicode; then set gfxmode=auto; insmod gfxterm; fi\nset default=1\n" + ENTRIES, "Xen"),
         ("set default=1\n" + ENTRIES + "if [ $grub_platform = efi ]; then menuentry 'UEFI' { fwsetup; }; fi\n", "Xen"),
-        ("function more {\n  menuentry 'First' { true; }\n}\n{ more; }\nset default=2\n" + ENTRIES, "Xen"),
+        ("function more {\n  menuentry 'First' { true; }\n}\nmore\nset default=2\n" + ENTRIES, "Xen"),
         # A submenu may set its own default, whatever led into it (grub_menu_execute_entry).
         ("set default=s\nsubmenu S --id s {\n set default=1\n menuentry a { a\n}\n menuentry Xen { b\n}\n}\n", "Xen"),
         (
@@ -101,6 +101,43 @@ def test_default_names_an_entry(default: str, title: str) -> None:
         ('set "default=1"\n' + ENTRIES, "Xen"),
         # 06_… before the rest.
         ("set default=xen\nmenuentry 'Maintenance' { multiboot2 /boot/xen.gz dom0_mem=2G }\n" + ENTRIES, "Xen"),
+        # A function has arguments, and ends before its end.
+        ('function pick { shift; set default="$1"; return; set default=0; }\npick a xen\n' + ENTRIES, "Xen"),
+        ('function pick { set default="$*"; }\npick Xen\n' + ENTRIES, "Xen"),
+        ("function pick { return 1; }\nif pick; then set default=0; else set default=1; fi\n" + ENTRIES, "Xen"),
+        # Loops are run.
+        ("for k in 0 xen 7; do\n if [ $k = xen ]; then set default=$k; break; fi\ndone\n" + ENTRIES, "Xen"),
+        ("for k in xen linux; do set default=$k; continue; set default=0; done\n" + ENTRIES, "Linux"),
+        ('n=\nwhile [ "$n" != 111 ]; do n=${n}1; done\nif [ $n = 111 ]; then default=1; fi\n' + ENTRIES, "Xen"),
+        ("n=\nuntil [ x$n = x11 ]; do n=${n}1; set default=$n; done\nset default=${n}x1\n" + ENTRIES, "Linux"),
+        ("for k in Zeroth First; do menuentry $k { linux /x\n}\ndone\nset default=3\n" + ENTRIES, "Xen"),
+        # The value of a variable that is not quoted is divided at its blanks, and is no word where it is empty.
+        ("set name='1 0'\nset default=$name\n" + ENTRIES, "Xen"),
+        ("if [ $nothing = y ]; then set default=1; fi\n" + ENTRIES, "Xen"),
+        ("set options='--id first'\nset default=first\nmenuentry Xen $options { linux /x\n}\n" + ENTRIES, "Xen"),
+        # `!` and -o of test, from left to right.
+        ("if [ ! a = a -o b = b ]; then set default=1; fi\n" + ENTRIES, "Xen"),
+        ("if [ a -a ! b ]; then set default=0; else set default=1; fi\n" + ENTRIES, "Xen"),
+        ("if [ ( a = b ) -o ( b '<' a ) ]; then set default=0; else set default=1; fi\n" + ENTRIES, "Xen"),
+        ("if [ 018 -eq 1 -a 010 -eq 8 -a -1 -lt 0 ]; then set default=1; fi\n" + ENTRIES, "Xen"),
+        ("false\nif [ $? = 0 ]; then set default=0; else set default=1; fi\n" + ENTRIES, "Xen"),
+        # What a submenu has of its menu's variables was exported.
+        (
+            "set x=1\nexport y\nset y=1\nset default=s\n"
+            'submenu S --id s {\n if [ -n "$x" ]; then set default=0; else set default=$y; fi\n'
+            " menuentry a { linux /a\n}\n menuentry Xen { multiboot2 /boot/xen.gz\n}\n}\n",
+            "Xen",
+        ),
+        # An entry that loads nothing is left again, for those that `fallback` names.
+        ("set default=0\nset fallback='7x'\nmenuentry Empty { true\n}\n" + ENTRIES, "Empty"),
+        (
+            "set default=0\nset fallback='1 2'\nmenuentry Empty { true\n}\nmenuentry Empty { true\n}\n" + ENTRIES,
+            "Linux",
+        ),
+        ("set default=0\nset fallback=0x2\nmenuentry Empty { true\n}\n" + ENTRIES, "Xen"),
+        ("set default=1\nset fallback=0\n" + ENTRIES, "Xen"),
+        # >>> is the character and then a part.
+        ("set default='a>>>1'\nsubmenu 'a>' {\n menuentry a { linux /a\n}\n menuentry Xen { linux /b\n}\n}\n", "Xen"),
         # custom.cfg of the user's.
         ("set default=0\n" + ENTRIES + "source $prefix/custom.cfg\n", "Xen"),
     ],
@@ -117,6 +154,12 @@ def test_the_menu_is_run(text: str, title: str) -> None:
         "if [ $grub_platform = efi ]; then menuentry 'UEFI' { fwsetup; }; fi\nset default=1\n" + ENTRIES,
         "search --set=root x\nset default=$root\n" + ENTRIES,
         "while keystatus --shift; do set default=1; done\n" + ENTRIES,
+        "while true; do set default=1; done\n" + ENTRIES,
+        "function f { f; }\nf\n" + ENTRIES,
+        # GRUB has no groups of commands.
+        "{ set default=1; }\n" + ENTRIES,
+        "for k in a b; do if keystatus; then break; fi; done\n" + ENTRIES,
+        "menuentry Empty { true\n}\nif keystatus; then set fallback=1; fi\n" + ENTRIES,
         "set default=0\n",
         "set default='0\n" + ENTRIES,
         "if true; then\n" + ENTRIES,
