@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence
 
@@ -63,8 +62,6 @@ class DefaultEntry(Protocol):
 class _LegacyDefault:
     """The default entry of GRUB 0.97: a number."""
 
-    _LINE = re.compile(r"^[ \t]*default[ \t=]+[^\n\r]*(?=\r?$)", re.MULTILINE)
-
     def __init__(self, loader: GrubLegacy) -> None:
         self._loader = loader
 
@@ -85,8 +82,8 @@ class _LegacyDefault:
         found = []
         for path, before in self._menu():
             text = replaced_line.restore(before)
-            places = [(match.start(), match.end()) for match in self._LINE.finditer(text)]
-            start, end = places[-1] if places else (0, 0)
+            line = grub_legacy.default_line(text)
+            start, end = (line.start, line.end) if line else (0, 0)
             found.append((path, before, replaced_line.put(text, start, end, f"default {entry}")))
         return self._changes(found)
 

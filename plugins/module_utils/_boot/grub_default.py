@@ -28,6 +28,8 @@ _VARIABLE = "GRUB_DEFAULT"
 
 # A name stands between single quotes for the shell and between double ones in the menu.
 _UNSAFE = re.compile(r"[\x00-\x1f'\"$`\\]")
+# What 20_linux_xen begins the identities of its entries with (util/grub.d/20_linux_xen.in @ 2.06).
+_WRITTEN = "xen-gnulinux-"
 _ONCE = re.compile(r"^next_entry=[^\n]*\n", re.MULTILINE)
 _SAVED = re.compile(r"^\s*set\s+default=\"?\$\{?saved_entry\}?\"?\s*$", re.MULTILINE)
 _DEFAULT = re.compile(r"^[ \t]*(?:set[ \t]+)?default=[^\n\r;]*(?=\r?$)", re.MULTILINE)
@@ -52,7 +54,10 @@ class GrubDefault:
         return grub2.next_boot(path, _without_next_entry(host))
 
     def entry(self) -> Optional[str]:
-        """Return the name by which GRUB's `default` leads to the first entry for Xen; None where there is none."""
+        """Return the name by which GRUB's `default` leads to an entry for Xen; None where there is none.
+
+        It is the first of those that 20_linux_xen has written, else the first of all.
+        """
         try:
             path, host = self._loader.menu()
         except UserError:
@@ -129,7 +134,9 @@ class GrubDefault:
 def _find(path: str, host: grub_script.Host) -> Optional[str]:
     try:
         menu = grub_script.run(path, host)
-        for name, entry, place in _names(menu, host):
+        # The entries that options are set in come before those of the administrator's own.
+        names = sorted(_names(menu, host), key=lambda one: not (one[1].identity or "").startswith(_WRITTEN))
+        for name, entry, place in names:
             if grub2.hypervisor(entry, place, host) is None:
                 continue
             chosen = replace(menu, variables={**menu.variables, "default": name})

@@ -81,7 +81,7 @@ class Xen:
                 "Run this against the Xen host itself.",
             )
         raise UserError(
-            f"This machine does not run under Xen: {CAPABILITIES} does not contain control_d.",
+            f"This host does not run Xen: {CAPABILITIES} does not contain control_d.",
             f"Install {distributions.install_hint('hypervisor', self.distribution)}, reboot into it, then run again.",
         )
 

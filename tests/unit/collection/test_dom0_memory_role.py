@@ -161,6 +161,49 @@ def test_a_host_with_guests_is_refused_before_anything_is_written(tmp_path: Path
     assert [(name, check) for name, check, _given in calls if name in ("dom0_mem", "xl_conf")] == [("dom0_mem", True)]
 
 
+LINUX_BY_DEFAULT = {
+    "boots_xen": False,
+    "effective": None,
+    "reboot_required": False,
+    "reboot_reason": "GRUB boots Linux.",
+}
+
+
+@pytest.mark.parametrize("variable", ["default_entry", "reboot_without_xen"])
+def test_guests_are_looked_at_where_the_reboot_follows_from_another_variable(tmp_path: Path, variable: str) -> None:
+    """The next boot passes nothing to compare with, as it starts Linux; after that variable there is a reboot."""
+    status, output, calls = play(
+        tmp_path,
+        *("-edom0_memory_reboot=true", "-edom0_memory_size=1G", f"-edom0_memory_{variable}=true"),
+        dom0_mem=LINUX_BY_DEFAULT,
+        xen_info={"guests": GUESTS},
+    )
+    assert status != 0
+    assert "runs 2 guests: web, db. Nothing was changed." in output
+    assert [name for name, _check, _given in calls] == ["boot_trial", "dom0_mem", "xen_info"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "line"),
+    [
+        # The hypervisor has the value already.
+        ("default_entry", {**LINUX_BY_DEFAULT, "running": "1G,max:1G"}),
+        # There is none to reboot out of.
+        ("reboot_without_xen", {**LINUX_BY_DEFAULT, "running": None, "memory_mib": None}),
+        ("default_entry", {**LINUX_BY_DEFAULT, "running": None, "memory_mib": None}),
+    ],
+)
+def test_guests_do_not_matter_where_no_reboot_follows(tmp_path: Path, variable: str, line: Dict[str, Any]) -> None:
+    _status, output, calls = play(
+        tmp_path,
+        *("-edom0_memory_reboot=true", "-edom0_memory_size=1G", f"-edom0_memory_{variable}=true"),
+        dom0_mem=line,
+        xen_info={"guests": GUESTS},
+    )
+    assert "reboot the control node" not in output
+    assert "xen_info" not in [name for name, _check, _given in calls]
+
+
 def test_guests_are_shut_down_and_started_again_whatever_happens(tmp_path: Path) -> None:
     (tmp_path / "web.cfg").write_text("")
     (tmp_path / "db.cfg").write_text("")
@@ -193,10 +236,11 @@ def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -
 
 
 def test_a_host_that_would_come_back_without_xen_is_not_rebooted(tmp_path: Path) -> None:
-    line = {"boots_xen": False, "effective": None, "reboot_required": False, "reboot_reason": "GRUB boots Linux."}
+    line = LINUX_BY_DEFAULT
     status, output, calls = play(tmp_path, "-edom0_memory_reboot=true", "-edom0_memory_size=1G", dom0_mem=line)
     assert status != 0
     assert "the host was not rebooted. GRUB boots Linux." in output
+    assert "Set dom0_memory_default_entry to true" in output
     assert "xen_info" not in [name for name, _check, _given in calls]
     status, output, _calls = play(tmp_path / "other", "-edom0_memory_size=1G", dom0_mem=line)
     assert status == 0, output

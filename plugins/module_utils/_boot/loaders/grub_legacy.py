@@ -117,13 +117,35 @@ def places(text: str) -> Sequence[Place]:
     return found
 
 
+def default_line(text: str) -> Optional[Line]:
+    """Return the line that says which entry is the default, the last one before the first entry; None for none.
+
+    Behind a title it is a command of the entry (cmain in stage2/stage2.c).
+    """
+    found: Optional[Line] = None
+    for line in lines(text):
+        command = _COMMAND.match(line.text.replace("\f", " "))
+        if command and command["name"] == "title":
+            break
+        if command and command["name"] == "default":
+            found = line
+    return found
+
+
+def _default(text: str, saved: int) -> int:
+    """Return the number of the default entry, which ends before whatever follows it (safe_parse_maxint)."""
+    line = default_line(text)
+    command = _COMMAND.match(line.text.replace("\f", " ")) if line else None
+    value = (command["rest"] or "").strip() if command else ""
+    number = re.match(r"0[xX][0-9A-Fa-f]+|[0-9]+", value[:32])
+    if number is None:
+        return saved if value.split()[:1] == ["saved"] else 0
+    return int(number.group(), 16 if "x" in number.group().lower() else 10)
+
+
 def chosen(text: str) -> Optional[Place]:
     """Return the default entry if it boots a hypervisor, else the first that does."""
-    default = 0
-    for line in lines(text):
-        command = _COMMAND.match(line.text)
-        if command and command["name"] == "default" and (command["rest"] or "").strip().isdigit():
-            default = int(command["rest"])
+    default = _default(text, 0)
     entries = [place for place in places(text) if place.entry is not None]
     return next((place for place in entries if place.entry == default), entries[0] if entries else None)
 
@@ -134,14 +156,11 @@ def next_boot(path: str, text: str, saved: int = 0) -> NextBoot:
     :param saved: the entry of `default saved`, as grub-set-default has written it.
     """
     titles: List[str] = []
-    default = 0
     for line in lines(text):
         command = _COMMAND.match(line.text.replace("\f", " "))
-        value = (command["rest"] or "").strip() if command else ""
         if command and command["name"] == "title":
-            titles.append(value)
-        elif command and command["name"] == "default":
-            default = int(value) if value.isdigit() else saved if value == "saved" else default
+            titles.append((command["rest"] or "").strip())
+    default = _default(text, saved)
     # GRUB 0.97 boots the first entry where the number is too large (run_menu, stage2/stage2.c).
     default = default if default < len(titles) else 0
     entries = {place.entry: _plain(place.text) for place in reversed(places(text)) if place.entry is not None}

@@ -139,6 +139,17 @@ def test_an_entry_in_a_submenu_without_an_identity(host: Host) -> None:
     four_steps(host, "More >> of it>With Xen")
 
 
+def test_an_entry_of_the_administrator_is_the_last_choice(host: Host) -> None:
+    own = "menuentry 'Maintenance' { multiboot2 /boot/xen-4.17-amd64.gz dom0_mem=2G }\n"
+    host.entries = own + ENTRIES
+    host.put("etc/default/grub", "GRUB_DEFAULT=1\n")
+    host.update_grub()
+    four_steps(host, "xen-gnulinux-simple-1")
+    host.entries = own + "menuentry 'Linux' { linux /vmlinuz }\n"
+    host.update_grub()
+    assert run(host)["entry"] == "Maintenance"
+
+
 def test_two_entries_of_one_name(host: Host) -> None:
     host.entries = "menuentry 'Same' { linux /vmlinuz }\nmenuentry 'Same' { multiboot2 /xen.gz placeholder }\n"
     host.entries += "menuentry 'Other' { multiboot2 /xen.gz placeholder }\n"

@@ -197,7 +197,7 @@ def without(host: Host, path: str) -> None:
         (lambda host: setattr(host, "free", 300), linux(), "needs 398 MiB of memory, and the host has 300 MiB free"),
         (lambda host: setattr(host, "free", 100), {"check_start": True}, "host has 100 MiB free"),
         (lambda host: domain(host, "of-another"), {"check_start": True}, "name web is taken: domain 3 has it"),
-        (lambda host: host.put("proc/xen/capabilities", ""), {"check_start": True}, "does not run under Xen"),
+        (lambda host: host.put("proc/xen/capabilities", ""), {"check_start": True}, "does not run Xen"),
         (lambda host: None, linux(flavour="minios"), "no /usr/lib/xen-4.20/boot/ioemu-stubdom.gz"),
     ],
 )  # fmt: skip

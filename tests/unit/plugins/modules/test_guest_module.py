@@ -254,7 +254,7 @@ def stopped(host: Host, letters: str, *, uuid: str = UUID) -> None:
         (lambda host: (host.root / "srv/web.img").unlink(), {}, "/srv/web.img does not exist"),
         (lambda host: (host.root / "boot/grub").unlink(), {}, "/boot/grub does not exist"),
         (lambda host: host.put("etc/xen/web.cfg", PV.replace("256", "4096")), {}, "needs 4098 MiB of memory"),
-        (lambda host: host.put("proc/xen/capabilities", ""), {}, "does not run under Xen"),
+        (lambda host: host.put("proc/xen/capabilities", ""), {}, "does not run Xen"),
         (lambda host: stopped(host, "-b----", uuid="another"), {}, "domain 3 has it and comes from elsewhere"),
         (lambda host: stopped(host, "-b----", uuid="another"), {"state": "destroyed"}, "domain 3 has it"),
         (lambda host: stopped(host, "---sc-"), {}, r"has ended \(crashed\), and its domain 3 is kept"),

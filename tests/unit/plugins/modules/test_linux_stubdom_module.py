@@ -302,7 +302,7 @@ def test_a_firmware_directory_that_cannot_be_found(machine: Machine) -> None:
 
 def test_a_host_without_xen(machine: Machine) -> None:
     machine.host.put("proc/xen/capabilities", b"")
-    with pytest.raises(UserError, match="does not run under Xen"):
+    with pytest.raises(UserError, match="does not run Xen"):
         run(machine)
     assert run(machine, state="absent")["changed"] is False
 

@@ -171,5 +171,5 @@ def test_a_machine_without_xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result["memory"]["dom0_fixed"] is False
     assert (result["guests"], result["images"], result["firmware_directory"]) == ([], [], None)
     host.params["require"] = True
-    with pytest.raises(UserError, match="does not run under Xen"):
+    with pytest.raises(UserError, match="does not run Xen"):
         xen_info.run(host)  # type: ignore[arg-type]

@@ -120,7 +120,7 @@ def test_a_failing_xl_is_named_with_its_last_word() -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "does not run under Xen"),
+        ({}, "does not run Xen"),
         ({"sys/hypervisor/type": "xen\n"}, "is a guest of Xen"),
         ({"proc/xen/capabilities": "", "sys/hypervisor/type": "xen\n"}, "is a guest of Xen"),
     ],

@@ -272,6 +272,11 @@ def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("default 1 # b\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default=0x1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default 0\ndefault\t1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
+        # Behind a title it is a command of that entry.
+        ("title a\nkernel /xen.gz one\ntitle b\ndefault 1\nkernel /xen.gz two\n", "one"),
         ("default 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
         ("default=0\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", None),
         ("default=1\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", "two"),
