@@ -36,7 +36,9 @@ options:
     type: bool
     default: true
   backup:
-    description: Whether to keep a copy of each file that is changed.
+    description:
+      - Whether to keep a copy of each file that is changed, and of the loader's configuration where that is generated
+        again.
     type: bool
     default: false
 """

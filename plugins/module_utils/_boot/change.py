@@ -257,7 +257,7 @@ def apply(
             "They were restored. Look for another program that writes them, then run again.",
         )
     if target.generates and (difference.stale or not passes(desired, target.loader.next_boot())):
-        generate(target.loader, target.run)
+        backups.update(generate(target.loader, target.run, backup=backup))
     return backups
 
 

@@ -212,7 +212,7 @@ def apply(present: bool, target: Target, observed: Observed, wanted: Difference,
     try:
         write(wanted.changes)
         if wanted.stale:
-            generate(target.loader, target.run)
+            backups.update(generate(target.loader, target.run, backup=backup))
         if present and entry is None and not default.boots().xen:
             entry = default.entry()
             if entry is None:
@@ -221,6 +221,7 @@ def apply(present: bool, target: Target, observed: Observed, wanted: Difference,
                     "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
                 )
             write(default.present(entry))
+            # What was there before is kept already.
             generate(target.loader, target.run)
         _verify(present, target, default)
     except BaseException:

@@ -135,14 +135,16 @@ def _find(path: str, host: grub_script.Host) -> Optional[str]:
     try:
         menu = grub_script.run(path, host)
         # The entries that options are set in come before those of the administrator's own.
-        names = sorted(_names(menu, host), key=lambda one: not (one[1].identity or "").startswith(_WRITTEN))
-        for name, entry, place in names:
-            if grub2.hypervisor(entry, place, host) is None:
-                continue
-            chosen = replace(menu, variables={**menu.variables, "default": name})
-            # Another entry may have the same name, or a number may be read from its beginning.
-            if grub_script.default_entry(chosen, host) == entry:
-                return name
+        for written in (True, False):
+            for name, entry, place in _names(menu, host):
+                if (entry.identity or "").startswith(_WRITTEN) is not written:
+                    continue
+                if grub2.hypervisor(entry, place, host) is None:
+                    continue
+                chosen = replace(menu, variables={**menu.variables, "default": name})
+                # Another entry may have the same name, or a number may be read from its beginning.
+                if grub_script.default_entry(chosen, host) == entry:
+                    return name
     except UserError:
         return None
     return None

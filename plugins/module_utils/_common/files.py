@@ -267,6 +267,31 @@ def beside(path: str) -> Iterator[str]:
             remove()
 
 
+@contextlib.contextmanager
+def kept(path: str) -> Iterator[str]:
+    """Keep a copy of a file that another program writes; it is gone where that fails, or writes what was there.
+
+    :return: gives the path of the copy, which is as `apply` names it.
+    """
+    with place.find(path) as target:
+        stamp = _stamp()
+        copy = target.beside(f"{target.name}.{stamp}")
+        before = read(path)
+        _copy(target, copy)
+        try:
+            yield f"{path}.{stamp}"
+        except BaseException:
+            _unlink(copy)
+            raise
+        if read(path) == before:
+            _unlink(copy)
+
+
+def _stamp() -> str:
+    """The form of Ansible's own backup_local, behind the path: process, date, time."""
+    return f"{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
+
+
 def difference(changes: Sequence[AnyChange]) -> List[Dict[str, str]]:
     """Show the changes in the form of Ansible's diff mode."""
     return [
@@ -561,8 +586,7 @@ class _Transaction:
         self._undo.append((step.change.path, partial(_rename, step.old, step.target)))
 
     def _keep_copy(self, step: _Step) -> str:
-        # The form of Ansible's own backup_local: path, process, date, time.
-        stamp = f"{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S~')}"
+        stamp = _stamp()
         copy = step.target.beside(f"{step.target.name}.{stamp}")
         self._undo.append((copy.path, partial(_unlink, copy)))
         _link_or_copy(step.old, copy)

@@ -162,23 +162,29 @@ def restore(changes: Sequence[AnyChange], configuration: Mapping[str, Optional[b
         files.apply([Change(path, files.read(path), old) for path, old in configuration.items()])
 
 
-def generate(loader: Loader, run: Runner) -> None:
+def generate(loader: Loader, run: Runner, *, backup: bool = False) -> Dict[str, str]:
     """Generate the effective configuration of a loader; the only code that does.
 
     Programs such as update-grub write their file in place, so that a host is left without a menu where they are
     interrupted. They are told another name where they take one, and the result takes the place of the old file in one
     step.
 
+    :param backup: keep a copy of the configuration that is replaced.
+    :return: path of the copy by path of the file, empty without *backup*.
     :raises UserError: the program is not installed or fails.
     """
     command = loader.generator()
-    if not command:
-        return
     output = loader.output()
+    if not command:
+        return {}
+    old = None if output is None else files.read(output)
     if output is None or output not in command:
-        _run(command, run)
-        return
-    old = files.read(output)
+        if output is None or old is None or not backup:
+            _run(command, run)
+            return {}
+        with files.kept(output) as copy:
+            _run(command, run)
+        return {} if files.read(output) == old else {output: copy}
     with files.beside(output) as temporary:
         _run([temporary if word == output else word for word in command], run)
         new = files.read(temporary)
@@ -187,7 +193,7 @@ def generate(loader: Loader, run: Runner) -> None:
             f"`{' '.join(command)}` wrote nothing.",
             "Run that command by hand and correct its cause, or set regenerate to false.",
         )
-    files.apply([Change(output, old, new)])
+    return files.apply([Change(output, old, new)], backup=backup)
 
 
 def _run(command: Sequence[str], run: Runner) -> None:

@@ -213,7 +213,10 @@ def test_without_a_new_menu_nothing_is_claimed(host: Host) -> None:
 def test_a_backup_is_named(host: Host) -> None:
     (host.root / "etc/default/grub.d/xen.cfg").unlink()
     (host.root / "etc/default/grub.d").rmdir()
-    assert list(run(host, backup=True)["backup_files"]) == [str(host.root / "etc/default/grub")]
+    menu = (host.root / "boot/grub/grub.cfg").read_bytes()
+    kept = run(host, backup=True)["backup_files"]
+    assert list(kept) == [str(host.root / path) for path in ("etc/default/grub", "boot/grub/grub.cfg")]
+    assert Path(kept[str(host.root / "boot/grub/grub.cfg")]).read_bytes() == menu
 
 
 @pytest.mark.parametrize("line", ["if true; then\n", "GRUB_TIMEOUT=5\\"])

@@ -264,6 +264,20 @@ def test_an_entry_of_the_administrator_before_the_default_one_decides_nothing(ho
     assert (host.root / "boot/grub/grub.cfg").read_bytes() == before
 
 
+def test_the_menu_is_kept_before_it_is_generated(host: Host) -> None:
+    menu = host.root / "boot/grub/grub.cfg"
+    before = menu.read_bytes()
+    kept = run(host, size="1G", backup=True)["backup_files"]
+    assert list(kept) == [str(menu)]
+    assert Path(kept[str(menu)]).read_bytes() == before != menu.read_bytes()
+    assert run(host, size="1G", backup=True)["backup_files"] == {}
+    Path(kept[str(menu)]).unlink()
+    host.update_grub_fails = True
+    with pytest.raises(UserError, match="no such device"):
+        run(host, size="2G", backup=True)
+    assert list(menu.parent.iterdir()) == [menu]
+
+
 def test_a_file_that_grub_cannot_source(host: Host) -> None:
     host.put("etc/default/grub", 'GRUB_TIMEOUT="5\n')
     before = host.tree()
