@@ -235,6 +235,9 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(words)
     os.environ["XEN_STUBDOM_CASES"] = "20"
+    # The copy is nobody's but ours, and each fault would wait for the tests to be compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     all_tried, all_survivors = 0, 0
     with tempfile.TemporaryDirectory(prefix="xen-stubdom-mutation-") as directory:
         tree, temporary = Path(directory, "tree"), Path(directory, "tmp")

@@ -109,7 +109,7 @@ def test_no_room_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
-        files.apply([Change(str(tmp_path / "new"), None, b"1")])
+        files.apply([Change(str(tmp_path / "directory" / "below" / "new"), None, b"1")])
     assert names(tmp_path) == []
 
 
