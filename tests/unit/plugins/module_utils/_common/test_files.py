@@ -522,6 +522,49 @@ def test_the_lock_is_where_no_other_account_can_make_it(tmp_path: Path, monkeypa
         pass
 
 
+@pytest.mark.parametrize("planted", ["file", "link", "another account's", 0o701, 0o710, 0o702, 0o720])
+def test_a_lock_directory_that_is_not_ours_alone_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: object
+) -> None:
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", ())
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    path = tmp_path / f"xen.stubdom-{os.geteuid()}"
+    if planted == "file":
+        path.touch(mode=0o600)
+    elif planted == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.mkdir()
+        path.chmod(planted if isinstance(planted, int) else 0o700)
+    if planted == "another account's":
+        real = os.lstat
+        monkeypatch.setattr(os, "lstat", lambda name: os.stat_result((*real(name)[:4], 4711, *real(name)[5:10])))
+    with pytest.raises(UserError, match="belongs to another account or is open to others"), files.lock():
+        pass
+
+
+@pytest.mark.parametrize(("enabled", "status", "given"), [(1, 0, True), (1, -1, False), (0, 0, False)])
+def test_a_new_file_gets_the_context_of_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: int, status: int, given: bool
+) -> None:
+    """Else it would have the context of its directory, under which a service may not read it."""
+    library = SimpleNamespace(
+        is_selinux_enabled=lambda: enabled, matchpathcon=lambda path, _kind: [status, f"of {path}"]
+    )
+    monkeypatch.setitem(sys.modules, "ansible.module_utils.compat.selinux", library)
+    monkeypatch.setattr("ansible.module_utils.compat.selinux", library, raising=False)
+    contexts: list[tuple[str, bytes]] = []
+    monkeypatch.setattr(os, "setxattr", lambda _descriptor, name, value: contexts.append((name, value)))
+    monkeypatch.setattr(os, "listxattr", lambda _path, **_options: [])
+    path = tmp_path / "file"
+    files.apply([Change(str(path), None, b"1")])
+    assert contexts == ([("security.selinux", f"of {path}\0".encode())] if given else [])
+    # One that there is keeps its own.
+    files.apply([Change(str(path), b"1", b"2")])
+    assert len(contexts) == given
+
+
 WITHOUT_LIBSELINUX = """
 import sys
 # None makes the import fail, as it does by itself without the library.
