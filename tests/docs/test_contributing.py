@@ -66,7 +66,7 @@ def wrong(words: list[str]) -> str | None:
         scenario = inner[inner.index("--scenario-name") + 1]
         return None if (REPOSITORY / "molecule" / scenario).is_dir() else f"no scenario {scenario}"
     if program == "bin/test":
-        return wrong_part(words[1:])
+        return wrong_part([word for word in words[1:] if word != "--coverage"])
     if program.startswith(("bin/", "lab/", "tests/")):
         return None if (REPOSITORY / program).is_file() else f"no program {program}"
     for name in (word for word in words[1:] if word.startswith(("requirements/", "tests/"))):

@@ -100,6 +100,23 @@ def test_present_and_absent_in_four_steps(machine: Machine, tmp_path: Path) -> N
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_files_that_are_not_as_written_are_put_back(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = machine.host.tree()
+    apply, calls = _files.apply, []
+
+    def overwritten(changes: Any, **options: Any) -> Dict[str, str]:
+        result = apply(changes, **options)
+        if not calls:
+            (machine.directory / NAMES[2]).write_bytes(b"another program's")
+        calls.append(changes)
+        return result
+
+    monkeypatch.setattr(_files, "apply", overwritten)
+    with pytest.raises(UserError, match="qemu-stubdom-linux-rootfs is not what was just written there"):
+        run(machine)
+    assert len(calls) == 2 and machine.host.tree() == before
+
+
 def test_what_is_installed(machine: Machine) -> None:
     result = run(machine)
     manifest = result["manifest"]

@@ -196,7 +196,8 @@ def test_it_stops_when_nobody_watches(builder: Builder, monkeypatch: pytest.Monk
 
 def test_it_stops_when_the_time_is_up(builder: Builder) -> None:
     slow(builder)
-    with pytest.raises(UserError, match="not done after 1 seconds, in stage 'newlib'"):
+    # newlib lasts a minute; a busy machine does not come as far.
+    with pytest.raises(UserError, match="not done after 1 seconds, in stage '(sources|configure|headers|newlib)'"):
         builder.run("c", timeout=1)
 
 

@@ -434,7 +434,7 @@ MENUS = {
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in AWKWARD.items() for text in texts])
 def test_a_long_file_takes_no_longer_than_its_length(tmp_path: Path, name: str, text: str) -> None:
-    size = 1 << 20
+    size = 1 << 19
     put(put(tmp_path, MENUS[name], (text * (size // len(text) + 1))[:size]), "boot/efi/EFI/xen/xen.efi")
     loader = LOADERS[name](read_only, root=str(tmp_path), foreign=True)
     started = time.process_time()
@@ -444,8 +444,8 @@ def test_a_long_file_takes_no_longer_than_its_length(tmp_path: Path, name: str, 
         with contextlib.suppress(UserError):
             loader.plan(loader.read(), OPTION, word)
     planned = time.process_time()
-    assert read - started < 2
-    assert planned - read < 4
+    assert read - started < 1
+    assert planned - read < 2
 
 
 def test_whether_an_entry_can_be_booted_once() -> None:
