@@ -212,7 +212,7 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
         if key in ("include", "menu include"):
             file, title = [*value.split(None, 1), "", ""][:2]
             included = os.path.normpath(os.path.join(directory, file))
-            if included not in menu.seen:
+            if file and included not in menu.seen:
                 # With a title it is a submenu.
                 menu.depth += bool(title)
                 _parse(included, read, menu)

@@ -65,6 +65,8 @@ def test_a_menu_that_is_kept_by_hand_is_edited_in_place(tmp_path: Path, path: st
         ("default xen\nprompt 1\ntimeout 9\nontimeout linux\n", None, False),
         ("default other\n", None, None),
         ("include gone.cfg\n", None, None),
+        # No name is the name of a file that cannot be opened, and nothing is decided there.
+        ("include\nmenu include \ndefault xen\n", "a", True),
         ("default xen\n# default linux\n", "a", True),
         ("default xen\ndefault=linux\n", "a", True),
         ("default xen\ntext help\ndefault linux\nendtext\n", "a", True),
