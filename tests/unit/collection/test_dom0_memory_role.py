@@ -64,8 +64,11 @@ RESULTS = {
 Calls = List[Tuple[str, bool, Dict[str, Any]]]
 
 
-def play(path: Path, *extra: str, **results: Dict[str, Any]) -> Tuple[int, str, Calls]:
-    """Run the role on this machine and return the exit status, the output and the calls of modules."""
+def play(path: Path, *extra: str, playbook: str = "play.yml", **results: Dict[str, Any]) -> Tuple[int, str, Calls]:
+    """Run the role on this machine and return the exit status, the output and the calls of modules.
+
+    :param playbook: another one that runs the role.
+    """
     path.mkdir(exist_ok=True)
     collection = path / "collections" / "ansible_collections" / "xen" / "stubdom"
     actions = collection / "plugins" / "action"
@@ -84,7 +87,7 @@ def play(path: Path, *extra: str, **results: Dict[str, Any]) -> Tuple[int, str, 
     plays = [{"hosts": "localhost", "gather_facts": False, "roles": ["xen.stubdom.dom0_memory"]}]
     (path / "play.yml").write_text(json.dumps(plays))
     done = subprocess.run(
-        [real_play.PLAYBOOK, "play.yml", *extra],
+        [real_play.PLAYBOOK, playbook, *extra],
         cwd=path,
         env=real_play.below(path),
         capture_output=True,
@@ -222,6 +225,33 @@ def test_guests_are_shut_down_and_started_again_whatever_happens(tmp_path: Path)
     assert "reboot the control node" in output
     guests = [(given["name"], given.get("state")) for name, _check, given in calls if name == "guest"]
     assert guests == [("web", "shutdown"), ("db", "shutdown"), ("web", None), ("db", None)]
+
+
+@pytest.mark.parametrize("guests", ["service", "leave"])
+def test_guests_of_the_hosts_own_service_are_not_touched(tmp_path: Path, guests: str) -> None:
+    status, output, calls = play(
+        tmp_path,
+        *("-edom0_memory_reboot=true", "-edom0_memory_size=1G", f"-edom0_memory_guests={guests}"),
+        xen_info={"guests": GUESTS},
+    )
+    assert status != 0
+    assert "reboot the control node" in output
+    names = [name for name, _check, _given in calls]
+    assert "guest" not in names
+    # The service has them run again, which is waited for.
+    assert names[-1] == ("xen_info" if guests == "service" else "xl_conf")
+
+
+def test_the_rolling_playbook_is_the_role_that_shuts_guests_down(tmp_path: Path) -> None:
+    status, output, calls = play(
+        tmp_path,
+        *("-edom0_memory_reboot=true", "-edom0_memory_size=1G", "-edom0_memory_rolling_hosts=localhost"),
+        playbook=str(REPOSITORY / "playbooks" / "dom0_memory_rolling.yml"),
+        xen_info={"guests": [{"name": "no-such-guest", "stub_domain_of": None}]},
+    )
+    assert status != 0
+    assert "Add its configuration file to dom0_memory_guests_configs" in output
+    assert [name for name, _check, _given in calls] == ["boot_trial", "dom0_mem", "xen_info"]
 
 
 def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -> None:
