@@ -221,8 +221,10 @@ def _with_default(
 
 def find_entry(names: Iterable[str], pattern: str) -> Optional[str]:
     """Return the first name that a pattern matches, with its count of attempts or without; None for none."""
+    # Sets have no complement there, and a backslash takes what follows it for itself; no name has a NUL.
+    pattern = re.sub(r"\\(.)", r"[\1]", pattern.lower()).replace("[!", "[\0!")
     for name in names if pattern else ():
-        if any(fnmatch.fnmatchcase(one.lower(), pattern.lower()) for one in (name, _COUNTER.sub(r"\2", name))):
+        if any(fnmatch.fnmatchcase(one.lower(), pattern) for one in (name, _COUNTER.sub(r"\2", name))):
             return name
     return None
 

@@ -303,6 +303,27 @@ def test_the_firmware_of_this_host_tells_what_boots(
 
 
 @pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("xen.conf", "Xen.conf"),
+        ("XEN*", "Xen.conf"),
+        ("x[a-f]n.c?nf", "Xen.conf"),
+        ("xen\\.conf", "Xen.conf"),
+        # No complement of a set.
+        ("[!a]*", "a.conf"),
+        ("[!]*", "!b+3-0.conf"),
+        # With its count of attempts, and without.
+        ("!b.conf", "!b+3-0.conf"),
+        ("!b+3-0.conf", "!b+3-0.conf"),
+        ("xen", None),
+        ("", None),
+    ],
+)
+def test_patterns_of_systemd_boot(pattern: str, found: Optional[str]) -> None:
+    assert efi_boot.find_entry(["a.conf", "Xen.conf", "!b+3-0.conf"], pattern) == found
+
+
+@pytest.mark.parametrize(
     ("variables", "xen"),
     [
         ({"LoaderEntryDefault": "linux.conf"}, False),
