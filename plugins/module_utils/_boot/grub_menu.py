@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 # grub-core/script/yylex.l @ grub 2.06: what ends a plain word.
 _SPECIAL = "{}|&$;<> \t\n'\"\\"
+_BLANKS = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)+")
+# A word without quotes, up to what ends it.
+_PLAIN = re.compile(r"[^{}|&$;<> \t\n'\"\\]+(?=[{}|&;<> \t\n]|\Z)")
+_QUOTED = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_KEYWORDS = ("if", "then", "else", "elif", "do", "while", "until", "fi", "done")
 _ID_OPTIONS = ("--id", "$menuentry_id_option", "${menuentry_id_option}")
 _OPTIONS_WITH_VALUE = (*_ID_OPTIONS, "--class", "--users", "--hotkey", "--source")
 
 
-@dataclass(frozen=True)
-class Word:
-    """A word of a command, or a brace that is a word of its own.
+class Word(NamedTuple):
+    """A word of a command, or a brace that is a word of its own; a menu has very many.
 
     :param text: without its quotes; variables are left as they are written.
     :param first: whether a command begins with it.
@@ -73,25 +77,23 @@ def words(text: str) -> Iterator[Word]:
     at = 0
     first = True
     while at < len(text):
+        blanks = _BLANKS.match(text, at)
+        if blanks:
+            at = blanks.end()
+            continue
         char = text[at]
-        if char in " \t":
-            at += 1
-        elif text.startswith("\\\n", at):
-            at += 2
-        elif char in "\n;|&<>":
+        if char in "\n;|&<>":
             first = True
             at += 1
-        elif char == "#":
-            end = text.find("\n", at)
-            at = len(text) if end < 0 else end
         elif char in "{}":
             yield Word(char, at, at + 1, first, brace=True)
             first = True
             at += 1
         else:
-            end, value = _word(text, at)
+            plain = _PLAIN.match(text, at)
+            end, value = (plain.end(), plain.group()) if plain else _word(text, at)
             yield Word(value, at, end, first)
-            first = value in ("if", "then", "else", "elif", "do", "while", "until", "fi", "done") and first
+            first = first and value in _KEYWORDS
             at = end
 
 
@@ -125,13 +127,12 @@ def _word(text: str, at: int) -> Tuple[int, str]:
 
 
 def _closing(text: str, opened: int, mark: str) -> int:
-    at = opened + 1
-    while at < len(text):
-        if text[at] == "\\" and mark == '"':
-            at += 1
-        elif text[at] == mark:
-            return at
-        at += 1
+    if mark == '"':
+        closed = _QUOTED.match(text, opened + 1)
+        if closed:
+            return closed.end() - 1
+    elif text.find(mark, opened + 1) >= 0:
+        return text.index(mark, opened + 1)
     line = text.count("\n", 0, opened) + 1
     raise UserError(
         f"GRUB's generated menu cannot be parsed: line {line} has a {text[opened]} that is not closed.",

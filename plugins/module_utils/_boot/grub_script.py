@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import posixpath
 import re
 from dataclasses import dataclass, field, replace
@@ -40,6 +42,13 @@ _DEEPEST = 40
 _MOST_FORKS = 200
 # How often loops may run in all; generated menus have none.
 _MOST_ROUNDS = 1000
+
+# How many words a menu may have, and how many commands of it are run to see what it starts. grub-mkconfig writes less
+# than 300 words for a kernel.
+_MOST_WORDS = 100_000
+_MOST_COMMANDS = 150_000
+# A word that is put together of variables may double with every command.
+_LONGEST_WORD = 1 << 16
 
 # None is a value that is not known.
 Value = Optional[str]
@@ -94,6 +103,25 @@ class Command:
     certain: bool = True
 
 
+class _Budget:
+    """How many commands may still be run for a menu, whatever is asked of it."""
+
+    def __init__(self) -> None:
+        self.commands = _MOST_COMMANDS
+
+    def take(self) -> None:
+        self.commands -= 1
+        if self.commands < 0:
+            raise _too_large()
+
+
+def _too_large() -> UserError:
+    return UserError(
+        f"The menu that GRUB reads has more than {_MOST_WORDS} words, or runs more than {_MOST_COMMANDS} commands.",
+        "Simplify it, or generate it again with `update-grub` (or grub-mkconfig), then run again.",
+    )
+
+
 @dataclass
 class Menu:
     """What a menu comes to.
@@ -108,6 +136,7 @@ class Menu:
     entries: List[Entry] = field(default_factory=list)
     exported: FrozenSet[str] = frozenset()
     functions: Mapping[str, Tuple[_Node, ...]] = field(default_factory=dict)
+    budget: _Budget = field(default_factory=_Budget, repr=False, compare=False)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -162,7 +191,9 @@ class _Reader:
 
     def __init__(self, text: str, position: int = 0, depth: int = 0) -> None:
         self._text = text
-        self._words = list(grub_menu.words(text))
+        self._words = list(itertools.islice(grub_menu.words(text), _MOST_WORDS + 1))
+        if len(self._words) > _MOST_WORDS:
+            raise _too_large()
         self._at = 0
         self._position = position
         self._depth = depth
@@ -278,6 +309,12 @@ class _Reader:
         )
 
 
+@functools.lru_cache(maxsize=64)
+def _script(text: str, position: int) -> Tuple[_Node, ...]:
+    """Return the commands of a text; the same one is asked for several times in one run."""
+    return _Reader(text, position).script()
+
+
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +363,8 @@ class _State:
 
         The value of a variable that is not quoted is divided at its blanks. None stands for what is not known.
         """
+        if not _SPECIAL.search(raw):
+            return [raw]
         found = _Words()
         for text, quoted, literal in _parts(raw):
             if literal:
@@ -396,8 +435,9 @@ def _common(one: Sequence[object], other: Sequence[object]) -> int:
 class _Machine:
     """Runs one menu and what it reads."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, budget: _Budget) -> None:
         self._host = host
+        self._budget = budget
         self._forks = 0
         self._rounds = 0
         self._depth = 0
@@ -431,18 +471,17 @@ class _Machine:
         self._run_text(entry.file, entry.body, state, entry.position)
         return state.commands
 
-    @staticmethod
-    def _menu(path: str, state: _State) -> Menu:
+    def _menu(self, path: str, state: _State) -> Menu:
         if state.instead is not None:
             return state.instead
-        return Menu(path, state.variables, state.entries, frozenset(state.exported), state.functions)
+        return Menu(path, state.variables, state.entries, frozenset(state.exported), state.functions, self._budget)
 
     def _run_text(self, path: str, text: str, state: _State, position: int = 0) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise UserError(f"{path} is read by files that read one another without end.", "Break the circle.")
         before, self._file = self._file, path
-        for node in _Reader(text, position).script():
+        for node in _script(text, position):
             # Outside of loops and functions there is nothing to end.
             state.leaving = ""
             self._run((node,), state)
@@ -456,6 +495,7 @@ class _Machine:
         for node in nodes:
             if state.instead is not None or state.leaving:
                 break
+            self._budget.take()
             if isinstance(node, _If):
                 status = self._if(node.branches, node.otherwise, state)
             elif isinstance(node, _Loop):
@@ -553,7 +593,7 @@ class _Machine:
         kind = block.words[0]
         if kind == "function":
             if len(block.words) > 1:
-                state.functions[block.words[1]] = _Reader(block.body, block.position).script()
+                state.functions[block.words[1]] = _script(block.body, block.position)
             return True
         identity: Value = None
         named = False
@@ -608,7 +648,7 @@ class _Machine:
         if re.match(r"[A-Za-z_]\w*=", raws[0]) or (name is not None and "=" in name):
             return self._do_set(words, raws, state)
         # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds.
-        if name is not None:
+        if name:
             shown = (raw if word is None else word for raw, word in zip(raws, words))
             state.commands.append(Command(tuple(word for word in shown if word)))
         return None
@@ -863,11 +903,16 @@ class _Words:
         self._parts: Optional[List[Value]] = None
 
     def append(self, part: Value) -> None:
-        self._parts = [part] if self._parts is None else [*self._parts, part]
+        if self._parts is None:
+            self._parts = []
+        self._parts.append(part)
 
     def next(self) -> None:
         if self._parts is not None:
-            self._found.append(None if None in self._parts else "".join(part or "" for part in self._parts))
+            word = None if None in self._parts else "".join(part or "" for part in self._parts)
+            if word is not None and len(word) > _LONGEST_WORD:
+                raise _too_large()
+            self._found.append(word)
         self._parts = None
 
     def done(self) -> List[Value]:
@@ -875,6 +920,7 @@ class _Words:
         return self._found
 
 
+_SPECIAL = re.compile(r"[$'\"\\]")
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[^}]*)\}|(?P<plain>[A-Za-z_]\w*|[0-9]+|[*@#?]))")
 
 
@@ -926,7 +972,7 @@ def run(path: str, host: Host) -> Menu:
     variables: Dict[str, Value] = dict.fromkeys(FEATURES, "y")
     variables.update({"prefix": _PREFIX, "config_directory": _PREFIX, "root": None, "grub_platform": host.platform})
     variables["grub_cpu"] = None
-    return _Machine(host).file(path, variables, variables, {})
+    return _Machine(host, _Budget()).file(path, variables, variables, {})
 
 
 # Commands that load what boots, or leave the menu in another way. Where an entry has none of them, GRUB comes back from
@@ -987,7 +1033,7 @@ def _starts(entry: Entry, rest: str, menu: Menu, host: Host, depth: int) -> Tupl
     if depth > _DEEPEST:
         raise _unknown("its submenus have no end")
     # What stands behind > becomes `default`; the submenu, which is run then, may set it (grub_menu_execute_entry).
-    inside = _Machine(host).submenu(entry, menu, rest)
+    inside = _Machine(host, menu.budget).submenu(entry, menu, rest)
     if not inside.entries:
         return None, (entry, menu)
     return _boots(inside, host, depth + 1)
@@ -998,7 +1044,7 @@ def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:
 
     :raises UserError: it is not understood.
     """
-    return _Machine(host).submenu(entry, menu, None)
+    return _Machine(host, menu.budget).submenu(entry, menu, None)
 
 
 def commands(entry: Entry, menu: Menu, host: Host) -> List[Command]:
@@ -1006,7 +1052,7 @@ def commands(entry: Entry, menu: Menu, host: Host) -> List[Command]:
 
     :param menu: the one that the entry stands in.
     """
-    return _Machine(host).commands(entry, menu)
+    return _Machine(host, menu.budget).commands(entry, menu)
 
 
 def _first_part(name: str) -> Tuple[str, str]:

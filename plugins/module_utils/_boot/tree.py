@@ -19,6 +19,9 @@ ENCODING = "latin-1"
 
 HYPERVISOR = re.compile(r"^xen(?!-syms|policy)[^/]*(?<!\.config)(?<!\.cfg)(?<!\.efi)$")
 
+# Bytes that a boot loader's file may have to be read; a generated menu for 50 kernels has a tenth of it.
+LARGEST = 1 << 20
+
 # Stands above a line that was added where a loader's file had none, so that removing the option removes the line.
 MARK = "# Added by the Ansible collection xen.stubdom"
 
@@ -51,8 +54,11 @@ class Tree:
         return found
 
     def read(self, path: str) -> Optional[bytes]:
-        """Return the content of a file, None if there is none."""
-        return read(self.path(path))
+        """Return the content of a file, None if there is none.
+
+        :raises UserError: it cannot be read, or has more than LARGEST bytes.
+        """
+        return read(self.path(path), longest=LARGEST)
 
     def text(self, path: str) -> Optional[str]:
         """Return the content of a file as text, None if there is none."""

@@ -101,6 +101,8 @@ def test_default_names_an_entry(default: str, title: str) -> None:
         ('set "default=1"\n' + ENTRIES, "Xen"),
         # 06_… before the rest.
         ("set default=xen\nmenuentry 'Maintenance' { multiboot2 /boot/xen.gz dom0_mem=2G }\n" + ENTRIES, "Xen"),
+        # A command that is an empty word is none.
+        ('""\nset default=1\n' + ENTRIES.replace("{ multiboot2", '{ ""; multiboot2'), "Xen"),
         # A function has arguments, and ends before its end.
         ('function pick { shift; set default="$1"; return; set default=0; }\npick a xen\n' + ENTRIES, "Xen"),
         ('function pick { set default="$*"; }\npick Xen\n' + ENTRIES, "Xen"),
