@@ -80,6 +80,7 @@ class Label:
     :param line: where its line LABEL is.
     :param nested: whether it stands in a submenu.
     :param hidden: whether the menu does not show it.
+    :param default: whether it says MENU DEFAULT.
     :param reads: the file that it has the loader read instead of starting something; empty for none.
     """
 
@@ -87,6 +88,7 @@ class Label:
     line: Line
     nested: bool = False
     hidden: bool = False
+    default: bool = False
     reads: str = ""
     text: Optional[str] = None
     place: Optional[Place] = None
@@ -101,17 +103,17 @@ class Menu:
     """What a file says, with those that it includes.
 
     :param labels: the entries, in order.
+    :param top: the lines of the menu outside of submenus, in order; None for a separator or a submenu.
     :param default: what the last DEFAULT says, and *ui* what the last UI says.
-    :param menu_default: the label of the last MENU DEFAULT outside of submenus.
     :param lines: where the lines of a keyword are, by the keyword.
     :param missing: a file that is included and cannot be read.
     :param unclear: what else decides which entry of a menu starts, in words; empty for nothing.
     """
 
     labels: List[Label] = field(default_factory=list)
+    top: List[Optional[Label]] = field(default_factory=list)
     default: str = ""
     ui: str = ""
-    menu_default: str = ""
     on_timeout: str = ""
     timeouts: Dict[str, bool] = field(default_factory=dict)
     prompt: bool = False
@@ -214,6 +216,8 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
             included = os.path.normpath(os.path.join(directory, file))
             if file and included not in menu.seen:
                 # With a title it is a submenu.
+                if title and not menu.depth:
+                    menu.top.append(None)
                 menu.depth += bool(title)
                 _parse(included, read, menu)
                 menu.depth -= bool(title)
@@ -232,8 +236,12 @@ def _set(menu: Menu, key: str, value: str) -> None:
     if key == "label":
         menu.current = Label(_first_word(value), menu.lines[key][-1], nested=menu.depth > 0)
         menu.labels.append(menu.current)
+        if not menu.depth:
+            menu.top.append(menu.current)
     elif key in ("menu begin", "menu end", "menu separator"):
         menu.current = None
+        if not menu.depth and key != "menu end":
+            menu.top.append(None)
         menu.depth = max(0, menu.depth + {"menu begin": 1, "menu end": -1, "menu separator": 0}[key])
     elif key == "config" and label is not None:
         label.reads = _first_word(value)
@@ -244,8 +252,8 @@ def _set(menu: Menu, key: str, value: str) -> None:
         menu.default = value
     elif key == "ui":
         menu.ui = value
-    elif key == "menu default" and label is not None and not label.nested:
-        menu.menu_default = label.name
+    elif key == "menu default" and label is not None:
+        label.default = True
     elif (key == "menu default" and label is None and menu.depth) or (key == "menu start" and menu.depth):
         menu.unclear = f"begins with a submenu ({key.upper()})"
     elif key == "menu save":
@@ -281,8 +289,12 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
     wanted = menu.default
     if program:
         named = menu.label(menu.default) if menu.ui else None
-        shown = (label.name for label in menu.labels if not label.nested and not label.hidden)
-        wanted = menu.menu_default or next(shown, "") if named is None or named.hidden else named.name
+        shown = [label for label in menu.top if label is None or not label.hidden]
+        marked = [label for label in shown if label is not None and label.default]
+        first = [*reversed(marked), *shown, None][0]
+        if named is not None and not named.hidden:
+            first = named
+        wanted = "" if first is None else first.name
     elif menu.prompt or not wanted:
         waits = True
     timed = menu.on_timeout if waits and any(menu.timeouts.values()) else ""
@@ -290,8 +302,9 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
         name, *files = program.split()
         if os.path.basename(name).lower().partition(".c32")[0] not in _MENUS or files not in ([], ["~"]):
             return None, f"{path} starts {program}, which chooses an entry in a way that is not known here."
-        if menu.unclear:
-            return None, f"{path} {menu.unclear}, so which entry starts is not known."
+        if menu.unclear or not wanted:
+            how = menu.unclear or "begins with a separator or a submenu"
+            return None, f"{path} {how}, so which entry starts is not known."
     wanted = timed or wanted
     label = menu.label(wanted)
     if not wanted:

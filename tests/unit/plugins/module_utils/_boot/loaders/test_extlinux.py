@@ -79,7 +79,11 @@ def test_a_menu_that_is_kept_by_hand_is_edited_in_place(tmp_path: Path, path: st
         ("default linux\nui vesamenu.c32\n", None, False),
         # The menu shows no hidden entries first, and none of a submenu.
         ("default menu.c32\nlabel x\nmenu hide\nlinux k\n", "a", True),
-        ("default menu.c32\nmenu begin more\nlabel x\nmenu default\nlinux k\nmenu end\n", "a", True),
+        ("default menu.c32\nlabel x\nmenu hide\nmenu default\nlinux k\n", "a", True),
+        ("ui menu.c32\ndefault x\nlabel x\nmenu hide\nlinux k\n", "a", True),
+        ("ui menu.c32\ndefault xen\nmenu begin more\nlabel x\nmenu default\nlinux k\nmenu end\n", "a", True),
+        ("default menu.c32\nlabel y\nmenu hide\nmenu begin m\nlabel x\nlinux k\nmenu end\n", None, None),
+        ("default menu.c32\nmenu separator\n", None, None),
         ("default menu.c32\nmenu begin more\nmenu default\nmenu end\n", None, None),
         ("default menu.c32\nmenu save\n", None, None),
         ("default menu.c32 ~\n", "a", True),
