@@ -1,0 +1,63 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Ansible sends of this collection for each task: a module, and all that it imports."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import pytest
+from test_words import REPOSITORY, reached
+
+MODULES = sorted(path.stem for path in REPOSITORY.glob("plugins/modules/*.py") if path.stem != "__init__")
+
+# The most that the files of this collection may take in what is sent, in bytes as they are compressed there. Ansible's
+# own part comes on top. Who needs more should first look whether an import is for one small thing in a large room.
+MOST = {
+    "linux_stubdom": 64_000,
+    "stubdom_build": 96_000,
+    "stubdom_install": 49_000,
+    "stubdom_source": 53_000,
+    "xen_info": 135_000,
+    "xl_conf": 25_000,
+}
+MOST_OF_OTHERS = 120_000
+
+# Rooms that only some modules have a use for.
+ONLY_FOR = {
+    "_images/releases": {"stubdom_build", "stubdom_source"},
+    "_boot/option_table": {"boot_default", "boot_option", "boot_trial", "dom0_mem", "xen_info"},
+    "_xen/xl_keys": {name for name in MODULES if name.startswith("guest")},
+}
+
+
+def sent(module: str) -> dict[str, int]:
+    """The files of ours that go with a module, and what each takes when it is compressed."""
+    files = reached(REPOSITORY / "plugins" / "modules" / f"{module}.py")
+    return {str(path.relative_to(REPOSITORY / "plugins")): compressed(path) for path in files}
+
+
+def compressed(path: Path) -> int:
+    packer = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION, zlib.DEFLATED, -15)
+    return len(packer.compress(path.read_bytes()) + packer.flush())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_sent_with_a_module_is_small(module: str) -> None:
+    files = sent(module)
+    total, most = sum(files.values()), MOST.get(module, MOST_OF_OTHERS)
+    large = sorted(files.items(), key=lambda item: -item[1])
+    assert total <= most, f"{total} bytes, {most} at the most: {large}"
+    # A figure that nothing comes near to holds nothing.
+    assert module not in MOST or total > 0.85 * most
+
+
+@pytest.mark.parametrize("room", sorted(ONLY_FOR))
+def test_a_room_is_sent_only_with_those_that_need_it(room: str) -> None:
+    assert {module for module in MODULES if f"module_utils/{room}.py" in sent(module)} <= ONLY_FOR[room]
+
+
+def test_every_figure_is_for_a_module() -> None:
+    assert set(MOST) <= set(MODULES)
