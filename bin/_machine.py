@@ -57,6 +57,7 @@ NEEDS = {
     "check": Need(("ca-certificates", "git", "shellcheck"), "check"),
     "molecule": Need(("ca-certificates", "openssh-client"), "molecule"),
     "chroot": Need(("mmdebstrap", "tar")),
+    "pyinfra": Need(("openssh-client",), "pyinfra"),
     "lab": Need(LAB_PACKAGES),
     "efi": Need(efi.PACKAGES),
 }

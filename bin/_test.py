@@ -9,6 +9,7 @@ sanity   ansible-test sanity
 lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
 docs     the documentation, the changelog, the built collection
 chroot   the scenarios molecule/* on Debian file systems without Xen
+bench    the smallest case of bin/bench: whether it still measures, not what
 xen      the scenarios molecule/xen_* on real Xen hosts in QEMU
 mutation small faults in the core that a unit test should notice: hours, and only if it is named
 
@@ -111,7 +112,17 @@ def lint(environment: Environment, asked: Sequence[str]) -> None:
     commands = {
         "ruff": ["ruff", "check", "."],
         "format": ["ruff", "format", "--check", "."],
-        "mypy": ["mypy", "--scripts-are-modules", "bin", "lab", "lab/xenlab", "tests/tools", "tests/faults"],
+        "mypy": [
+            "mypy",
+            "--scripts-are-modules",
+            "bin",
+            "lab",
+            "lab/xenlab",
+            "tests/tools",
+            "tests/faults",
+            "bench/played_hosts.py",
+            "bench/played_xen.py",
+        ],
         "yamllint": ["yamllint", "--strict", "."],
         "shellcheck": ["shellcheck", "--external-sources", *shell_programs(REPOSITORY)],
         "reuse": ["reuse", "lint", "--lines"],
@@ -145,6 +156,11 @@ def chroot(environment: Environment, asked: Sequence[str]) -> None:
     run(command, environment)
 
 
+def bench(environment: Environment, asked: Sequence[str]) -> None:
+    # Only root may start played hosts.
+    run(_machine.as_root(["bin/bench", "guests", "--guests", "1", "--repeat", "1", *asked]), environment)
+
+
 def xen(environment: Environment, asked: Sequence[str]) -> None:
     run(["python", "tests/tools/scenarios.py", "xen", *asked], environment)
 
@@ -169,6 +185,7 @@ TIERS = {
     "lint": Tier(("check",), lint),
     "docs": Tier(("check",), docs),
     "chroot": Tier(("molecule", "chroot"), chroot),
+    "bench": Tier(("ansible", "chroot"), bench),
     "xen": Tier(("molecule", "lab", "efi"), xen),
     "mutation": Tier(("mutation",), mutation, default=False),
 }

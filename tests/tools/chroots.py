@@ -25,27 +25,29 @@ def cache() -> Path:
     return files.base_directory() / "chroot"
 
 
-def archive(release: str) -> Path:
+def archive(release: str, packages: Sequence[str] = PACKAGES) -> Path:
     """Where the archive of a release is kept; the name changes with what is in it."""
-    return cache() / f"{release}-{files.key_of([release, PACKAGES, EXCLUDED])}.tar"
+    return cache() / f"{release}-{files.key_of([release, packages, EXCLUDED])}.tar"
 
 
-def ensure(release: str, progress: Progress) -> Path:
+def ensure(release: str, progress: Progress, packages: Sequence[str] = PACKAGES) -> Path:
     """The archive of a release; made first when the cache does not have it."""
 
     def make(partial: Path) -> None:
         with progress.step(f"making the {release} file system from Debian packages", f"chroot {release}"):
-            _make(release, partial)
+            _make(release, packages, partial)
 
-    return files.made_once(archive(release), lambda: progress.say(f"waiting for the {release} file system"), make)
+    return files.made_once(
+        archive(release, packages), lambda: progress.say(f"waiting for the {release} file system"), make
+    )
 
 
-def _make(release: str, result: Path) -> None:
+def _make(release: str, packages: Sequence[str], result: Path) -> None:
     apt_options, sources = apt_sources.mmdebstrap_words(release)
     done = subprocess.run(
         [
             tool("mmdebstrap"),
-            *("--variant=minbase", "--mode=root", "--format=tar", f"--include={','.join(PACKAGES)}"),
+            *("--variant=minbase", "--mode=root", "--format=tar", f"--include={','.join(packages)}"),
             *apt_options,
             *(f"--dpkgopt=path-exclude={path}" for path in EXCLUDED),
             *(release, str(result), *sources),
