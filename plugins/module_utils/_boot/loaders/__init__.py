@@ -75,6 +75,9 @@ class Loader(Protocol):
 LOADERS: Mapping[str, Type[Loader]] = {loader.name: loader for loader in (Grub2, EfiCfg, Extlinux, GrubLegacy)}
 
 
+# A program that edits a loader's files by a parser of its own, whatever loader that is, and whose it is. XCP-ng's knows
+# the menu of its installer only.
+_MANAGED: Sequence[Tuple[str, str]] = (("/opt/xensource/libexec/xen-cmdline", "XCP-ng's or XenServer's own tools"),)
 # What belongs to loaders that are not supported: a file, and whose it is.
 _OTHERS: Sequence[Tuple[str, str]] = (
     ("/boot/efi/EFI/xenserver/grub*.cfg", "XCP-ng's or XenServer's own loader"),
@@ -114,6 +117,14 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
     :param running: the options that the hypervisor was started with, None where they are not known.
     :raises UserError: the host has none that is supported, or two with an entry for a hypervisor.
     """
+    tree = Tree(root, foreign=foreign)
+    managed = next(((path, whose) for path, whose in _MANAGED if tree.is_file(path)), None)
+    if managed is not None:
+        raise UserError(
+            f"The boot loader {f'of {root}' if foreign else 'of this host'} is not known: {managed[0]} belongs to "
+            f"{managed[1]}, which keep its configuration.",
+            "Change the options of Xen with that program.",
+        )
     rows = [loader for key, loader in LOADERS.items() if name in (key, "auto")]
     candidates: Sequence[Loader] = [loader(run, root=root, foreign=foreign) for loader in rows]
     present = [loader for loader in candidates if loader.present()]
@@ -131,7 +142,6 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
         present = booting or present
     if present:
         return present[0]
-    tree = Tree(root, foreign=foreign)
     other = next(((path, whose) for pattern, whose in _OTHERS for path in tree.glob(pattern)), None)
     if other is not None:
         raise UserError(

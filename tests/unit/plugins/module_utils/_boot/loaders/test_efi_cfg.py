@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
@@ -14,23 +13,11 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, efi_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from efi_program import XEN, program
 from efi_variables import efivars, load_option, systemd_variables
 
 OPTION = "dom0_mem"
-XEN = "Xen 4.20.1 (c/s abc) EFI loader\r\n".encode("utf-16-le")
 Files = Mapping[str, Union[str, bytes]]
-
-
-def program(parts: Dict[str, bytes]) -> bytes:
-    """The least that is an EFI program with these sections."""
-    table, body = b"", b""
-    for name, content in parts.items():
-        place = 0x400 + len(body)
-        table += struct.pack("<8sIIIIIIHHI", name.encode(), len(content), 0x1000, len(content), place, 0, 0, 0, 0, 0)
-        body += content
-    head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80)
-    coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, 240, 0x22) + b"\0" * 240
-    return (head.ljust(0x80, b"\0") + coff + table).ljust(0x400, b"\0") + body
 
 
 def configuration(words: str, section: str = "xen") -> str:
