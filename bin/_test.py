@@ -13,6 +13,8 @@ bench    the smallest case of bin/bench: whether it still measures, not what
 xen      the scenarios molecule/xen_* on real Xen hosts in QEMU
 mutation small faults in the core that a unit test should notice: hours, and only if it is named
 
+Where the tier xen comes later, what its hosts start from is made beside the tiers that leave a processor free.
+
 A tier may be followed by the names of scenarios or files: bin/test xen/xen_dom0_memory unit/tests/unit/lab
 Any other command can be run in the environment of a tier: bin/test --in xen molecule test -s xen_dom0_memory
 """
@@ -191,6 +193,26 @@ TIERS = {
 }
 
 
+# Tiers whose programs mostly run one after the other.
+BESIDE = ("sanity", "lint", "docs", "chroot")
+
+
+def make_lab_ready() -> subprocess.Popen[bytes]:
+    """Starts to make the images and saved states of the lab, which take minutes where the cache has none.
+
+    What is not done when a host is to start is waited for there, and an error is met again there.
+    """
+    environment = _machine.prepare("bin/test", *TIERS["xen"].needs)
+    log = base_directory() / "lab_states.log"
+    print(f"bin/test: makes what hosts of the lab start from, beside other tiers; see {log}", flush=True)
+    with log.open("wb") as output:
+        # These tiers come first.
+        command = ["nice", "-n", "5", "python", "tests/tools/lab_states.py"]
+        return subprocess.Popen(
+            command, env=environment, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+
+
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -246,11 +268,14 @@ def main(words: Sequence[str]) -> int:
     except ValueError as error:
         parser.error(str(error))
     rows: list[tuple[str, float, str]] = []
+    lab = None
     for name, things in asked.items():
         print(f"== {name}", flush=True)
         start = time.monotonic()
         result = "failed"
         try:
+            if lab is None and name in BESIDE and "xen" in asked and "xen" not in {row[0] for row in rows}:
+                lab = make_lab_ready()
             run_tier = unit_with_coverage if options.coverage and name == "unit" else TIERS[name].run
             run_tier(_machine.prepare("bin/test", *TIERS[name].needs), things)
             result = "passed"
@@ -261,6 +286,9 @@ def main(words: Sequence[str]) -> int:
             return 130
         finally:
             rows.append((name, time.monotonic() - start, result))
+            if lab is not None and result == "failed":
+                lab.terminate()
+                lab.wait()
         if result == "failed":
             break
     rows += [(name, 0.0, "not run") for name in asked if name not in {row[0] for row in rows}]

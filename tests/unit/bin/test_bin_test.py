@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import _test
 import pytest
@@ -59,6 +61,40 @@ def test_stops_at_the_first_failure(
     assert said.out.splitlines()[-1] == "1 passed, 1 failed"
     assert _test.main(["a"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 0 failed"
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        (["unit", "lint", "docs", "xen"], ["unit", "lab", "lint", "docs", "xen"]),
+        (["xen", "lint"], ["xen", "lint"]),
+        (["unit", "xen"], ["unit", "xen"]),
+        (["lint", "docs"], ["lint", "docs"]),
+        (["docs", "faults", "xen"], ["lab", "docs", "ended"]),
+    ],
+)
+def test_the_lab_is_made_ready_beside_other_tiers(
+    asked: list[str], wanted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def tier(name: str) -> _test.Tier:
+        def act(_environment: dict[str, str], _asked: Sequence[str]) -> None:
+            if name == "faults":
+                raise _test.Failure("It failed.")
+            ran.append(name)
+
+        return _test.Tier((), act)
+
+    def make_lab_ready() -> Any:
+        ran.append("lab")
+        return SimpleNamespace(terminate=lambda: ran.append("ended"), wait=lambda: 0)
+
+    monkeypatch.setattr(_test, "TIERS", {name: tier(name) for name in _test.TIERS})
+    monkeypatch.setattr(_test, "make_lab_ready", make_lab_ready)
+    monkeypatch.setattr(_test._machine, "prepare", lambda *_: {})
+    _test.main(asked)
+    assert ran == wanted
 
 
 @pytest.mark.parametrize(("words", "status"), [(["sh", "-c", "exit 3"], 3), (["true", "--flag"], 0)])
