@@ -23,7 +23,21 @@ def arguments_given(arguments: dict[str, Any]) -> Iterator[None]:
         patched.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
         # Since ansible-core 2.19.
         patched.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        _as_on_a_host(patched)
         yield
+
+
+def _as_on_a_host(patched: pytest.MonkeyPatch) -> None:
+    """Take back what an import of Ansible's plugins does to modules in the same process, since ansible-core 2.19."""
+    try:
+        from ansible.module_utils import _internal
+        from ansible.module_utils._internal._json import _profiles
+    except ImportError:
+        return
+    patched.setattr(_internal, "is_controller", False)
+    patched.setattr(_internal, "import_controller_module", lambda _name: None)
+    # It keeps its first answer.
+    patched.setattr(_profiles, "_string_encoding_check_enabled", lambda: False)
 
 
 def play(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
