@@ -8,16 +8,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: boot_option
-short_description: Set one option on the Xen command line
+short_description: Set one option on the command line of Xen or of dom0's Linux
 version_added: 0.1.0
 description:
-  - Adds, changes or removes one option of the Xen command line, in the boot loader's source files.
-  - All other options stay as they are and where they are. The option is set exactly once; C(no-NAME) and C(NAME) are
-    the same option, and so are C(-) and C(_) in its name, as Xen reads them.
+  - Adds, changes or removes one option of the Xen command line, or of the command line of dom0's Linux in the entries
+    that start Xen, in the boot loader's source files.
+  - All other options stay as they are and where they are. The option is set exactly once, or once for each element of
+    O(values). C(-) and C(_) in its name are the same, and for Xen C(no-NAME) and C(NAME) are the same option.
   - The edited files are evaluated as the loader's own tool does it. If they would not give what was asked for, nothing
     is changed.
   - There is a warning where no release of Xen, or not the running one, has an option of that name, as it would be
-    ignored; and where an option of the hypervisor stands in C(GRUB_CMDLINE_LINUX), as Linux ignores it.
+    ignored; and where an option of the hypervisor is set for Linux, or the other way about.
   - This module never reboots.
 author:
   - The xen.stubdom authors (@xen-stubdom)
@@ -36,15 +37,43 @@ attributes:
     platforms: linux
 options:
   name:
-    description: Name of the option as in Xen's documentation, for example V(dom0_max_vcpus).
+    description:
+      - Name of the option as in the documentation of Xen or of Linux, for example V(dom0_max_vcpus) or
+        V(xen-pciback.hide).
     type: str
     required: true
   value:
     description:
       - Value of the option. Without it, the option is set without a value, for example V(dom0_vcpus_pin).
-      - Values of C(dom0_mem), C(dom0_max_vcpus) and C(dom0_vcpus_pin) are validated; those of other options are written
-        as they are.
+      - Values of the hypervisor's options C(dom0_mem), C(dom0_max_vcpus) and C(dom0_vcpus_pin) are validated; those of
+        other options are written as they are.
     type: str
+  values:
+    description:
+      - Values of an option that is set several times, in their order, for example the two of C(console=tty0
+        console=hvc0).
+      - Excludes O(value).
+    type: list
+    elements: str
+  target:
+    description:
+      - Who gets the option.
+      - V(hypervisor) is Xen itself.
+      - V(dom0_kernel) is the Linux that Xen starts as dom0. Other entries than those for Xen are changed only where the
+        loader cannot tell them apart, and a warning says so.
+      - For GRUB 2, V(dom0_kernel) is set in C(GRUB_CMDLINE_LINUX_XEN_REPLACE), which C(20_linux_xen) takes for the
+        entries of Xen instead of C(GRUB_CMDLINE_LINUX). Where it was not set, it gets what C(GRUB_CMDLINE_LINUX) holds
+        whenever the menu is generated, and the option behind that. Where C(GRUB_CMDLINE_LINUX) has the option with
+        another value, Linux without Xen keeps it and Xen's entries get a copy of the other words. Only O(state=absent)
+        removes it from C(GRUB_CMDLINE_LINUX) itself. The same holds for C(GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT) and
+        C(GRUB_CMDLINE_LINUX_DEFAULT).
+      - In a menu of GRUB 2, extlinux or GRUB 0.97 that is kept by hand, it is set behind the name of the kernel, which
+        is the first module of each entry that starts Xen; in C(xen.cfg), behind the name of the file of C(kernel=).
+      - For C(update-extlinux), it is set in C(default_kernel_opts), which has no counterpart for Xen's entries alone.
+      - Debian's update-grub of GRUB 0.97 reads it in the comment C(# xenkopt=).
+    type: str
+    choices: [hypervisor, dom0_kernel]
+    default: hypervisor
   state:
     description: Whether the option should be set or removed.
     type: str
@@ -74,6 +103,18 @@ EXAMPLES = r"""
     name: smt
     state: absent
 
+- name: Keep a network card for a guest
+  xen.stubdom.boot_option:
+    target: dom0_kernel
+    name: xen-pciback.hide
+    value: (04:00.0)
+
+- name: Have dom0 write to the screen and to the console of Xen
+  xen.stubdom.boot_option:
+    target: dom0_kernel
+    name: console
+    values: [tty0, hvc0]
+
 - name: Configure a mounted image
   xen.stubdom.boot_option:
     name: ucode
@@ -95,7 +136,9 @@ effective:
   returned: success
   sample: [dom0_max_vcpus=2-4]
 running:
-  description: The option as the hypervisor was started with it; null where Xen does not run.
+  description:
+    - The option as the hypervisor was started with it, or as C(/proc/cmdline) has it for O(target=dom0_kernel); null
+      where Xen does not run.
   type: list
   elements: str
   returned: success
@@ -106,7 +149,7 @@ boots_xen:
   returned: success
   sample: true
 reboot_required:
-  description: Whether the next boot will pass the option with another value than the hypervisor runs with.
+  description: Whether the next boot will pass the option with another value than what runs was started with.
   type: bool
   returned: success
   sample: true
@@ -149,6 +192,7 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import RECIPIENTS
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -160,13 +204,16 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     # Plan.
     facts = host_facts.read(xen, params["root"], platform.machine())
-    desired, warnings = options.plan(params["name"], params["value"], params["state"] == "present", facts)
+    values = [params["value"]] if params["values"] is None else params["values"]
+    recipient = RECIPIENTS[params["target"]]
+    desired, warnings = options.plan(params["name"], values, params["state"] == "present", facts, recipient)
 
     # Observe, difference.
-    target = change.target(params, run_program, xen)
+    target = change.target(params, run_program, xen, recipient)
     observed = change.observe(desired, target)
     difference = change.difference(desired, target, observed)
     warnings += change.misplaced(desired, target, observed)
+    warnings += change.elsewhere(desired, target, observed, difference)
 
     # Apply, verify.
     boot_line = change.predict(desired, target, observed, difference)
@@ -194,9 +241,12 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "value": {"type": "str"},
+            "values": {"type": "list", "elements": "str"},
+            "target": {"type": "str", "choices": [*RECIPIENTS], "default": "hypervisor"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             **change.ARGUMENTS,
         },
+        mutually_exclusive=[("value", "values")],
         supports_check_mode=True,
     )
 

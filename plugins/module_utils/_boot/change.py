@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: one Xen command line option, from what is asked for to what the next boot
-# passes: observe → difference → apply → verify, the same for every loader and every option.
+# Private to the xen.stubdom collection: one option of the hypervisor or of dom0's Linux, from what is asked for to what
+# the next boot passes: observe → difference → apply → verify, the same for every loader and every option.
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     LOADERS,
     Loader,
     find,
+    for_recipient,
     generate,
     generated,
     restore,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import LINUX_VARIABLES, Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
@@ -41,7 +42,7 @@ Options = Sequence[str]
 
 
 def equivalent(one: Options, other: Options) -> bool:
-    """Whether two lists of options are the same to Xen, which treats - and _ in names alike."""
+    """Whether two lists of options are the same to Xen and to Linux, which treat - and _ in names alike."""
 
     def plain(options: Options) -> List[str]:
         parts = (option.partition("=") for option in options)
@@ -55,23 +56,29 @@ class DesiredOption:
     """What is asked for.
 
     :param name: name of the option.
-    :param option: the option as it is written; None for no option of that name.
-    :param same: whether two lists of options of that name mean the same to Xen.
+    :param option: the option as it is written, or several of that name with a space between; None for no option of
+        that name.
+    :param same: whether two lists of options of that name mean the same to the recipient.
     """
 
     name: str
     option: Optional[str]
     same: Callable[[Options, Options], bool] = equivalent
+    recipient: Recipient = HYPERVISOR
+
+    @property
+    def options(self) -> List[str]:
+        return command_line.words(self.option)
 
     def find(self, line: Optional[str]) -> List[str]:
         """Return the options of that name on a line."""
-        return [] if line is None else command_line.find(line, self.name)
+        return [] if line is None else command_line.find(line, self.name, self.recipient)
 
     def satisfied_by(self, found: Options) -> bool:
-        """Whether there is exactly one option, in whatever spelling, that means what is asked for."""
-        if self.option is None or len(found) != 1:
+        """Whether there are exactly the options, in whatever spelling, that mean what is asked for."""
+        if self.option is None or len(found) != len(self.options):
             return not found and self.option is None
-        return self.same(found, [self.option])
+        return self.same(found, self.options)
 
 
 @dataclass(frozen=True)
@@ -147,20 +154,23 @@ class Difference:
         return bool(self.changes) or self.stale
 
 
-def running_line(xen: Xen, root: str) -> Optional[str]:
-    """Return the options that the hypervisor of these files was started with, None where none was."""
-    return xen.command_line() if root == "/" and xen.is_dom0() else None
+def running_line(xen: Xen, root: str, recipient: Recipient = HYPERVISOR) -> Optional[str]:
+    """Return the options that the hypervisor of these files, or its dom0's Linux, was started with, None for none."""
+    if root != "/" or not xen.is_dom0():
+        return None
+    return xen.command_line() if recipient is HYPERVISOR else xen.dom0_command_line()
 
 
-def target(params: Mapping[str, Any], run: Runner, xen: Xen) -> Target:
+def target(params: Mapping[str, Any], run: Runner, xen: Xen, recipient: Recipient = HYPERVISOR) -> Target:
     """Return the loader that was asked for, or the one that starts the hypervisor of these files.
 
     :param params: the parameters loader, root and regenerate of a module.
     :raises UserError: it cannot be found.
     """
     root = params["root"]
-    loader = find(params["loader"], run, root=root, foreign=root != "/", running=running_line(xen, root))
-    return Target(loader, run, xen, root, params["regenerate"])
+    running = running_line(xen, root)
+    loader = find(params["loader"], run, root=root, foreign=root != "/", running=running)
+    return Target(for_recipient(loader, recipient), run, xen, root, params["regenerate"])
 
 
 def observe(desired: DesiredOption, target: Target) -> Observed:
@@ -181,7 +191,7 @@ def observe(desired: DesiredOption, target: Target) -> Observed:
 
 
 def _boot_line(desired: DesiredOption, target: Target, sources: Mapping[str, bytes], boots: NextBoot) -> BootLine:
-    running = running_line(target.xen, target.root)
+    running = running_line(target.xen, target.root, desired.recipient)
     return BootLine(
         configured=desired.find(target.loader.configured(sources)),
         effective=None if boots.options is None else desired.find(boots.options),
@@ -203,11 +213,30 @@ def passes(desired: DesiredOption, boots: NextBoot) -> bool:
 
 
 def misplaced(desired: DesiredOption, target: Target, observed: Observed) -> List[str]:
-    """Return warnings about options of the hypervisor that are set for dom0's Linux."""
-    if not isinstance(target.loader, Grub2):
-        return []
-    where = " or ".join(LINUX_VARIABLES.names)
-    return option_names.linux_warnings(target.loader.linux_options(observed.sources), where, desired.name)
+    """Return warnings about options of the hypervisor that are set for dom0's Linux, or the other way about."""
+    written: Dict[Recipient, Mapping[str, str]] = {}
+    try:
+        for recipient in (HYPERVISOR, DOM0_KERNEL):
+            ours = recipient is desired.recipient
+            loader = for_recipient(target.loader, recipient)
+            written[recipient] = loader.written(observed.sources if ours else loader.read())
+    except UserError:
+        # What is not understood there does not matter here.
+        pass
+    warnings = [
+        warning
+        for where, line in written.get(DOM0_KERNEL, {}).items()
+        for warning in option_names.linux_warnings(line, where, desired.name)
+    ]
+    if desired.recipient is DOM0_KERNEL:
+        for where, line in written.get(HYPERVISOR, {}).items():
+            warnings += option_names.hypervisor_line_warnings(line, where, desired.name)
+    return warnings
+
+
+def elsewhere(desired: DesiredOption, target: Target, observed: Observed, difference: Difference) -> List[str]:
+    """Return warnings about what the difference has to do with entries that do not start Xen."""
+    return target.loader.elsewhere(observed.sources, difference.changes, desired.name)
 
 
 def difference(desired: DesiredOption, target: Target, observed: Observed) -> Difference:
@@ -216,7 +245,7 @@ def difference(desired: DesiredOption, target: Target, observed: Observed) -> Di
     :raises UserError: a file is not understood, or would not give what was asked for.
     """
     configured = observed.boot_line.configured
-    option = configured[0] if configured and desired.satisfied_by(configured) else desired.option
+    option = " ".join(configured) if configured and desired.satisfied_by(configured) else desired.option
     changes = target.loader.plan(observed.sources, desired.name, option)
     stale = not passes(desired, observed.next)
     return Difference(changes, stale and target.generates and target.loader.generates)
@@ -227,7 +256,7 @@ def predict(desired: DesiredOption, target: Target, observed: Observed, differen
     before = observed.boot_line
     if not difference.needed:
         return before
-    configured = [] if desired.option is None else [desired.option]
+    configured = desired.options
     takes_effect = before.effective is not None and (target.generates or not target.loader.generates)
     return replace(before, configured=configured, effective=configured if takes_effect else before.effective)
 
@@ -277,8 +306,8 @@ def verify(desired: DesiredOption, target: Target) -> BootLine:
             "Look whether /boot has a hypervisor and a kernel that can run under it, then run again.",
         )
     raise UserError(
-        f"The loader passes '{line}' to the hypervisor, with {_shown(desired, desired.find(line))} instead of "
-        f"{_shown(desired, [desired.option])}.",
+        f"The loader passes '{line}' to {desired.recipient.subject}, with {_shown(desired, desired.find(line))} "
+        f"instead of {_shown(desired, [desired.option])}.",
         "Look for what else changes these options: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
         "in its own file, for systemd-boot the options of the entry.",
     )
@@ -323,8 +352,13 @@ def _shown(desired: DesiredOption, options: Sequence[Optional[str]]) -> str:
     return " ".join(option for option in options if option is not None) or f"no {desired.name}"
 
 
+def _subject(desired: DesiredOption) -> str:
+    """Return who gets the options, as a sentence begins with it."""
+    return desired.recipient.subject[0].upper() + desired.recipient.subject[1:]
+
+
 def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) -> Dict[str, Any]:
-    """Return whether the running hypervisor differs from what the next boot passes, and why."""
+    """Return whether what runs differs from what the next boot passes, and why."""
     effective, running = boot_line.effective, boot_line.running
     if not home:
         reason = "These are the files of another tree, so there is no running value to compare with."
@@ -333,9 +367,9 @@ def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) ->
     elif effective is None:
         reason = boot_line.reason
     elif desired.same(effective, running):
-        reason = f"The hypervisor already runs with {_shown(desired, running)}."
+        reason = f"{_subject(desired)} already runs with {_shown(desired, running)}."
     else:
-        reason = f"The hypervisor runs with {_shown(desired, running)} and will get {_shown(desired, effective)}."
+        reason = f"{_subject(desired)} runs with {_shown(desired, running)} and will get {_shown(desired, effective)}."
         return {"reboot_required": True, "reboot_reason": reason}
     return {"reboot_required": False, "reboot_reason": reason}
 

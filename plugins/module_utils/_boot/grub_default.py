@@ -139,7 +139,7 @@ def _find(path: str, host: grub_script.Host) -> Optional[str]:
             for name, entry, place in _names(menu, host):
                 if (entry.identity or "").startswith(_WRITTEN) is not written:
                     continue
-                if grub2.hypervisor(entry, place, host) is None:
+                if grub2.passed(entry, place, host) is None:
                     continue
                 chosen = replace(menu, variables={**menu.variables, "default": name})
                 # Another entry may have the same name, or a number may be read from its beginning.

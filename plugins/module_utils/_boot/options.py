@@ -2,17 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: the values of Xen command line options that are validated before they are set.
+# Private to the xen.stubdom collection: which option is asked for. Values of some of the hypervisor's are validated.
 # An option that is not in the table is written as it is given. Sources: xen/arch/x86/dom0_build.c,
 # xen/arch/arm/domain_build.c and parse_bool in xen/common/kernel.c @ stable-4.17.
 
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import DesiredOption, Options, equivalent
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -66,17 +67,37 @@ VALIDATED: Mapping[str, Validate] = {
 EQUIVALENT: Mapping[str, Callable[[Options, Options], bool]] = {dom0_mem.OPTION: dom0_mem.same_options}
 
 
-def plan(name: str, value: Optional[str], present: bool, facts: HostFacts) -> Tuple[DesiredOption, List[str]]:
-    """Return the option that is asked for, and warnings about its value.
+def plan(
+    name: str,
+    values: Sequence[Optional[str]],
+    present: bool,
+    facts: HostFacts,
+    recipient: Recipient = HYPERVISOR,
+) -> Tuple[DesiredOption, List[str]]:
+    """Return the option that is asked for, and warnings about its name and value.
 
-    :raises UserError: Xen would not understand it.
+    :param values: one for each time that the option is set, None for an option without a value.
+    :raises UserError: it would not be understood.
     """
-    option = command_line.render(name, value if present else None)
+    if not present:
+        values = [None]
+    if not values:
+        raise UserError("The parameter values is empty.", "List at least one value, or set state to absent.")
+    option = " ".join(command_line.render(name, value, recipient) for value in values)
+    if recipient is not HYPERVISOR:
+        if not present:
+            return DesiredOption(name, None, recipient=recipient), []
+        return DesiredOption(name, option, recipient=recipient), option_names.kernel_warnings(name)
     key = command_line.name_of(name)
     same = EQUIVALENT.get(key, equivalent)
     if not present:
         return DesiredOption(name, None, same), []
-    warnings = VALIDATED[key](value, facts) if key in VALIDATED else []
+    if key in VALIDATED and len(values) > 1:
+        raise UserError(
+            f"The option {name} is set {len(values)} times, and the hypervisor uses the last one.",
+            "Set value, or one element of values.",
+        )
+    warnings = VALIDATED[key](values[0], facts) if key in VALIDATED else []
     return DesiredOption(name, option, same), [*warnings, *option_names.hypervisor_warnings(name, facts.version)]
 
 

@@ -21,6 +21,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.version import
 
 CAPABILITIES = "/proc/xen/capabilities"
 HYPERVISOR_TYPE = "/sys/hypervisor/type"
+COMMAND_LINE = "/proc/cmdline"
 
 # libxl carries the release of the toolstack in its name (tools/libs/light/Makefile, MAJOR).
 _LIBXL_RELEASE = re.compile(r"\.so\.(4)\.(\d+)$")
@@ -98,6 +99,10 @@ class Xen:
     def command_line(self) -> str:
         """The command line that the running hypervisor was started with."""
         return self.info().get("xen_commandline", "")
+
+    def dom0_command_line(self) -> str:
+        """The command line that the Linux of this domain was started with."""
+        return (self._file(COMMAND_LINE) or "").strip()
 
     def version(self) -> Version:
         """Release of the running hypervisor, as in (4, 20)."""

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Dict, List, Mapping, Optional, Protocol, Sequence, Tuple, Type
 
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.efi_cfg import EfiCfg
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.extlinux import Extlinux
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
@@ -24,11 +26,13 @@ class Loader(Protocol):
     """What a boot loader has to be able to do. *sources* are the contents of its files by path, in their order.
 
     :cvar name: its key in LOADERS.
+    :cvar recipient: whose options are meant: the hypervisor's, or those of dom0's Linux in the entries that start Xen.
     :cvar first_option: what it passes before all other options, so that the running options identify it.
     :cvar cannot_boot_once: why no entry can be selected for the next boot alone, in one sentence; None where one can.
     """
 
     name: str
+    recipient: Recipient
     first_option: Optional[str]
     cannot_boot_once: Optional[str]
 
@@ -50,14 +54,21 @@ class Loader(Protocol):
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         """Return the changes after which *option* is the only one called *name*; None removes all of them.
 
+        :param option: the option, or several of that name with a space between them.
         :raises UserError: a file is not understood, or would not give what was asked for.
         """
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
-        """Return the hypervisor's options as the loader's own tool would read them from *sources*."""
+        """Return the options as the loader's own tool would read them from *sources*."""
+
+    def written(self, sources: Mapping[str, bytes]) -> Dict[str, str]:
+        """Return the options as far as they can be read without a shell, by the file or the variable they are in."""
+
+    def elsewhere(self, sources: Mapping[str, bytes], changes: Sequence[Change], name: str) -> List[str]:
+        """Return what *changes* of options called *name* have to do with entries without Xen, in sentences."""
 
     def next_boot(self) -> NextBoot:
-        """Return what the next boot starts, and the options that it passes to the hypervisor."""
+        """Return what the next boot starts, and the options that it passes."""
 
     def output(self) -> Optional[str]:
         """Return where the file that the generator writes is found, None where nothing is generated."""
@@ -154,6 +165,13 @@ def find(name: str, run: Runner, *, root: str = "/", foreign: bool = False, runn
         f"(looked for: {', '.join(LOADERS) if name == 'auto' else name}).",
         f"Install {distributions.install_hint('boot_loader', distributions.detect(root))}, then run again.",
     )
+
+
+def for_recipient(loader: Loader, recipient: Recipient) -> Loader:
+    """Return a loader for the options of another recipient."""
+    twin = copy.copy(loader)
+    twin.recipient = recipient
+    return twin
 
 
 def generated(loader: Loader) -> Dict[str, Optional[bytes]]:

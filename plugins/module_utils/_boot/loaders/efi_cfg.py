@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, pe
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
@@ -38,6 +39,7 @@ _LINE = re.compile(
     rf"[^{_CONTROL}]*(?P<end>\r\n|[{_CONTROL}]|\Z)"
 )
 _UNNAMED = "\0"
+_FILE = re.compile(r"[^ ]+")
 
 
 class Item(NamedTuple):
@@ -89,21 +91,38 @@ def first(items: Sequence[Item], section: Optional[str], key: str) -> Optional[I
     return next((item for item in items if item.key == key and section in (None, item.section)), None)
 
 
-def options(text: str, section: Optional[str] = None) -> Optional[str]:
+def _file_ends(value: str) -> int:
+    """Return where the name of dom0's kernel ends in the value of its key (split_string)."""
+    match = _FILE.match(value)
+    return match.end() if match else 0
+
+
+def options(text: str, section: Optional[str] = None, recipient: Recipient = HYPERVISOR) -> Optional[str]:
     """Return the options that a section passes, the default one where none is given; None where it starts nothing."""
     items = parse(text)
     section = section or default_section(items)
-    if first(items, section, "kernel") is None:
+    kernel = first(items, section, "kernel")
+    if kernel is None:
         return None
+    if recipient is not HYPERVISOR:
+        return kernel.value[_file_ends(kernel.value) :].strip()
     found = first(items, section, "options")
     return "" if found is None else found.value.strip()
 
 
-def edit(path: str, text: str, name: str, option: Optional[str], chosen: Optional[str] = None) -> str:
+def edit(
+    path: str,
+    text: str,
+    name: str,
+    option: Optional[str],
+    chosen: Optional[str] = None,
+    recipient: Recipient = HYPERVISOR,
+) -> str:
     """Return the file with *option* in every section that starts a kernel, as the sections are entries of one menu.
 
-    A section without the key options gets one. Where no section is the default, only the file as a whole does: xen.efi
-    uses the first key of that name, and a new one in some section could precede it.
+    Those of dom0's Linux stand behind the name of its file. For the hypervisor, a section without the key options gets
+    one. Where no section is the default, only the file as a whole does: xen.efi uses the first key of that name, and a
+    new one in some section could precede it.
 
     :param chosen: the section that the loader's line selects.
     :raises UserError: xen.efi would not read what is written.
@@ -125,7 +144,12 @@ def edit(path: str, text: str, name: str, option: Optional[str], chosen: Optiona
     edits: Dict[int, command_line.Edit] = {}
     for section in dict.fromkeys(sections):
         found, kernel = firsts.get((section, "options")), firsts.get((section, "kernel"))
-        if found is not None:
+        if recipient is not HYPERVISOR:
+            if kernel is not None:
+                behind = _file_ends(kernel.value)
+                changes = command_line.edits_behind(kernel.value[behind:], name, option, recipient)
+                _put(edits, kernel.value_start + behind, changes)
+        elif found is not None:
             _change(text, found, name, option, edits, newline)
         elif option is not None and kernel is not None and (section is None or not whole):
             edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={option}{newline}")
@@ -143,9 +167,13 @@ def _change(
     if alone and text.endswith(added, 0, item.start):
         edits[item.start] = (item.start - len(added), item.value_end + len(item.ending), "")
         return
+    _put(edits, item.value_start, changes)
+
+
+def _put(edits: Dict[int, command_line.Edit], at: int, changes: Sequence[command_line.Edit]) -> None:
+    """Add edits of a text that begins at a position of the file; one place is edited once."""
     for start, end, new in changes:
-        place = item.value_start + start
-        edits[place] = (place, item.value_start + end, new)
+        edits[at + start] = (at + start, at + end, new)
 
 
 def configuration_names(image: str) -> List[str]:
@@ -196,23 +224,26 @@ class Candidate:
     """A configuration that xen.efi may read.
 
     :param path: of the file; of the image where the configuration is inside it.
+    :param recipient: whose options are meant.
     """
 
     path: str
     text: str
     unified: bool
     line: Line = Line()
+    recipient: Recipient = HYPERVISOR
 
     @property
     def passed(self) -> Optional[str]:
-        """What it passes to the hypervisor, None where it starts nothing."""
-        found = options(self.text, self.line.section)
-        return None if found is None else " ".join([found, *self.line.appended]).strip()
+        """What it passes to the recipient, None where it starts nothing."""
+        found = options(self.text, self.line.section, self.recipient)
+        appended = self.line.appended if self.recipient is HYPERVISOR else ()
+        return None if found is None else " ".join([found, *appended]).strip()
 
     @property
     def words(self) -> Optional[Sequence[str]]:
         passed = self.passed
-        return None if passed is None else command_line.options(passed)
+        return None if passed is None else command_line.options(passed, self.recipient)
 
 
 @dataclass(frozen=True)
@@ -242,6 +273,7 @@ class EfiCfg:
 
     name = "efi_cfg"
     generates = False
+    recipient: Recipient = HYPERVISOR
     first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "xen.efi boots the default section of xen.cfg, and another section cannot be selected for one boot."
@@ -267,13 +299,16 @@ class EfiCfg:
                 "xen.efi has no configuration file beside it.",
                 "Write xen.cfg with kernel= for dom0's kernel first, then run again.",
             )
-        wanted = [] if option is None else [option]
-        inside = [one for one in used if one.unified and command_line.find(one.passed or "", name) != wanted]
+        wanted = command_line.words(option)
+        inside = [
+            one for one in used if one.unified and command_line.find(one.passed or "", name, self.recipient) != wanted
+        ]
         changes: Dict[str, Change] = {}
         for one in used:
             if not one.unified and one.path in sources:
                 before = sources[one.path]
-                after = edit(one.path, before.decode(ENCODING), name, option, one.line.section).encode(ENCODING)
+                text = edit(one.path, before.decode(ENCODING), name, option, one.line.section, self.recipient)
+                after = text.encode(ENCODING)
                 if after != before:
                     changes[one.path] = Change(self.tree.path(one.path), before, after)
         chosen = self._chosen()
@@ -291,10 +326,17 @@ class EfiCfg:
     def configured(self, sources: Mapping[str, bytes]) -> str:
         for one in self._used():
             text = one.text if one.unified else sources.get(one.path, b"").decode(ENCODING)
-            found = options(text, one.line.section)
+            found = options(text, one.line.section, self.recipient)
             if found is not None:
                 return found
         return ""
+
+    def written(self, sources: Mapping[str, bytes]) -> Dict[str, str]:
+        return {path: self.configured({path: content}) for path, content in sources.items()}
+
+    def elsewhere(self, sources: Mapping[str, bytes], changes: Sequence[Change], name: str) -> List[str]:
+        """Return nothing: xen.efi starts nothing but Xen."""
+        return []
 
     def next_boot(self, *, once: bool = True) -> NextBoot:
         """Return what boots.
@@ -392,13 +434,13 @@ class EfiCfg:
         """Return what an image reads as its configuration, None where there is nothing."""
         _says_so, inside = self._look_inside(image)
         if inside is not None:
-            return Candidate(image, inside.decode(ENCODING), True, given)
+            return Candidate(image, inside.decode(ENCODING), True, given, self.recipient)
         directory, name = os.path.split(image)
         names = configuration_names(name) if given.configuration is None else [given.configuration]
         for one in names:
             path = efi_boot.find(self.tree, directory, one)
             if path is not None:
-                return Candidate(path, self.tree.text(path) or "", False, given)
+                return Candidate(path, self.tree.text(path) or "", False, given, self.recipient)
         return None
 
     def _candidates(self) -> List[Candidate]:

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Callable, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPERVISOR as HYPERVISOR_FILE
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -40,12 +42,16 @@ OUTPUTS = (
 )
 
 VARIABLES = Variables(names=("xen_opts",), main=MAIN)
+# update-extlinux has no variable for dom0's Linux alone: every entry gets this one.
+KERNEL_VARIABLES = Variables(names=("default_kernel_opts",), main=MAIN, recipient=DOM0_KERNEL, shared=True)
+_VARIABLES: Mapping[Recipient, Variables] = {row.recipient: row for row in (VARIABLES, KERNEL_VARIABLES)}
 
 # The first line that update-extlinux writes.
 _GENERATED = re.compile(r"\A\s*#[^\n]*\bupdate-extlinux\b")
 # A file is read once, and so many at most (MAX_CONFIG_FILES is not limited there).
 _MOST_FILES = 64
 _KEYWORD = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9]+)(?:[ \t]+(?P<value>[^\r\n]*)|(?=[\r]?$))")
+_FILE = re.compile(r"[ \t]*[^ \t\r]+")
 _MODULE = re.compile(r"(?:^|[ \t])---(?=[ \t\r]|$)")
 # The programs that show a menu of this very file; others choose in ways of their own.
 _MENUS = ("menu", "vesamenu")
@@ -55,7 +61,7 @@ _DECIDE = ("label", "default", "menu default", "ontimeout")
 
 @dataclass(frozen=True)
 class Place:
-    """Where options for a hypervisor are in a file: behind its name in a line APPEND, up to the first module."""
+    """Where the options of one recipient are in a line APPEND: behind the name of its file, up to the next module."""
 
     path: str
     start: int
@@ -75,7 +81,7 @@ class Line:
 class Label:
     """An entry of the menu.
 
-    :param text: what its line APPEND has between the hypervisor and the first module; None where it starts none.
+    :param text: what its line APPEND has for the recipient; None where it starts no hypervisor.
     :param place: where that is.
     :param line: where its line LABEL is.
     :param nested: whether it stands in a submenu.
@@ -86,6 +92,7 @@ class Label:
 
     name: str
     line: Line
+    recipient: Recipient = HYPERVISOR
     nested: bool = False
     hidden: bool = False
     default: bool = False
@@ -95,13 +102,16 @@ class Label:
 
     @property
     def options(self) -> Optional[str]:
-        return None if self.text is None else " ".join(command_line.configured_options(self.text))
+        if self.text is None:
+            return None
+        return " ".join(command_line.configured_options(self.text, self.recipient))
 
 
 @dataclass
 class Menu:
     """What a file says, with those that it includes.
 
+    :param recipient: whose options are meant.
     :param labels: the entries, in order.
     :param top: the lines of the menu outside of submenus, in order; None for a separator or a submenu.
     :param default: what the last DEFAULT says, and *ui* what the last UI says.
@@ -110,6 +120,7 @@ class Menu:
     :param unclear: what else decides which entry of a menu starts, in words; empty for nothing.
     """
 
+    recipient: Recipient = HYPERVISOR
     labels: List[Label] = field(default_factory=list)
     top: List[Optional[Label]] = field(default_factory=list)
     default: str = ""
@@ -143,12 +154,12 @@ def _first_word(text: str) -> str:
     return (text.split(None, 1) or [""])[0]
 
 
-def parse(path: str, read: Callable[[str], Optional[str]]) -> Menu:
+def parse(path: str, read: Callable[[str], Optional[str]], recipient: Recipient = HYPERVISOR) -> Menu:
     """Read a configuration (com32/elflink/ldlinux/readconfig.c @ syslinux 6.03).
 
     :param read: returns the text of a file, None where there is none.
     """
-    menu = Menu()
+    menu = Menu(recipient)
     _parse(path, read, menu)
     return menu
 
@@ -156,14 +167,14 @@ def parse(path: str, read: Callable[[str], Optional[str]]) -> Menu:
 class _Statement(NamedTuple):
     """One line of a file.
 
-    :param options: of a line APPEND that starts a hypervisor: where its options are.
+    :param options: of a line APPEND that starts a hypervisor: where its options are, and those of dom0's Linux.
     """
 
     key: str
     value: str
     start: int
     end: int
-    options: Optional[Tuple[int, int]]
+    options: Mapping[Recipient, Tuple[int, int]]
 
 
 @functools.lru_cache(maxsize=4)
@@ -186,20 +197,26 @@ def _statements(text: str) -> Sequence[_Statement]:
                 word, value = [*value.split(None, 1), "", ""][:2]
                 key = f"menu {word.lower()}"
             stop = end - 1 if text.endswith("\r", at, end) else end
-            found.append(_Statement(key, value, at, stop, _options(match) if key == "append" else None))
+            found.append(_Statement(key, value, at, stop, _options(match) if key == "append" else {}))
         at = end + 1
     return found
 
 
-def _options(match: Match[str]) -> Optional[Tuple[int, int]]:
-    """Return where the options of a hypervisor are in a line APPEND, None where it starts none."""
-    value = match["value"] or ""
-    image = value.split(None, 1)[0] if value.strip() else ""
-    if not HYPERVISOR.match(os.path.basename(image)):
-        return None
-    start = match.start("value") + value.index(image) + len(image)
-    module = _MODULE.search(value, start - match.start("value"))
-    return start, match.start("value") + module.start() if module else match.end("value")
+def _options(match: Match[str]) -> Mapping[Recipient, Tuple[int, int]]:
+    """Return where the options of a hypervisor and of the first module are in a line APPEND, nothing without one."""
+    value, at = match["value"] or "", match.start("value")
+    image = _FILE.match(value)
+    if image is None or not HYPERVISOR_FILE.match(os.path.basename(image.group().strip())):
+        return {}
+    module = _MODULE.search(value, image.end())
+    if module is None:
+        return {HYPERVISOR: (at + image.end(), match.end("value"))}
+    found = {HYPERVISOR: (at + image.end(), at + module.start())}
+    kernel, following = _FILE.match(value, module.end()), _MODULE.search(value, module.end())
+    end = following.start() if following else len(value)
+    if kernel is not None and kernel.end() <= end:
+        found[DOM0_KERNEL] = (at + kernel.end(), at + end)
+    return found
 
 
 def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
@@ -223,8 +240,9 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
                 menu.depth -= bool(title)
         elif key == "append" and menu.current is not None:
             # Of several in an entry the last one counts.
-            menu.current.text = None if options is None else text[slice(*options)]
-            menu.current.place = None if options is None else Place(path, *options)
+            place = options.get(menu.recipient)
+            menu.current.text = None if place is None else text[slice(*place)]
+            menu.current.place = None if place is None else Place(path, *place)
         else:
             if key in _DECIDE:
                 menu.lines.setdefault(key, []).append(Line(path, start, end))
@@ -234,7 +252,7 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
 def _set(menu: Menu, key: str, value: str) -> None:
     label = menu.current
     if key == "label":
-        menu.current = Label(_first_word(value), menu.lines[key][-1], nested=menu.depth > 0)
+        menu.current = Label(_first_word(value), menu.lines[key][-1], menu.recipient, nested=menu.depth > 0)
         menu.labels.append(menu.current)
         if not menu.depth:
             menu.top.append(menu.current)
@@ -316,12 +334,12 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
     return label, ""
 
 
-def next_boot(path: str, read: Callable[[str], Optional[str]]) -> NextBoot:
+def next_boot(path: str, read: Callable[[str], Optional[str]], recipient: Recipient = HYPERVISOR) -> NextBoot:
     """Return what a menu boots.
 
     :param read: returns the text of a file, None where there is none.
     """
-    menu = parse(path, read)
+    menu = parse(path, read, recipient)
     entries = [options for options in (label.options for label in menu.labels) if options is not None]
     boots, reason = chosen(path, menu)
     if boots is None:
@@ -352,10 +370,7 @@ def edit(menu: Menu, sources: Mapping[str, str], name: str, option: Optional[str
     changes: Dict[str, List[command_line.Edit]] = {path: [] for path in sources}
     for place in places:
         given = sources[place.path][place.start : place.end]
-        edits = command_line.edits(given, name, option)
-        if option is not None and not command_line.spans(given):
-            # The name of the image precedes it.
-            edits = [(0, 0, f" {option}")]
+        edits = command_line.edits_behind(given, name, option, menu.recipient)
         changes[place.path] += [(place.start + first, place.start + last, new) for first, last, new in edits]
     return {path: command_line.apply_edits(text, changes[path]) for path, text in sources.items()}
 
@@ -369,6 +384,7 @@ class Extlinux:
     """
 
     name = "extlinux"
+    recipient: Recipient = HYPERVISOR
     first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "Only extlinux --once selects an entry for one boot, and update-extlinux writes the same options into every "
@@ -377,7 +393,11 @@ class Extlinux:
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self.tree = Tree(root, foreign=foreign)
-        self._files = Sourced(VARIABLES, self.tree, run)
+        self._run = run
+
+    @property
+    def _files(self) -> Sourced:
+        return Sourced(_VARIABLES[self.recipient], self.tree, self._run)
 
     @property
     def generates(self) -> bool:
@@ -408,7 +428,7 @@ class Extlinux:
         if by_hand is None:
             return self._files.plan(sources, name, option)
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
-        edited = edit(parse(by_hand, texts.get), texts, name, option)
+        edited = edit(parse(by_hand, texts.get, self.recipient), texts, name, option)
         return self.tree.changes((path, sources[path], text.encode(ENCODING)) for path, text in edited.items())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
@@ -416,11 +436,18 @@ class Extlinux:
         if by_hand is None:
             return self._files.configured(sources)
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
-        return next_boot(by_hand, texts.get).line or ""
+        return next_boot(by_hand, texts.get, self.recipient).line or ""
+
+    def written(self, sources: Mapping[str, bytes]) -> Dict[str, str]:
+        by_hand = self.hand_kept()
+        return self._files.variables.written(sources) if by_hand is None else {by_hand: self.configured(sources)}
+
+    def elsewhere(self, sources: Mapping[str, bytes], changes: Sequence[Change], name: str) -> List[str]:
+        return self._files.elsewhere(sources, changes, name) if self.generates else []
 
     def next_boot(self) -> NextBoot:
         path = self.menu()
-        return NO_ENTRY if path is None else next_boot(path, self.tree.text)
+        return NO_ENTRY if path is None else next_boot(path, self.tree.text, self.recipient)
 
     def output(self) -> Optional[str]:
         path = self.menu() if self.generates else None

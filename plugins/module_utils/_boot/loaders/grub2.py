@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub, grub_by_hand, grub_script
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot, from_entries
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -23,24 +24,35 @@ MAIN = "/etc/default/grub"
 DROP_IN_DIRECTORY = "/etc/default/grub.d"
 DROP_IN = f"{DROP_IN_DIRECTORY}/zz-xen-stubdom.cfg"
 
-VARIABLES = Variables(
-    # Their order on the line, /etc/grub.d/20_linux_xen @ grub 2.06: recovery entries get the first one only.
-    names=("GRUB_CMDLINE_XEN", "GRUB_CMDLINE_XEN_DEFAULT"),
-    main=MAIN,
-    drop_in=DROP_IN,
-    # What grub-mkconfig has defined when it sources the files (grub-mkconfig_lib @ 2.06), without side effects.
-    prelude=r"""
+# What grub-mkconfig has defined when it sources the files (grub-mkconfig_lib @ 2.06), without side effects.
+_PRELUDE = r"""
 sysconfdir=/etc
 grub_warn () { :; }
 command -v gettext >/dev/null 2>&1 || gettext () { printf '%s' "$1"; }
 gettext_quoted () { gettext "$@"; }
 gettext_printf () { printf "$@"; }
-""",
+"""
+
+VARIABLES = Variables(
+    # Their order on the line, /etc/grub.d/20_linux_xen @ grub 2.06: recovery entries get the first one only.
+    names=("GRUB_CMDLINE_XEN", "GRUB_CMDLINE_XEN_DEFAULT"),
+    main=MAIN,
+    drop_in=DROP_IN,
+    prelude=_PRELUDE,
 )
 
-
-# What 20_linux_xen passes to dom0's Linux, and 10_linux to Linux without Xen.
-LINUX_VARIABLES = Variables(names=("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"), main=MAIN)
+# 20_linux_xen passes the first two to dom0's Linux; where one of them is empty, what 10_linux passes to Linux without
+# Xen (grub 2.00 to 2.12, the same in the packages of Debian, Fedora and SUSE). Entries of the Boot Loader Specification
+# start no Xen.
+KERNEL_VARIABLES = Variables(
+    names=("GRUB_CMDLINE_LINUX_XEN_REPLACE", "GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT"),
+    replaced=("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"),
+    main=MAIN,
+    drop_in=DROP_IN,
+    prelude=_PRELUDE,
+    recipient=DOM0_KERNEL,
+)
+_VARIABLES: Mapping[Recipient, Variables] = {row.recipient: row for row in (VARIABLES, KERNEL_VARIABLES)}
 
 _MKCONFIG = ("grub-mkconfig", "grub2-mkconfig")
 
@@ -63,18 +75,18 @@ def is_generated(grub_cfg: str) -> bool:
     return _GENERATED.search(grub_cfg) is not None
 
 
-def next_boot(path: str, host: grub_script.Host) -> NextBoot:
+def next_boot(path: str, host: grub_script.Host, recipient: Recipient = HYPERVISOR) -> NextBoot:
     """Run a menu and return what its default entry starts."""
     try:
         menu = grub_script.run(path, host)
-        starting = (hypervisor(entry, place, host) for entry, place in _all_entries(menu, host))
+        starting = (passed(entry, place, host, recipient) for entry, place in _all_entries(menu, host))
         entries = [line for line in starting if line is not None]
     except UserError as error:
         return NextBoot(None, None, error.what)
     known = [line.options for line in entries if line.options is not None]
     try:
         default, place = grub_script.chosen(menu, host)
-        found = hypervisor(default, place, host)
+        found = passed(default, place, host, recipient)
     except UserError as error:
         return NextBoot(None, None, error.what, known)
     if found is not None and found.options is None:
@@ -100,17 +112,25 @@ def _all_entries(
             yield from _all_entries(grub_script.submenu(entry, menu, host), host, depth + 1)
 
 
-def hypervisor(entry: grub_script.Entry, menu: grub_script.Menu, host: grub_script.Host) -> Optional[NextBoot]:
-    """Return what an entry passes to the hypervisor, None for one that starts none."""
-    for command in grub_script.commands(entry, menu, host):
+def passed(
+    entry: grub_script.Entry, menu: grub_script.Menu, host: grub_script.Host, recipient: Recipient = HYPERVISOR
+) -> Optional[NextBoot]:
+    """Return what an entry that starts the hypervisor passes to it or to dom0's Linux, None for one that does not."""
+    commands = iter(grub_script.commands(entry, menu, host))
+    for command in commands:
         words = command.words
         if len(words) < 2:
             continue
-        name = os.path.basename(words[1].replace("\\", "/"))
-        if words[0] in grub_by_hand.BOOT_COMMANDS and HYPERVISOR.match(name):
-            if not command.certain:
+        if words[0] in grub_by_hand.BOOT_COMMANDS and grub_by_hand.is_hypervisor(words[1]):
+            modules = (one for one in commands if one.words[:1] and one.words[0] in grub_by_hand.MODULE_COMMANDS)
+            starts = command if recipient is HYPERVISOR else next(modules, None)
+            if starts is None:
+                return NextBoot(None, True, f"GRUB's entry '{entry.title}' has no module for dom0's Linux.")
+            if not (command.certain and starts.certain):
                 return NextBoot(None, True, f"What GRUB's entry '{entry.title}' starts depends on a condition.")
-            return NextBoot(" ".join(command_line.configured_options(" ".join(words[2:]))), True)
+            line = " ".join(grub_by_hand.arguments(starts.words))
+            return NextBoot(" ".join(command_line.configured_options(line, recipient)), True)
+        name = os.path.basename(words[1].replace("\\", "/"))
         if words[0] in ("chainloader", "efi") and re.match(r"xen.*\.efi$", name, re.IGNORECASE):
             return NextBoot(
                 None,
@@ -129,13 +149,18 @@ class Grub2:
     """
 
     name = "grub2"
+    recipient: Recipient = HYPERVISOR
     # 20_linux_xen adds it, as older loaders took the first argument for the name of the image.
     first_option: Optional[str] = "placeholder"
     cannot_boot_once: Optional[str] = None
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self.tree = Tree(root, foreign=foreign)
-        self._files = Sourced(VARIABLES, self.tree, run)
+        self._run = run
+
+    @property
+    def _files(self) -> Sourced:
+        return Sourced(_VARIABLES[self.recipient], self.tree, self._run)
 
     def present(self) -> bool:
         return self.tree.is_file(MAIN) or grub.layout(self.tree) is not None or self._output() is not None
@@ -156,7 +181,7 @@ class Grub2:
         if by_hand is None:
             return self._files.plan(sources, name, option, drop_ins=self.drop_ins())
         before = sources[by_hand]
-        after = grub_by_hand.edit(by_hand, before.decode(ENCODING), name, option).encode(ENCODING)
+        after = grub_by_hand.edit(by_hand, before.decode(ENCODING), name, option, self.recipient).encode(ENCODING)
         return self.tree.changes([(by_hand, before, after)])
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
@@ -165,16 +190,19 @@ class Grub2:
             return self._files.configured(sources)
         return self.next_boot().line or ""
 
-    def linux_options(self, sources: Mapping[str, bytes]) -> str:
-        """Return the options of Linux in the source files, as far as they can be read without a shell."""
-        return "" if self.hand_kept() is not None else LINUX_VARIABLES.guess(sources)
+    def written(self, sources: Mapping[str, bytes]) -> Dict[str, str]:
+        by_hand = self.hand_kept()
+        return self._files.variables.written(sources) if by_hand is None else {by_hand: self.configured(sources)}
+
+    def elsewhere(self, sources: Mapping[str, bytes], changes: Sequence[Change], name: str) -> List[str]:
+        return self._files.elsewhere(sources, changes, name) if self.generates else []
 
     def next_boot(self) -> NextBoot:
         try:
             path, host = self.menu()
         except UserError as error:
             return NextBoot(None, None, error.what)
-        return next_boot(path, host)
+        return next_boot(path, host, self.recipient)
 
     def menu(self) -> Tuple[str, grub_script.Host]:
         """Return the menu that GRUB reads, and what it is run on.
@@ -237,7 +265,7 @@ class Grub2:
         if not self.generates:
             return [f"Whether the installed GRUB reads {self.hand_kept()} was not checked."]
         files = "GRUB's files were parsed and not run by a shell."
-        if VARIABLES.read(sources) is None:
+        if self._files.variables.read(sources) is None:
             files = "The result of GRUB's files was not checked: they are programs, and nothing of another tree is run."
         generated = ["GRUB's configuration was not generated: run update-grub or grub-mkconfig in the image."]
         menus = self._menus()

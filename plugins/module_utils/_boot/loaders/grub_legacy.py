@@ -13,8 +13,10 @@ import re
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, HYPERVISOR, MARK, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPERVISOR as HYPERVISOR_FILE
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -29,13 +31,32 @@ END = "### END DEBIAN AUTOMAGIC KERNELS LIST"
 # update-grub reads its own options between these two only, in sed's words from the one to the other.
 _OPTIONS = "## ## Start Default Options ##"
 _OPTIONS_END = "## ## End Default Options ##"
-_MAGIC = "# xenhopt="
+
+
+class Magic(NamedTuple):
+    """The comment in which update-grub reads the options of one recipient (update-grub of Debian's 0.97-80).
+
+    :param default: what it uses, and writes there, where there is no such comment.
+    :param common: a comment whose options it adds to those of all entries, with Xen and without.
+    """
+
+    comment: str
+    default: str = ""
+    common: str = ""
+
+
+_MAGIC: Mapping[Recipient, Magic] = {
+    HYPERVISOR: Magic("# xenhopt="),
+    DOM0_KERNEL: Magic("# xenkopt=", "console=tty0", "# kopt="),
+}
 
 # A backslash before the newline continues a line.
 _CONTINUATION = re.compile(r"\\\r?\n")
 _COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t=]+(?P<rest>.*))?$", re.DOTALL)
 # kernel [--type=TYPE] [--no-mem-option] FILE OPTIONS
 _KERNEL = re.compile(r"^[ \t]*kernel[ \t=]+(?:--\S+[ \t]+)*(?P<file>[^ \t\n]+)(?P<options>[^\n]*)$", re.DOTALL)
+# module FILE OPTIONS; of several in an entry the first one is dom0's kernel.
+_MODULE = re.compile(r"^[ \t]*module(?:nounzip)?[ \t=]+(?P<file>[^ \t\n]+)(?P<options>[^\n]*)$", re.DOTALL)
 
 
 class Line(NamedTuple):
@@ -48,10 +69,11 @@ class Line(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where options for a hypervisor are: in an entry, or in the comment that Debian's update-grub reads.
+    """Where the options of one recipient are: in an entry, or in a comment that Debian's update-grub reads.
 
     :param entry: number of the entry, None for the comment.
     :param magic: whether update-grub generates it.
+    :param common: whether it is the comment whose options all entries get.
     """
 
     entry: Optional[int]
@@ -59,11 +81,12 @@ class Place(NamedTuple):
     line: Line
     start: int
     text: str
+    common: bool = False
 
 
 @functools.lru_cache(maxsize=4)
 def lines(text: str) -> Sequence[Line]:
-    """Return the logical lines; a backslash before the newline continues a comment, too.
+    """Return the logical lines that are not empty; a backslash before the newline continues a comment, too.
 
     The same text is asked for several times in one run.
     """
@@ -80,7 +103,8 @@ def lines(text: str) -> Sequence[Line]:
         raw = text[at:stop]
         plain = raw if end == at else _CONTINUATION.sub(lambda match: "\f" * len(match.group()), raw)
         stripped = plain.rstrip("\r")
-        found.append(Line(number, at, at + len(stripped), stripped))
+        if stripped:
+            found.append(Line(number, at, at + len(stripped), stripped))
         number += raw.count("\n") + 1
         at = stop + 1
     return found
@@ -94,25 +118,35 @@ def generated(found: Sequence[Line]) -> Optional[Tuple[int, int]]:
 
 
 @functools.lru_cache(maxsize=4)
-def places(text: str) -> Sequence[Place]:
-    """Return the places where options for a hypervisor are, in order."""
+def places(text: str, recipient: Recipient = HYPERVISOR) -> Sequence[Place]:
+    """Return the places where options of one recipient are, in order."""
     found: List[Place] = []
     entry = -1
     logical = lines(text)
     between = generated(logical)
-    ours = False
+    comments = _MAGIC[recipient]
+    ours = awaited = False
     for line in logical:
         magic = between is not None and between[0] < line.number < between[1]
         ours = line.text.startswith(_OPTIONS) or (ours and not line.text.startswith(_OPTIONS_END))
-        if ours and line.text.startswith(_MAGIC):
-            found.append(Place(None, True, line, line.start + len(_MAGIC), line.text[len(_MAGIC) :]))
+        for comment in (comments.comment, comments.common) if ours else ():
+            if comment and line.text.startswith(comment):
+                start = len(comment)
+                found.append(
+                    Place(None, True, line, line.start + start, line.text[start:], comment != comments.comment)
+                )
         shown = line.text.replace("\f", " ")
         command = _COMMAND.match(shown)
         if command and command["name"] == "title":
             entry += 1
-        kernel = _KERNEL.match(shown)
-        if kernel and HYPERVISOR.match(os.path.basename(kernel["file"])):
-            start = kernel.start("options")
+            awaited = False
+        kernel, module = _KERNEL.match(shown), _MODULE.match(shown) if awaited else None
+        if kernel:
+            awaited = HYPERVISOR_FILE.match(os.path.basename(kernel["file"])) is not None
+        starts = kernel if recipient is HYPERVISOR else module
+        if awaited and starts:
+            awaited = False
+            start = starts.start("options")
             found.append(Place(max(entry, 0), magic, line, line.start + start, line.text[start:]))
     return found
 
@@ -143,14 +177,14 @@ def _default(text: str, saved: int) -> int:
     return int(number.group(), 16 if "x" in number.group().lower() else 10)
 
 
-def chosen(text: str) -> Optional[Place]:
-    """Return the default entry if it boots a hypervisor, else the first that does."""
+def chosen(text: str, recipient: Recipient = HYPERVISOR) -> Optional[Place]:
+    """Return the place in the default entry if it boots a hypervisor, else in the first that does."""
     default = _default(text, 0)
-    entries = [place for place in places(text) if place.entry is not None]
+    entries = [place for place in places(text, recipient) if place.entry is not None]
     return next((place for place in entries if place.entry == default), entries[0] if entries else None)
 
 
-def next_boot(path: str, text: str, saved: int = 0) -> NextBoot:
+def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPERVISOR) -> NextBoot:
     """Return what a menu boots.
 
     :param saved: the entry of `default saved`, as grub-set-default has written it.
@@ -163,7 +197,8 @@ def next_boot(path: str, text: str, saved: int = 0) -> NextBoot:
     default = _default(text, saved)
     # GRUB 0.97 boots the first entry where the number is too large (run_menu, stage2/stage2.c).
     default = default if default < len(titles) else 0
-    entries = {place.entry: _plain(place.text) for place in reversed(places(text)) if place.entry is not None}
+    found = reversed(places(text, recipient))
+    entries = {place.entry: _plain(place.text, recipient) for place in found if place.entry is not None}
     return from_entries(
         entries.get(default),
         [entries[number] for number in sorted(entries)],
@@ -173,21 +208,25 @@ def next_boot(path: str, text: str, saved: int = 0) -> NextBoot:
     )
 
 
-def configured_line(text: str) -> str:
+def configured_line(text: str, recipient: Recipient = HYPERVISOR) -> str:
     """Return what update-grub will write where it generates the entry, else the options of the entry."""
-    entry = chosen(text)
-    comment = next((place for place in places(text) if place.entry is None), None)
+    entry = chosen(text, recipient)
+    comments = [place for place in places(text, recipient) if place.entry is None]
+    comment = next((place for place in comments if not place.common), None)
     if comment is not None and (entry is None or entry.magic):
-        return _plain(comment.text)
-    return "" if entry is None else _plain(entry.text)
+        common = next((place.text for place in comments if place.common), "")
+        return _plain(f"{common} {comment.text}", recipient)
+    return "" if entry is None else _plain(entry.text, recipient)
 
 
-def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
+def edit(path: str, text: str, name: str, option: Optional[str], recipient: Recipient = HYPERVISOR) -> str:
     """Return the file with *option* in every entry that boots a hypervisor, and in Debian's comment.
 
-    :raises UserError: there is no such entry.
+    :raises UserError: there is no such entry, or update-grub would write another one.
     """
-    found = places(text)
+    found = [place for place in places(text, recipient) if not place.common]
+    common = [place for place in places(text, recipient) if place.common]
+    magic = _MAGIC[recipient]
     logical = lines(text)
     marks = (line for line in logical if line.text.startswith(_OPTIONS) and "\n" in text[line.end : line.end + 2])
     begin = next(marks, None)
@@ -196,41 +235,53 @@ def edit(path: str, text: str, name: str, option: Optional[str]) -> str:
             return text
         raise UserError(
             f"{path} has no entry that boots a hypervisor.",
-            "Add an entry with a line such as kernel /boot/xen.gz, then run again.",
+            "Add an entry with lines such as kernel /boot/xen.gz and module /boot/vmlinuz, then run again.",
+        )
+    entries = [place for place in found if place.entry is not None]
+    written = not entries or any(place.magic for place in entries)
+    held = next((place for place in common if command_line.find(_shown(place), name, recipient)), None)
+    if written and held is not None:
+        if command_line.find(configured_line(text, recipient), name, recipient) == command_line.words(option):
+            return text
+        raise UserError(
+            f"{path} line {held.line.number} gives {name} to every Linux, with Xen and without "
+            f"({magic.common.strip('# ')}).",
+            f"Nothing was changed. Move {name} from there into the line {magic.comment}, then run again.",
         )
     newline = "\r\n" if "\r\n" in text else "\n"
     changes: List[command_line.Edit] = []
     for place in found:
-        changes += _place_edits(text, place, name, option, newline)
-    entries = [place for place in found if place.entry is not None]
-    written = not entries or any(place.magic for place in entries)
-    if begin is not None and option is not None and written and len(entries) == len(found):
+        changes += _place_edits(text, place, name, option, newline, recipient)
+    needed = option is not None or command_line.find(magic.default, name, recipient)
+    if begin is not None and needed and written and len(entries) == len(found):
         after = text.index("\n", begin.end) + 1
-        changes.append((after, after, f"#{MARK}{newline}{_MAGIC}{option}{newline}"))
+        edits = command_line.edits(magic.default, name, option, recipient)
+        line = f"{magic.comment}{command_line.apply_edits(magic.default, edits)}"
+        changes.append((after, after, f"#{MARK}{newline}{line}{newline}"))
     return command_line.apply_edits(text, changes)
 
 
+def _shown(place: Place) -> str:
+    """Return the text of a place; a form feed stands for a continuation there, which separates options."""
+    return place.text.replace("\f", "\n")
+
+
 def _place_edits(
-    text: str, place: Place, name: str, option: Optional[str], newline: str
+    text: str, place: Place, name: str, option: Optional[str], newline: str, recipient: Recipient
 ) -> Sequence[command_line.Edit]:
-    # A form feed stands for a continuation, which separates options and is not ours to remove.
-    shown = place.text.replace("\f", "\n")
-    edits: Sequence[command_line.Edit] = command_line.edits(shown, name, option)
-    if place.entry is not None and option is not None and not command_line.find(shown, name):
-        # Where there are no options yet, the name of the image precedes this one.
-        present = command_line.spans(shown)
-        at = present[-1][1] if present else 0
-        edits = [(at, at, f" {option}")]
+    shown = _shown(place)
+    behind_file = place.entry is not None
+    edits = (command_line.edits_behind if behind_file else command_line.edits)(shown, name, option, recipient)
     added = f"#{MARK}{newline}"
-    gone = not command_line.apply_edits(shown, edits)
-    if edits and gone and place.entry is None and text.endswith(added, 0, place.line.start):
+    gone = command_line.apply_edits(shown, edits) == _MAGIC[recipient].default
+    if edits and gone and option is None and not behind_file and text.endswith(added, 0, place.line.start):
         after = text.find("\n", place.line.end) + 1 or len(text)
         return [(place.line.start - len(added), after, "")]
     return [(place.start + start, place.start + end, new) for start, end, new in edits]
 
 
-def _plain(text: str) -> str:
-    return " ".join(command_line.options(text.replace("\f", " ")))
+def _plain(text: str, recipient: Recipient) -> str:
+    return " ".join(command_line.options(text.replace("\f", " "), recipient))
 
 
 class GrubLegacy:
@@ -243,6 +294,7 @@ class GrubLegacy:
 
     name = "grub_legacy"
     generates = False
+    recipient: Recipient = HYPERVISOR
     first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "GRUB 0.97 boots an entry once only where it was installed for that (grub-set-default, savedefault --once)."
@@ -263,12 +315,20 @@ class GrubLegacy:
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         return self.tree.changes(
-            (path, content, edit(path, content.decode(ENCODING), name, option).encode(ENCODING))
+            (path, content, edit(path, content.decode(ENCODING), name, option, self.recipient).encode(ENCODING))
             for path, content in sources.items()
         )
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
-        return next((configured_line(content.decode(ENCODING)) for content in sources.values()), "")
+        texts = (content.decode(ENCODING) for content in sources.values())
+        return next((configured_line(text, self.recipient) for text in texts), "")
+
+    def written(self, sources: Mapping[str, bytes]) -> Dict[str, str]:
+        return {path: self.configured({path: content}) for path, content in sources.items()}
+
+    def elsewhere(self, sources: Mapping[str, bytes], changes: Sequence[Change], name: str) -> List[str]:
+        """Return nothing: entries without Xen are never edited."""
+        return []
 
     def next_boot(self) -> NextBoot:
         path = self._file()
@@ -276,7 +336,7 @@ class GrubLegacy:
         if path is None or text is None:
             return NO_ENTRY
         number = (self.tree.read(SAVED) or b"").split(b"\n", 1)[0].strip()
-        return next_boot(path, text, int(number) if number.isdigit() else 0)
+        return next_boot(path, text, int(number) if number.isdigit() else 0, self.recipient)
 
     def output(self) -> Optional[str]:
         """Return nothing: no program generates the menu."""

@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Pattern, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -23,11 +25,15 @@ _DECLARERS = ("export", "readonly", "declare", "typeset", "local")
 _KEYWORDS = ("if", "then", "else", "elif", "while", "until", "do", "{", "!", "time", "fi", "done", "esac", "}")
 _OPENING = ("if", "while", "until", "for", "case", "{")
 _CLOSING = ("fi", "done", "esac", "}")
+# What stands for itself in a word, and between double quotes.
+_PLAIN = re.compile(r"""[^ \t\n;&|()<>'"\\$`]+""")
+_PLAIN_IN_QUOTES = re.compile(r"""[^"\\$`]+""")
+# Stands for an expansion in a value that is split into options.
+_UNKNOWN = "\0"
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One character of a value after the shell has removed its quotes, and where it is in the file.
+class Unit(NamedTuple):
+    """One character of a value after the shell has removed its quotes, and where it is in the file; there are many.
 
     :param text: the character; empty for an expansion, whose result only a shell knows.
     """
@@ -63,32 +69,27 @@ class Assignment:
         """Whether it may keep what the variable held before."""
         return self.operator == "+=" or any(unit.opaque for unit in self.units)
 
-    def options(self) -> List[Tuple[Unit, ...]]:
-        """Split the value into options as the hypervisor does."""
-        found: List[List[Unit]] = [[]]
-        for unit in self.units:
-            if unit.text and unit.text.isspace():
-                found.append([])
-            else:
-                found[-1].append(unit)
-        return [tuple(option) for option in found if option]
+    def options(self, recipient: Recipient = HYPERVISOR) -> List[Tuple[Unit, ...]]:
+        """Split the value into options as the recipient does."""
+        text = "".join(unit.text or _UNKNOWN for unit in self.units)
+        return [self.units[match.start() : match.end()] for match in recipient.word.finditer(text)]
 
-    def holds(self, name: str) -> List[Tuple[Unit, ...]]:
+    def holds(self, name: str, recipient: Recipient = HYPERVISOR) -> List[Tuple[Unit, ...]]:
         """Return the options called *name*.
 
         :raises UserError: where such an option begins or ends depends on an expansion.
         """
         found = []
-        for option in self.options():
+        for option in self.options(recipient):
             text = "".join(unit.text for unit in option)
             if any(unit.opaque for unit in option):
-                plain, key = text.replace("-", "_"), command_line.name_of(name)
+                plain, key = text.replace("-", "_"), command_line.name_of(name, recipient)
                 if f"{key}=" in plain or plain in (key, f"no_{key}"):
                     raise UserError(
                         f"{self.path} line {self.line}: the option {name} in {self.name} depends on an expansion.",
                         f"Nothing was changed. Write the value of {name} out in that line, or remove it.",
                     )
-            elif command_line.sets(text, name):
+            elif command_line.sets(text, name, recipient):
                 found.append(option)
         return found
 
@@ -113,6 +114,7 @@ class _Scanner:
         declaring = False
         depth, chained, grouped = 0, False, False
         documents: List[Tuple[str, bool, int]] = []
+        line, counted = 1, 0
         while self.at < len(self.text):
             char = self.text[self.at]
             if char in " \t":
@@ -147,8 +149,10 @@ class _Scanner:
                     continue
                 match = _ASSIGNMENT.match(raw)
                 if match and (command_position or declaring):
-                    value = tuple(unit for unit in units if unit.start >= start + match.end())
-                    line = self.text.count("\n", 0, start) + 1
+                    # An assignment's name and operator are plain, a character each.
+                    value = tuple(units[match.end() :])
+                    line += self.text.count("\n", counted, start)
+                    counted = start
                     conditional = depth > 0 or chained or grouped
                     found.append(
                         Assignment(
@@ -200,9 +204,15 @@ class _Scanner:
             elif char in "$`":
                 self.expansion(units)
             else:
-                units.append(Unit(self.at, self.at + 1, char))
-                self.at += 1
+                self.plain(units, _PLAIN)
         return units
+
+    def plain(self, units: List[Unit], characters: Pattern[str]) -> None:
+        """Read characters that stand for themselves."""
+        match = characters.match(self.text, self.at)
+        end = match.end() if match else self.at + 1
+        units += [Unit(place, place + 1, self.text[place]) for place in range(self.at, end)]
+        self.at = end
 
     def single_quoted(self, units: List[Unit]) -> None:
         end = self.text.find("'", self.at + 1)
@@ -224,8 +234,7 @@ class _Scanner:
             elif char in "$`":
                 self.expansion(units)
             else:
-                units.append(Unit(self.at, self.at + 1, char))
-                self.at += 1
+                self.plain(units, _PLAIN_IN_QUOTES)
         raise self.error(opened, "a quoted string is not closed")
 
     def escape(self, units: List[Unit], *, special: Optional[str]) -> None:
@@ -294,12 +303,17 @@ def scan(path: str, content: bytes, variables: Sequence[str]) -> List[Assignment
     text = content.decode(ENCODING)
     if not any(name in text for name in variables):
         return []
+    return [assignment for assignment in _assignments(path, text) if assignment.name in variables]
+
+
+@functools.lru_cache(maxsize=4)
+def _assignments(path: str, text: str) -> Sequence[Assignment]:
+    """Return all assignments of a file; the same text is asked for several times in one run."""
     if "\0" in text:
         raise _Scanner(path, text).error(text.index("\0"), "the line contains a NUL character")
     try:
-        found = _Scanner(path, text).assignments()
+        return _Scanner(path, text).assignments()
     except RecursionError as error:
         raise UserError(
             f"{path} is nested too deeply to be parsed.", "Nothing was changed. Simplify that file, then run again."
         ) from error
-    return [assignment for assignment in found if assignment.name in variables]

@@ -38,7 +38,15 @@ def tree(root: Path) -> Dict[str, str]:
 
 
 def run(image: Path, *, check: bool = False, **params: Any) -> Dict[str, Any]:
-    defaults = {"value": None, "state": "present", "loader": "auto", "regenerate": True, "backup": False}
+    defaults = {
+        "value": None,
+        "values": None,
+        "target": "hypervisor",
+        "state": "present",
+        "loader": "auto",
+        "regenerate": True,
+        "backup": False,
+    }
     module = SimpleNamespace(params={**defaults, "root": str(image), **params}, check_mode=check)
     return boot_option.run(module)  # type: ignore[arg-type]
 

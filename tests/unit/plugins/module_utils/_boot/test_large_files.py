@@ -22,6 +22,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     replaced_line,
     tree,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_cfg, extlinux, grub2, grub_legacy
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -48,6 +49,17 @@ READERS: Dict[str, Callable[[str], object]] = {
     "a line for xen.efi": efi_cfg.line,
     "extlinux.conf": lambda text: extlinux.next_boot("/p", {"/p": text}.get),
     "extlinux.conf, changed": lambda text: extlinux.edit(extlinux.parse("/p", {"/p": text}.get), {"/p": text}, *OPTION),
+    "grub.cfg by hand, for Linux": lambda text: grub_by_hand.edit(
+        "p", f"multiboot2 /xen.gz\nmodule2 /v {text}", *OPTION, DOM0_KERNEL
+    ),
+    "menu.lst, for Linux": lambda text: grub_legacy.edit(
+        "p", f"kernel /xen.gz\nmodule /v {text}", *OPTION, DOM0_KERNEL
+    ),
+    "xen.cfg, for Linux": lambda text: efi_cfg.edit("p", f"kernel=x {text}", *OPTION, None, DOM0_KERNEL),
+    "extlinux.conf, for Linux": lambda text: extlinux.edit(
+        extlinux.parse("/p", {"/p": text}.get, DOM0_KERNEL), {"/p": text}, *OPTION
+    ),
+    "a command line of Linux": lambda text: command_line.edits(text, *OPTION, DOM0_KERNEL),
     "a command line": lambda text: command_line.put(text, "dom0_mem", "1G"),
     "a replaced line": replaced_line.restore,
 }
@@ -61,7 +73,9 @@ UNITS = (
     "dom0_mem=1 ", "-", " -- ", "[", "[a]\n", "kernel=a\n", "options=dom0_mem=1 ", "options=x\n[b]\nkernel=c\n",
     "kernel /xen.gz a\n", "kernel /xen.gz \\\n", "title x\n", "LABEL a\nAPPEND xen.gz a --- b\n", "APPEND ",
     "INCLUDE a\n", "MENU ", "TEXT HELP\n", "set default=1\n", "### BEGIN AUTOMAGIC KERNELS LIST\n",
-    "## ## Start Default Options ##\n# xenhopt=a\n",
+    "## ## Start Default Options ##\n# xenhopt=a\n", "## ## Start Default Options ##\n# xenkopt=dom0_mem=1\n",
+    "module /v dom0_mem=1\n", "multiboot2 /xen.gz\nmodule2 /v dom0_mem=1\n", "kernel=a dom0_mem=1\n",
+    "LABEL a\nAPPEND xen.gz --- b dom0_mem=1 ---\n",
 )  # fmt: skip
 
 

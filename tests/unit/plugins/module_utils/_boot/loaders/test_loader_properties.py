@@ -17,6 +17,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_cfg, extlinux, grub2, grub_legacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -43,8 +44,12 @@ OTHERS = ["a", "b=1", "loglvl=all", "no-smt", "com1=115200,8n1", "xdom0_mem=4G",
 WANTED = st.sampled_from(["dom0_mem=1G,max:1G", "dom0_mem=-1G", "dom0_mem=1G+5%", "dom0_mem"])
 
 
-def others(line: str) -> List[str]:
-    return [word for word in command_line.options(line) if not command_line.sets(word, OPTION)]
+def others(line: str, recipient: Recipient = HYPERVISOR) -> List[str]:
+    return command_line.others(line, OPTION, recipient)
+
+
+def find(line: str, recipient: Recipient = HYPERVISOR) -> List[str]:
+    return command_line.find(line, OPTION, recipient)
 
 
 def run(arguments: List[str]) -> Tuple[int, str, str]:
@@ -59,6 +64,8 @@ SHELL: Mapping[str, Tuple[Variables, List[str], bool, str]] = {
     "grub2": (grub2.VARIABLES, [grub2.MAIN, "/etc/default/grub.d/a.cfg"], True, "sh"),
     "grub2 without drop-ins": (grub2.VARIABLES, [grub2.MAIN], False, "bash"),
     "extlinux": (extlinux.VARIABLES, [extlinux.MAIN], False, "sh"),
+    "dom0's Linux by grub2": (grub2.KERNEL_VARIABLES, [grub2.MAIN, "/etc/default/grub.d/a.cfg"], True, "sh"),
+    "dom0's Linux by extlinux": (extlinux.KERNEL_VARIABLES, [extlinux.MAIN], False, "sh"),
 }
 # What bash counts by itself.
 COUNTED = re.compile(r"_|PPID|BASH.*|EPOCH.*|.*RANDOM|SECONDS|LINENO|PIPESTATUS|HISTCMD")
@@ -116,7 +123,7 @@ def shell_files(loader: str) -> st.SearchStrategy[Dict[str, bytes]]:
     line = st.builds(
         assignment,
         st.sampled_from(["", "", "", "export ", "if true; then ", "if false; then ", "X=1; ", "\t"]),
-        st.sampled_from(ours.names),
+        st.sampled_from((*ours.names, *ours.replaced)),
         st.sampled_from(["=", "+="] if shell == "bash" else ["="]),
         SHELL_VALUES,
         st.sampled_from(["", "", " # dom0_mem=8G", "; Z=3", "  "]),
@@ -142,7 +149,13 @@ def test_shell_files(loader: str) -> None:
         return answer(tuple(sources.items()))
 
     def edited(sources: Dict[str, bytes], word: Optional[str]) -> Dict[str, bytes]:
-        return ours.order({**sources, **ours.edit(sources, OPTION, word, drop_ins=drop_ins, evaluate=read)})
+        changes = ours.edit(sources, OPTION, word, drop_ins=drop_ins, evaluate=read, value_of=value_of)
+        return ours.order({**sources, **changes})
+
+    def value_of(name: str, sources: Mapping[str, bytes]) -> str:
+        return ours.only(name).run(lambda arguments: run(arguments), sources)
+
+    recipient = ours.recipient
 
     @fewer
     @given(shell_files(loader), WANTED)
@@ -155,13 +168,13 @@ def test_shell_files(loader: str) -> None:
             after = edited(sources, word)
         except UserError:
             return
-        assert command_line.find(read(after), OPTION) == [word]
-        assert others(read(after)) == others(before)
+        assert find(read(after), recipient) == [word]
+        assert others(read(after), recipient) == others(before, recipient)
         assert variables(after, ours, shell) == known
         assert edited(after, word) == after
         gone = edited(after, None)
-        assert command_line.find(read(gone), OPTION) == []
-        assert others(read(gone)) == others(before)
+        assert find(read(gone), recipient) == []
+        assert others(read(gone), recipient) == others(before, recipient)
         assert edited(gone, None) == gone
         if not without:
             assert gone == sources
