@@ -456,6 +456,14 @@ def test_a_new_file_and_its_directories_have_their_modes_whatever_the_umask(tmp_
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o644
 
 
+def test_a_new_file_can_be_read_by_all_unless_said_otherwise(tmp_path: Path) -> None:
+    files.apply([Change(str(tmp_path / "changed"), None, b"1")])
+    files.put(str(tmp_path / "put"), b"1")
+    with files.replacing(str(tmp_path / "replaced")) as stream:
+        stream.write(b"1")
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names(tmp_path)] == [0o644] * 3
+
+
 def test_what_a_killed_run_has_left_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
