@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -IS
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -135,10 +135,11 @@ def named(state: dict[str, Any], word: str) -> str:
 
 
 def xenstore_ls(state: dict[str, Any], words: list[str]) -> int:
-    top = words[-1].rstrip("/")
-    for path, value in sorted(state["nodes"].items()):
-        if path == top or path.startswith(f"{top}/"):
-            print(f'{path} = "{value}"')
+    nodes = sorted(state["nodes"].items())
+    for top in (word.rstrip("/") for word in words if word.startswith("/")):
+        for path, value in nodes:
+            if path == top or path.startswith(f"{top}/"):
+                print(f'{path} = "{value}"')
     return 0
 
 

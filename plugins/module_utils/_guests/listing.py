@@ -26,8 +26,7 @@ PROGRAM = r"""
 LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export LC_ALL PATH
 part() { printf '%s %s %s\n%s\n' "$1" "${#3}" "$2" "$3"; }
 rows=$(xl list 2>&1) && part list xl "$rows" || part error xl "$rows"
-nodes=$(for path in /local/domain /libxl /vm; do xenstore-ls -f "$path"; done 2>/dev/null)
-part nodes xenstore "$nodes"
+part nodes xenstore "$(xenstore-ls -f /local/domain /libxl /vm 2>/dev/null)"
 part neighbours ip "$(ip neigh show 2>/dev/null || cat /proc/net/arp 2>/dev/null)"
 part leases dnsmasq "$(cat /var/lib/misc/dnsmasq.leases /var/lib/misc/dnsmasq.*.leases 2>/dev/null)"
 for file in "$1"/*; do

@@ -28,7 +28,7 @@ HERE=$here/$2 PATH=$here/$2/bin:$PATH exec sh -c "$3"
 """
 PROGRAMS = {
     "xl": 'cat "$HERE/list"',
-    "xenstore-ls": 'grep "^$2/" "$HERE/nodes"',
+    "xenstore-ls": 'shift; for path; do grep "^$path/" "$HERE/nodes"; done',
     "ip": 'cat "$HERE/neighbours"',
     "sudo": 'shift; echo become >> "$HERE/../calls"; exec "$@"',
 }
