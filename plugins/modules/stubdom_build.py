@@ -191,6 +191,15 @@ sealed:
   type: bool
   returned: success
   sample: true
+memory_mib:
+  description:
+    - Memory that all commands of the build together could use, in MiB. That is what was available when it began, less
+      256 MiB, and not counting swap. A build that needs more is ended.
+    - systemd sets this limit or, where it does not run, the module itself in a control group. It is null if nothing was
+      built, and where there is neither, such as in a chroot; a warning says why.
+  type: int
+  returned: success
+  sample: 1536
 log:
   description: Path of the build's log on the build host, null if nothing was built.
   type: str
@@ -260,6 +269,7 @@ def result(
         "stages": {} if status is None else status["seconds"],
         "log": None if status is None else status["log"],
         "sealed": None,
+        "memory_mib": None,
         "remedies": list(plan.remedies),
         "diff": {
             "before_header": f"{work}/images",
@@ -270,16 +280,21 @@ def result(
     }
 
 
-def sealing(reason: Optional[str]) -> Dict[str, Any]:
-    """Return what the result says of a build that was carried out.
-
-    :param reason: why its commands could reach more than their own directory; None where they could not.
-    """
-    warning = (
-        f"The build was not sealed: {reason}. Its commands could use the network, read what everybody can, and leave "
-        "processes of their account behind."
-    )
-    return {"sealed": reason is None, "warnings": [] if reason is None else [warning]}
+def sealing(status: Dict[str, Any]) -> Dict[str, Any]:
+    """Return what the result says of a build that was carried out."""
+    unsealed, unbounded = status["unsealed"], status["unbounded"]
+    warnings = []
+    if unsealed is not None:
+        warnings.append(
+            f"The build was not sealed: {unsealed}. Its commands could use the network, read what everybody can, and "
+            "leave processes of their account behind."
+        )
+    if unbounded is not None:
+        warnings.append(
+            f"The build was not limited in all: {unbounded}. Its commands together could use all memory of this "
+            "machine."
+        )
+    return {"sealed": unsealed is None, "memory_mib": status["memory_mib"], "warnings": warnings}
 
 
 def run(module: InternalModule) -> Dict[str, Any]:
@@ -325,7 +340,7 @@ def run(module: InternalModule) -> Dict[str, Any]:
     build_status.require_success(status)
     if status["state"] == "running":
         return {**result(work, given, plan, [], status), INTERNAL: status}
-    return {**result(work, given, plan, status["images"], status), **sealing(status["unsealed"])}
+    return {**result(work, given, plan, status["images"], status), **sealing(status)}
 
 
 def main() -> None:

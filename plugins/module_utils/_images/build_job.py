@@ -32,6 +32,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, attempt, run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     account,
+    bounds,
     build_status,
     diagnosis,
     kept,
@@ -99,6 +100,7 @@ class Job:
         self._status = Status(self.directory)
         self._durations = Durations(work, given.row.name)
         self._sealing: List[str] = []
+        self.bounds = bounds.Bounds({}, "it has not begun")
 
     def run(self) -> None:
         """Carry the plan out; its result is reported in the end, whatever happens."""
@@ -140,7 +142,7 @@ class Job:
         :raises UserError: the time is up, or the file system is nearly full.
         """
         self._status.check_watched()
-        seal.require_room(self._work)
+        bounds.require_room(self._work)
         if time.monotonic() > self._deadline:
             raise self._late()
 
@@ -165,7 +167,7 @@ class Job:
     def _seal(self) -> None:
         unsealed = seal.refusal(run_program, self._work)
         self._sealing = [] if unsealed else seal.words(self._work)
-        self._status.report(unsealed=unsealed)
+        self._status.report(unsealed=unsealed, unbounded=self.bounds.refusal, memory_mib=self.bounds.memory_mib)
 
     def _run_stage(self, number: int, step: Step) -> None:
         self._status.report(stage=step.stage, number=number)
@@ -173,7 +175,14 @@ class Job:
         self._tree.begin(step)
         began = time.monotonic()
         at = os.path.getsize(self.log) if os.path.exists(self.log) else 0
+        before = self.bounds.events()
         if self._run_command(step) != 0:
+            exceeded = self.bounds.exceeded(before)
+            if exceeded:
+                raise UserError(
+                    f"Stage {step.stage!r} was ended: {exceeded}.",
+                    f"Set jobs to a smaller number, or build on a machine with more memory. Log: {self.log}",
+                )
             with open(self.log, encoding="utf-8", errors="replace") as stream:
                 stream.seek(at)
                 raise diagnosis.explain(step.stage, stream.read()).as_user_error(self.log)
@@ -198,6 +207,7 @@ class Job:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=bounds.first_to_go,  # noqa: PLW1509 -- this process has one thread
             )
         self._status.report(group=process.pid)
         try:
@@ -239,8 +249,9 @@ def start(job: Job, user: str) -> None:
             os.dup2(null, descriptor)
         os.closerange(3, 1024)
         os.chdir("/")
+        job.bounds = bounds.enter(run_program)
         account.become(user)
-        seal.limit()
+        bounds.limit()
         sys.path_importer_cache.clear()
         job.run()
     finally:

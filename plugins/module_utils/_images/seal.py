@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 from typing import List, Optional
 
@@ -17,17 +16,6 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 
 # Seconds that a sealed command which does nothing may take.
 _TRIAL = 30.0
-
-# What one process or file of a build may have, against a build that runs away.
-LIMITS = (
-    (resource.RLIMIT_CORE, 0),
-    (resource.RLIMIT_FSIZE, 4 << 30),
-    (resource.RLIMIT_AS, 8 << 30),
-    (resource.RLIMIT_NPROC, 4096),
-)
-
-# What a build leaves free of its file system, in bytes.
-RESERVE = 256 << 20
 
 
 def words(workshop: str) -> List[str]:
@@ -66,22 +54,3 @@ def refusal(run: Runner, workshop: str) -> Optional[str]:
     except UserError as error:
         return error.what.rstrip(".")
     return None if status == 0 else last_line(errors or output)
-
-
-def limit() -> None:
-    """Limit this process and all that it starts."""
-    for what, most in LIMITS:
-        hard = resource.getrlimit(what)[1]
-        value = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (value, value))
-
-
-def require_room(workshop: str) -> None:
-    """:raises UserError: the file system of *workshop* is nearly full."""
-    status = os.statvfs(workshop)
-    left = status.f_bavail * status.f_frsize
-    if left < RESERVE:
-        raise UserError(
-            f"The build was stopped as the file system of {workshop} has {left >> 20} MiB left.",
-            f"Free {RESERVE >> 20} MiB and what the build needs, or set work_directory to another file system.",
-        )

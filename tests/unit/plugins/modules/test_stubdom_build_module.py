@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import resource
 import signal
 import socket
@@ -20,7 +21,7 @@ import pytest
 import stubdom_tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._images import account, build_status, kept, seal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import account, bounds, build_status, kept, seal
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 from open_directory import open_directory
 
@@ -425,18 +426,78 @@ def test_a_makefile_reaches_nothing_but_its_own_directory(
 
 
 def test_a_build_does_not_fill_the_file_system(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "RESERVE", 1 << 60)
+    monkeypatch.setattr(bounds, "RESERVE", 1 << 60)
     with pytest.raises(UserError, match=r"The build was stopped as the file system of .*/build has \d+ MiB left"):
         builder.run("c")
 
 
 def test_a_command_of_a_build_has_limits(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seal, "LIMITS", ((resource.RLIMIT_FSIZE, 4096),))
+    monkeypatch.setattr(bounds, "LIMITS", ((resource.RLIMIT_FSIZE, 4096),))
     makefile = Path(builder.sources[0]["path"]) / "stubdom" / "Makefile"
     makefile.write_text(makefile.read_text().replace("c-stubdom:\n", "c-stubdom:\n\thead -c 5000 /dev/zero > big\n"))
     with pytest.raises(UserError, match="Stage 'image c' failed"):
         builder.run("c")
     assert (builder.tree / "stubdom" / "big").stat().st_size == 4096
+
+
+# What a Makefile may do without end, the limit that ends it, and the words for that.
+RUNS_AWAY = {
+    "memory": ("head -c 600M /dev/zero | tail -n 1 > big", "more than the 150 MiB of memory that were available"),
+    "processes": ("for one in $$(seq 60); do sleep 20 & done; wait", "more than 40 processes"),
+}
+
+
+@pytest.mark.parametrize("what", RUNS_AWAY)
+def test_a_build_that_runs_away_is_ended(builder: Builder, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    command, words = RUNS_AWAY[what]
+    monkeypatch.setattr(bounds, "available", lambda: 150 << 20)
+    monkeypatch.setattr(bounds, "PROCESSES", 40)
+    makefile = Path(builder.sources[0]["path"]) / "stubdom" / "Makefile"
+    makefile.write_text(makefile.read_text().replace("pv-grub:\n", f"pv-grub:\n\t{command}\n"))
+    first = builder.run("c")
+    if first["memory_mib"] is None:
+        pytest.skip(f"this machine cannot limit a build: {first['warnings']}")
+    assert first["memory_mib"] == 150
+    with pytest.raises(UserError) as ended:
+        builder.run("pv-grub")
+    assert ended.value.what.startswith("Stage 'image pv-grub' was ended: its commands ") and words in ended.value.what
+    assert ended.value.remedy.startswith("Set jobs to a smaller number, or build on a machine with more memory.")
+
+
+def test_a_build_says_that_it_could_not_be_limited(
+    builder: Builder, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "CGROUPS", str(place / "none"))
+    monkeypatch.setattr(bounds, "SYSTEMD", str(place / "none"))
+    result = builder.run("c")
+    assert result["memory_mib"] is None
+    assert re.search(
+        r"The build was not limited in all: /.*: No such file or directory\. Its commands together could use all",
+        " ".join(result["warnings"]),
+    )
+
+
+def test_a_limit_that_is_not_there_is_not_believed(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose systemd was given no controller."""
+    monkeypatch.setattr(bounds, "SYSTEMD", "/")
+    monkeypatch.setattr(bounds, "ask_systemd", lambda *_arguments: None)
+    result = builder.run("c")
+    assert result["memory_mib"] is None
+    assert "The build was not limited in all: " in " ".join(result["warnings"])
+
+
+def test_what_systemd_is_asked_for() -> None:
+    words = bounds.scope("one.scope", 77, {"memory": 1 << 30, "pids": 9}, user=False)
+    assert words[:2] == ["busctl", "--system"]
+    assert words[6:] == [
+        *("StartTransientUnit", "ssa(sv)a(sa(sv))", "one.scope", "fail", "5"),
+        *("PIDs", "au", "1", "77"),
+        *("Description", "s", "Build of stub domains"),
+        *("CollectMode", "s", "inactive-or-failed"),
+        *("MemoryMax", "t", str(1 << 30)),
+        *("TasksMax", "t", "9", "0"),
+    ]
+    assert bounds.scope("one.scope", 77, {"memory": 1, "pids": 9}, user=True)[1] == "--user"
 
 
 def test_a_work_directory_behind_a_link(builder: Builder) -> None:
