@@ -182,7 +182,7 @@ class Tier:
 
 TIERS = {
     "unit": Tier(("unit",), unit),
-    "faults": Tier(("unit",), faults),
+    "faults": Tier(("unit", "chroot"), faults),
     "sanity": Tier(("check",), check_sanity),
     "lint": Tier(("check",), lint),
     "docs": Tier(("check",), docs),

@@ -141,6 +141,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     applied: Optional[default_entry.Applied] = None
     if difference.needed and not module.check_mode:
         applied = default_entry.apply(present, target, observed, difference, backup=params["backup"])
+    elif not module.check_mode:
+        default_entry.tidy(target, observed)
 
     return default_entry.result(target, observed, difference, applied, backup=params["backup"])
 

@@ -191,6 +191,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
             changes = installed.install(place, now, contents, record)
             paths = [c.path for c in changes]
         installed.apply(place, now, changes if paths else [])
+        files.sweep_scratch()
     diff = {"before_header": place.manifest, "after_header": place.manifest, "before": before, "after": after}
     return {
         "changed": bool(paths),

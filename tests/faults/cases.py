@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -14,13 +15,29 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as manifests
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._images import (
+    account,
+    build_job,
+    build_status,
+    kept,
+    releases,
+    tarballs,
+)
+from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import http
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Part
 from ansible_collections.xen.stubdom.plugins.modules import (  # noqa: F401 -- matrix.py finds them by name
+    boot_default,
     boot_trial,
     dom0_mem,
     guest_config,
     linux_stubdom,
+    stubdom_build,
     stubdom_install,
+    stubdom_source,
     xl_conf,
 )
 from matrix import Scenario
@@ -133,10 +150,95 @@ def assembled() -> None:
     linux_stubdom.Assembly = Assembly
 
 
+def root() -> str:
+    return os.path.join(os.path.dirname(os.environ["FAULT_STATE"]), "root")
+
+
+ROOTFS_PARTS = ("usr/bin/qemu", "lib/libc.so", "lib/modules/xen.ko")
+
+
+def real_assembly() -> None:
+    """linux_stubdom makes an image of the files below root; mksquashfs is played: what it packs is in its output."""
+    assembled_by = linux_stubdom.Assembly
+    assembled()
+    linux_stubdom.Assembly = assembled_by
+    linux_stubdom.ROOT = root()
+    linux_stubdom.run_program = mksquashfs
+    linux_stubdom.parts.plan = lambda *_arguments, **_options: parts.Plan(
+        "6.1",
+        Part("vmlinuz", "/boot/vmlinuz"),
+        Part("bin/busybox", "/bin/busybox", 0o755),
+        tuple(Part(name, "/" + name) for name in ROOTFS_PARTS),
+        (),
+        {"start": "", "later": "xen\n"},
+    )
+    image.kernel_bytes = len
+    manifests.now = lambda: "2026-01-01T00:00:00Z"
+    files.SCRATCH_DIRECTORY = os.path.join(root(), "tmp")
+
+
+def mksquashfs(arguments: list[str], **_options: object) -> tuple[int, str, str]:
+    if arguments[0] != "mksquashfs":
+        raise FileNotFoundError(arguments[0])
+    tree, packed = Path(arguments[1]), Path(arguments[2])
+    try:
+        packed.write_bytes(b"".join(path.read_bytes() for path in sorted(tree.rglob("*")) if path.is_file()))
+    except OSError as error:
+        return 1, "", f"FATAL ERROR: {error.strerror}\n"
+    return 0, "", ""
+
+
+TREES = {"xen": {"directory": "{root}/xen"}, "mini_os": {"directory": "{root}/mini-os"}}
+FETCHED = b"a library's source" * 2000
+SOURCES = {
+    "release": "4.17",
+    "images": ["c"],
+    "work_directory": "{root}/work",
+    "checksums": {one.file: digest(FETCHED) for one in tarballs.needed(releases.find("4.17"), ["c"])},
+    **TREES,
+}
+
+
+def one_account() -> None:
+    """Who runs the module builds, as no other account is known where the faults are."""
+    account.builder = lambda *_arguments: "builder"
+    account.as_user = lambda _user, work: work()
+
+
+def downloads() -> None:
+    one_account()
+    http._open = lambda *_arguments: (io.BytesIO(FETCHED), len(FETCHED))
+    http.PAUSES = ()
+
+
+def built() -> None:
+    """A build has just ended, and root takes its image."""
+    one_account()
+    account.prepare = lambda *_arguments: None
+    build_job.compiler = lambda _run: (12, "gcc 12")
+    build_job.start = lambda *_arguments: None
+    ended = {"state": "done", "stage": "image c", "seconds": {}, "log": "log", "images": ["c"]}
+    build_status.watch = lambda *_arguments, **_options: {**ended, "unsealed": None, "unbounded": None, "memory_mib": 1}
+    kept._content = lambda *_arguments: FETCHED
+    manifests.now = lambda: "2026-01-01T00:00:00Z"
+
+
+BUILD = {
+    "release": "4.17",
+    "images": ["c"],
+    "work_directory": "{root}/work",
+    "sources": [
+        {"name": name, "kind": "directory", "origin": "/x", "version": "1", "path": "/x", "digest": "0"}
+        for name in ("xen", "mini-os")
+    ],
+}
+
 GRUB = 'GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX=""\nGRUB_CMDLINE_XEN="loglvl=all"\n'
 XEN_CFG = "[global]\ndefault=xen\n[xen]\noptions=loglvl=all\nkernel=vmlinuz\n"
 MENU_LST = "default 0\ntitle Xen\nroot (hd0,0)\nkernel /boot/xen.gz loglvl=all\nmodule /boot/vmlinuz\n"
 
+
+LINUX_FIRST = "default 0\ntitle Debian\nroot (hd0,0)\nkernel /boot/vmlinuz\n" + MENU_LST.replace("default 0\n", "")
 
 MENU = Path(__file__).parents[1] / "unit/plugins/module_utils/_boot/fixtures/trial/debian-12/grub.cfg"
 TRIAL = {"options": {"dom0_mem": "1G,max:1G"}}
@@ -160,13 +262,12 @@ TRIAL_HOST: dict[str, tuple[bytes | str, int]] = {
 
 def on_a_host_with_grub() -> None:
     """boot_trial on the tree, with GRUB's programs played: their own calls are not tried."""
-    root = os.path.join(os.path.dirname(os.environ["FAULT_STATE"]), "root")
-    boot_trial.run = functools.partial(boot_trial.run, root=root)
-    boot_trial.run_program = functools.partial(grub_program, Path(root))
+    boot_trial.run = functools.partial(boot_trial.run, root=root())
+    boot_trial.run_program = grub_program
     trial.time = SimpleNamespace(gmtime=lambda: None, strftime=lambda *_: "2026-01-01T00:00:00Z")
 
 
-def grub_program(root: Path, arguments: list[str], **_options: object) -> tuple[int, str, str]:
+def grub_program(arguments: list[str], **_options: object) -> tuple[int, str, str]:
     tool, words = arguments[0], arguments[1:]
     if tool == "xl":
         numbers = "xen_major : 4\nxen_minor : 20\ntotal_memory : 4095\nfree_memory : 2900\n"
@@ -174,7 +275,7 @@ def grub_program(root: Path, arguments: list[str], **_options: object) -> tuple[
     if tool == "grub-probe":
         return 0, "ext2\n" if words[0] == "--target=fs" else "\n", ""
     if tool == "grub-editenv":
-        block = root / BLOCK
+        block = Path(words[0])
         try:
             variables = dict(grub_menu.environment(block.read_bytes()))
             for word in words[2:]:
@@ -182,13 +283,43 @@ def grub_program(root: Path, arguments: list[str], **_options: object) -> tuple[
                 variables.pop(name, None)
                 if equals:
                     variables[name] = value
-            # It overwrites the block in one write of 1024 bytes.
-            with block.open("r+b", buffering=0) as stream:
-                text = BLOCK_HEAD + "".join(f"{name}={value}\n" for name, value in variables.items())
-                stream.truncate(stream.write(text.encode()))
+            # It empties the file before it writes.
+            block.write_text(BLOCK_HEAD + "".join(f"{name}={value}\n" for name, value in variables.items()))
         except OSError as error:
             return 1, "", f"grub-editenv: {error.strerror}\n"
     return 0, "", ""
+
+
+# What the real grub-mkconfig makes entries of.
+DEBIAN: dict[str, tuple[bytes | str, int]] = {
+    "etc/default/grub": (GRUB, 0o644),
+    "etc/default/grub.d/": ("", 0),
+    "boot/grub/": ("", 0),
+    "boot/xen-4.17-amd64.gz": ("a hypervisor\n", 0o644),
+    "boot/vmlinuz-6.1.0-1-amd64": ("a kernel\n", 0o644),
+    "boot/initrd.img-6.1.0-1-amd64": ("an initrd\n", 0o644),
+    "boot/config-6.1.0-1-amd64": ("CONFIG_XEN_DOM0=y\n", 0o644),
+}
+# It would ask the disk below "/", which a directory does not have.
+GRUB_PROBE = """\
+#!/bin/sh
+for word; do
+  case "$word" in
+    --target=device) echo /dev/vda1 ;;
+    --target=fs) echo ext2 ;;
+    --target=fs_uuid) echo 2f6e4f0a-0000-4000-8000-000000000001 ;;
+    --target=drive) echo '(hd0,msdos1)' ;;
+    --target=partmap) echo msdos ;;
+  esac
+done
+"""
+
+
+def with_grub_probe() -> None:
+    path = Path(os.environ["FAULT_SYSTEM"], "usr/sbin/grub-probe")
+    path.unlink()
+    path.write_text(GRUB_PROBE)
+    path.chmod(0o755)
 
 
 XL = {"settings": {"autoballoon": "off"}, "path": "{root}/xen/xl.conf"}
@@ -269,6 +400,27 @@ ALL = (
         {**LINUX, "state": "rollback"},
         {**linux_files(FIRST, "first"), **linux_files(SECOND, "second", ".previous")},
     ),
+    Scenario(
+        "linux_stubdom assembled of the host's files",
+        "linux_stubdom",
+        LINUX,
+        {
+            "fw/hvmloader": ("h", 0o644),
+            "tmp/": ("", 0),
+            **{name: (name * 5000, 0o644) for name in ("boot/vmlinuz", "bin/busybox", *ROOTFS_PARTS)},
+        },
+        real_assembly,
+    ),
+    Scenario(
+        "stubdom_source downloads",
+        "stubdom_source",
+        SOURCES,
+        {"xen/Config.mk": ("xen", 0o644), "mini-os/Config.mk": ("mini-os", 0o644)},
+        downloads,
+        records=("work/build/digests.json",),
+        resumes=True,
+    ),
+    Scenario("stubdom_build keeps an image", "stubdom_build", BUILD, {"work/build/": ("", 0)}, built),
     Scenario("boot_trial armed", "boot_trial", TRIAL, TRIAL_HOST, on_a_host_with_grub, programs=True),
     Scenario(
         "boot_trial absent",
@@ -277,9 +429,48 @@ ALL = (
         TRIAL_HOST,
         on_a_host_with_grub,
         programs=True,
-        before=(TRIAL,),
+        before=(("boot_trial", TRIAL),),
     ),
     Scenario("dom0_mem grub2", "dom0_mem", MEMORY, {"etc/default/grub": (GRUB, 0o644), "etc/default/grub.d/": ("", 0)}),
+    Scenario(
+        "dom0_mem, the real grub-mkconfig",
+        "dom0_mem",
+        {"size": "1G"},
+        DEBIAN,
+        with_grub_probe,
+        programs=True,
+        before=(("dom0_mem", {"size": "2G"}),),
+        parts=("boot", "etc/default"),
+    ),
+    Scenario(
+        "boot_default, the real grub-mkconfig",
+        "boot_default",
+        {},
+        DEBIAN,
+        with_grub_probe,
+        programs=True,
+        before=(("dom0_mem", {"size": "2G"}),),
+        parts=("boot", "etc/default"),
+    ),
+    Scenario(
+        "boot_default grub_legacy, with a copy",
+        "boot_default",
+        {"root": "{root}", "loader": "grub_legacy", "backup": True},
+        {"boot/grub/menu.lst": (LINUX_FIRST, 0o600), "boot/xen.gz": ("", 0o644)},
+    ),
+    Scenario(
+        "boot_default absent, grub_legacy",
+        "boot_default",
+        {"root": "{root}", "loader": "grub_legacy", "state": "absent"},
+        {"boot/grub/menu.lst": (LINUX_FIRST, 0o600), "boot/xen.gz": ("", 0o644)},
+        before=(("boot_default", {"root": "{root}", "loader": "grub_legacy"}),),
+    ),
+    Scenario(
+        "dom0_mem extlinux",
+        "dom0_mem",
+        {**MEMORY, "loader": "extlinux"},
+        {"etc/update-extlinux.conf": ("default=lts\nxen_opts=loglvl=all\n", 0o644)},
+    ),
     Scenario(
         "dom0_mem efi_cfg",
         "dom0_mem",

@@ -3,7 +3,7 @@
  * GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
- * Loaded before the C library (LD_PRELOAD): counts the system calls that touch files below one directory, over all
+ * Loaded before the C library (LD_PRELOAD): counts the system calls that touch files below some directories, over all
  * processes that share the state file $FAULT_STATE, and has the one with a chosen number go wrong.
  */
 #define _GNU_SOURCE
@@ -28,7 +28,7 @@ struct state {
     int error;          /* errno that it gives; 0 for a signal */
     int number;         /* signal that the session gets */
     int mode;           /* 0: once, 1: from there on, 2: half of a write, then the error from there on */
-    char prefix[256];   /* the directory */
+    char prefixes[256]; /* the directories, separated by colons */
     char call[256];     /* what went wrong */
 } __attribute__((packed));
 
@@ -48,8 +48,14 @@ __attribute__((constructor)) static void begin(void)
 
 static int below(const char *path)
 {
-    size_t length = strlen(state->prefix);
-    return length && strncmp(path, state->prefix, length) == 0 && (path[length] == '/' || path[length] == '\0');
+    const char *prefix = state->prefixes;
+    while (*prefix) {
+        size_t length = strcspn(prefix, ":");
+        if (strncmp(path, prefix, length) == 0 && (path[length] == '/' || path[length] == '\0'))
+            return 1;
+        prefix += length + (prefix[length] == ':');
+    }
+    return 0;
 }
 
 static void descriptor_path(int fd, char *path)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import itertools
 import json
 import mmap
 import os
@@ -79,9 +80,12 @@ class Scenario:
 
     :param arguments: with {root} for that directory.
     :param files: what is there before, by path below it: text or bytes, a mode; a string after "->" is a link.
+    :param records: JSON files that hold times, so that only their being whole is looked at.
+    :param parts: directories of a Debian file system of its own, which the files are in and the module runs in.
     :param setup: replaces what the host of the tests does not have.
     :param programs: whether other programs write as well.
-    :param before: what the module is asked for before, with success.
+    :param resumes: whether what was done before a fault stays, and the next run goes on with the rest.
+    :param before: modules with what they are asked for before, with success.
     """
 
     name: str
@@ -90,14 +94,23 @@ class Scenario:
     files: dict[str, tuple[bytes | str, int]]
     setup: Callable[[], None] = lambda: None
     programs: bool = False
-    before: tuple[dict[str, Any], ...] = ()
+    resumes: bool = False
+    before: tuple[tuple[str, dict[str, Any]], ...] = ()
+    records: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 class Lab:
-    """A directory, the library that counts and spoils system calls there, and one module after another in it."""
+    """A directory, the library that counts and spoils system calls there, and one module after another in it.
 
-    def __init__(self, directory: Path) -> None:
+    :param system: a Debian file system that modules can run in.
+    """
+
+    def __init__(self, directory: Path, system: Path | None) -> None:
         self.root = directory / "root"
+        self.system = system
+        self._prepared = directory / "prepared"
+        self._prepared_for = ""
         with (directory / "state").open("r+b") as file:
             self.state = mmap.mmap(file.fileno(), STATE.size)
         self._answer = directory / "answer"
@@ -112,19 +125,44 @@ class Lab:
     def call(self) -> str:
         return str(STATE.unpack(self.state[:])[6].rstrip(b"\0").decode(errors="replace"))
 
-    def arm(self, at: int, fault: Fault | None) -> None:
+    def arm(self, at: int, fault: Fault | None, prefixes: Sequence[str]) -> None:
         given = fault or Fault("")
-        prefix = str(self.root).encode()
-        self.state[:] = STATE.pack(0, at, given.error, given.number, given.mode, prefix, b"")
+        joined = ":".join(prefixes).encode()
+        self.state[:] = STATE.pack(0, at, given.error, given.number, given.mode, joined, b"")
 
     def disarm(self) -> None:
         self.state[:] = bytes(STATE.size)
 
+    def top(self, scenario: Scenario) -> Path:
+        """The directory that the paths of a scenario are below."""
+        if not scenario.parts:
+            return self.root
+        assert self.system is not None
+        return self.system
+
+    def places(self, scenario: Scenario) -> list[Path]:
+        """The directories that are a scenario's own."""
+        return [self.top(scenario) / part for part in scenario.parts] or [self.root]
+
     def prepare(self, scenario: Scenario) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)
-        self.root.mkdir()
+        """Make all as it is before a run; what takes long is made once, and copied then."""
+        places = self.places(scenario)
+        if self._prepared_for != scenario.name:
+            self._make(scenario)
+            shutil.rmtree(self._prepared, ignore_errors=True)
+            for number, place in enumerate(places):
+                shutil.copytree(place, self._prepared / str(number), symlinks=True)
+            self._prepared_for = scenario.name
+        for number, place in enumerate(places):
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(self._prepared / str(number), place, symlinks=True)
+
+    def _make(self, scenario: Scenario) -> None:
+        for place in self.places(scenario):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
         for name, (content, mode) in scenario.files.items():
-            path = self.root / name
+            path = self.top(scenario) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, str) and content.startswith("->"):
                 path.symlink_to(content[2:])
@@ -133,8 +171,8 @@ class Lab:
             else:
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
                 path.chmod(mode)
-        for arguments in scenario.before:
-            status, printed = self.run(replace(scenario, arguments=arguments))
+        for module, arguments in scenario.before:
+            status, printed = self.run(replace(scenario, module=module, arguments=arguments))
             if status != 0 or not succeeded(answer(printed)):
                 raise SystemExit(f"{scenario.name} cannot be prepared (status {status}): {printed[:300]}")
 
@@ -171,8 +209,14 @@ class Lab:
             basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
             basic._ANSIBLE_PROFILE = "legacy"
             scenario.setup()
+            places = [str(place) for place in self.places(scenario)]
+            if scenario.parts:
+                top = str(self.top(scenario))
+                places = [place[len(top) :] for place in places]
+                os.chroot(top)
+                os.chdir("/")
             module = sys.modules[f"ansible_collections.xen.stubdom.plugins.modules.{scenario.module}"]
-            self.arm(at, fault)
+            self.arm(at, fault, places)
             with contextlib.suppress(SystemExit):
                 module.main()
                 status = 71
@@ -187,19 +231,22 @@ class Lab:
             sys.stdout.flush()
             os._exit(status)
 
-    def look(self) -> Snapshot:
-        """All that is below the directory; times do not count."""
+    def look(self, scenario: Scenario) -> Snapshot:
+        """All that is in a scenario's directories; times do not count."""
         found: Snapshot = {}
-        for parent, directories, names in os.walk(self.root):
+        for parent, directories, names in itertools.chain(*map(os.walk, self.places(scenario))):
             for name in [*directories, *names]:
                 path = os.path.join(parent, name)
-                shown = os.path.relpath(path, self.root)
+                shown = os.path.relpath(path, self.top(scenario))
                 status = os.lstat(path)
                 kind: object = "directory"
                 if os.path.islink(path):
                     kind = os.readlink(path)
                 elif not os.path.isdir(path):
-                    kind = Path(path).read_bytes()
+                    kind = content = Path(path).read_bytes()
+                    if shown in scenario.records:
+                        with contextlib.suppress(ValueError):
+                            kind = type(json.loads(content))
                 if not BACKUP.search(shown):
                     found[shown] = (kind, status.st_mode, status.st_uid, status.st_gid)
         return found
@@ -222,7 +269,8 @@ def complaints(
 ) -> Iterator[str]:
     """What is wrong with what a fault has left."""
     for path in {**old, **new}:
-        if now.get(path) not in (old.get(path), new.get(path)):
+        made = path not in old and now.get(path, ("",))[0] == "directory"
+        if now.get(path) not in (old.get(path), new.get(path)) and not made:
             yield f"{path} is neither as it was nor as asked"
     tracked = {path: now[path] for path in now if path in old or path in new}
     killed = os.WIFSIGNALED(status)
@@ -231,10 +279,15 @@ def complaints(
     stuck = fault.mode != 0 and (fault.error in (errno.EROFS, errno.EACCES) or scenario.programs)
     warned = " ".join(map(str, answer(printed).get("warnings", ())))
     if fault.number != signal.SIGKILL and not killed and not stuck:
-        strays = [one for one in sorted(set(now) - set(old) - set(new)) if one not in warned]
+        strays = [
+            one
+            for one in sorted(set(now) - set(old) - set(new))
+            if not any(str(place) in warned for place in (Path(one), *Path(one).parents[:-1]))
+        ]
         if strays:
             yield f"left behind: {', '.join(strays)}"
-        if without_directories(tracked) not in (without_directories(old), without_directories(new)):
+        either = (without_directories(old), without_directories(new))
+        if not scenario.resumes and without_directories(tracked) not in either:
             yield "half as it was, half as asked"
     if killed:
         if fault.number == 0:
@@ -250,7 +303,7 @@ def complaints(
         if len(message.splitlines()) != 2 or "has a fault" in message or result.get("exception"):
             yield f"not two sentences: {message!r}"
         # What cannot be read back is an error, although it may be there.
-        if now == new and not fired.startswith("open "):
+        if now == new and not fired.startswith("open ") and not scenario.resumes:
             yield "failed, and did what was asked"
     elif without_directories(tracked) != without_directories(new):
         yield "says that it has done what was asked"
@@ -264,9 +317,9 @@ def without_directories(snapshot: Snapshot) -> Snapshot:
 def tried(lab: Lab, scenario: Scenario, every: int) -> Iterator[tuple[str, list[str]]]:
     """Try every fault at every call (or each Nth of all of them); yield what was tried and what was wrong."""
     lab.prepare(scenario)
-    old = lab.look()
+    old = lab.look(scenario)
     status, printed = lab.run(scenario)
-    new = lab.look()
+    new = lab.look(scenario)
     if status != 0 or not succeeded(answer(printed)) or not answer(printed).get("changed"):
         raise SystemExit(f"{scenario.name} does not work without a fault (status {status}): {printed[:300]}")
     calls = counted(lab, scenario)
@@ -283,9 +336,9 @@ def tried(lab: Lab, scenario: Scenario, every: int) -> Iterator[tuple[str, list[
                 # This call cannot fail in this way.
                 number -= 1
                 continue
-            wrong = list(complaints(scenario, old, lab.look(), new, status, printed, fault, fired))
+            wrong = list(complaints(scenario, old, lab.look(scenario), new, status, printed, fault, fired))
             status, printed = lab.run(scenario)
-            after = lab.look()
+            after = lab.look(scenario)
             if not succeeded(answer(printed)):
                 wrong.append(f"the next run: {str(answer(printed).get('msg', printed[-300:]))!r}")
             elif after != new:
@@ -320,8 +373,15 @@ def main(words: Sequence[str]) -> int:
         return inside(words)
     import cases
 
-    lab = Lab(Path(os.environ["FAULT_STATE"]).parent)
+    system = Path(os.environ["FAULT_SYSTEM"]) if "FAULT_SYSTEM" in os.environ else None
+    if system is not None:
+        equip(system)
+    lab = Lab(Path(os.environ["FAULT_STATE"]).parent, system)
     chosen = [one for one in cases.ALL if not asked.names or any(word in one.name for word in asked.names)]
+    for scenario in chosen if system is None else ():
+        if scenario.parts:
+            print(f"{scenario.name:45} not tried: only root can change to another file system", flush=True)
+    chosen = [one for one in chosen if system is not None or not one.parts]
     if not chosen:
         parser.error(f"There is no such scenario. There are: {', '.join(one.name for one in cases.ALL)}")
     total = failed = shown = 0
@@ -341,11 +401,37 @@ def main(words: Sequence[str]) -> int:
     return int(failed > 0)
 
 
+@contextlib.contextmanager
+def debian() -> Iterator[Path]:
+    """A fresh Debian file system of this machine's release, whose Python modules fit this Python."""
+    sys.path[:0] = [str(HERE.parent / "tools"), str(HERE.parents[1] / "lab")]
+    import apt_sources
+    import chroots
+
+    key = f"faults{os.getpid()}"
+    release = apt_sources.machine_codename()
+    try:
+        yield chroots.unpack([release], key, str(os.getpid()))[release]
+    finally:
+        chroots.remove(key)
+
+
+def equip(system: Path) -> None:
+    """Has a Debian file system show what this Python needs of the one that it runs in."""
+    collections = os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(os.pathsep)
+    state = os.path.dirname(os.environ["FAULT_STATE"])
+    for path in ("/proc", "/dev", sys.prefix, *collections, str(HERE.parents[1]), state):
+        place = system / path.lstrip("/")
+        place.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", path, str(place)], check=True)
+
+
 def inside(words: Sequence[str]) -> int:
     """Starts this program again, with the library."""
-    # Not /tmp, which may be mounted in ways that change what is tried.
-    with tempfile.TemporaryDirectory(prefix="xen-stubdom-faults-", dir="/var/tmp") as name:
-        directory = Path(name)
+    command = [sys.executable, __file__, *words]
+    with contextlib.ExitStack() as stack:
+        # Not /tmp, which may be mounted in ways that change what is tried.
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xen-stubdom-faults-", dir="/var/tmp")))
         environment = {
             **os.environ,
             "LD_PRELOAD": str(library(directory)),
@@ -355,8 +441,12 @@ def inside(words: Sequence[str]) -> int:
             ),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+        if os.geteuid() == 0:
+            environment["FAULT_SYSTEM"] = str(stack.enter_context(debian()))
+            # The mounts end with the process, whatever ends it, and before the file system is removed.
+            command = ["unshare", "--mount", "--propagation", "private", *command]
         (directory / "state").write_bytes(bytes(STATE.size))
-        return subprocess.run([sys.executable, __file__, *words], env=environment, check=False).returncode
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

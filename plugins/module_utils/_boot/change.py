@@ -264,8 +264,7 @@ def predict(desired: DesiredOption, target: Target, observed: Observed, differen
 def tidy(target: Target, observed: Observed) -> None:
     """Remove what a killed run has left beside the files that were read."""
     tree = Tree(target.root, foreign=not target.home)
-    read = [*((tree.path(path), content) for path, content in observed.sources.items()), *observed.generated.items()]
-    files.apply([files.Change(path, content, content) for path, content in read])
+    files.tidy([*map(tree.path, observed.sources), *observed.generated])
 
 
 def apply(

@@ -49,6 +49,9 @@ class DefaultEntry(Protocol):
         :param replaced: whether the default entry is going to be another one.
         """
 
+    def written(self) -> List[str]:
+        """Return the paths of the files that are changed."""
+
     def present(self, entry: str) -> List[files.Change]:
         """Return the changes after which *entry* is the default one.
 
@@ -77,6 +80,9 @@ class _LegacyDefault:
 
     def warnings(self, *, replaced: bool) -> List[str]:
         return []
+
+    def written(self) -> List[str]:
+        return [self._loader.tree.path(path) for path, _text in self._menu()]
 
     def present(self, entry: str) -> List[files.Change]:
         found = []
@@ -228,6 +234,11 @@ def apply(present: bool, target: Target, observed: Observed, wanted: Difference,
         restore(made, observed.generated)
         raise
     return Applied(made, entry, backups)
+
+
+def tidy(target: Target, observed: Observed) -> None:
+    """Remove what a killed run has left, where nothing has to change."""
+    files.tidy([*of(target.loader).written(), *observed.generated])
 
 
 def _verify(present: bool, target: Target, default: DefaultEntry) -> None:

@@ -57,6 +57,10 @@ class ExtlinuxDefault:
     def warnings(self, *, replaced: bool) -> List[str]:
         return []
 
+    def written(self) -> List[str]:
+        """Return the paths of the files that are changed."""
+        return [*map(self._loader.tree.path, [extlinux.MAIN] if self._loader.generates else self._loader.read())]
+
     def present(self, entry: str) -> List[Change]:
         """Return the changes after which *entry* is the default one.
 

@@ -14,7 +14,7 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 
@@ -74,13 +74,25 @@ class Grub:
         return grub_menu.environment(self.tree.read(f"{self.directory}/grubenv"))
 
     def set_environment(self, variables: Mapping[str, Optional[str]]) -> None:
-        """Set variables of the environment block, and remove those that are None."""
+        """Set variables of the environment block, and remove those that are None, all of them in one step.
+
+        grub-editenv empties the file before it writes (util/grub-editenv.c, write_envblk), so it is given a copy.
+
+        :raises UserError: it is not installed or fails, or the block cannot be written.
+        """
         removed = [name for name, value in variables.items() if value is None]
         present = [f"{name}={value}" for name, value in variables.items() if value is not None]
-        if removed:
-            self.tool("editenv", self.block, "unset", *removed)
-        if present:
-            self.tool("editenv", self.block, "set", *present)
+        old = files.read(self.block)
+        with files.beside(self.block) as copy:
+            if old is not None:
+                with files.replacing(copy) as stream:
+                    stream.write(old)
+            if removed:
+                self.tool("editenv", copy, "unset", *removed)
+            if present:
+                self.tool("editenv", copy, "set", *present)
+            new = files.read(copy)
+        files.apply([files.Change(self.block, old, new)])
 
 
 def find(tree: Tree, run: Runner) -> Optional[Grub]:

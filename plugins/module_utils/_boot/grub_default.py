@@ -88,6 +88,11 @@ class GrubDefault:
             )
         return found
 
+    def written(self) -> List[str]:
+        """Return the paths of the files that are changed."""
+        by_hand = self._loader.hand_kept()
+        return [self._loader.tree.path(path) for path in ([DROP_IN, grub2.MAIN] if by_hand is None else [by_hand])]
+
     def present(self, entry: str) -> List[Change]:
         """Return the changes after which *entry* is the default one.
 

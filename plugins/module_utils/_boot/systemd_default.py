@@ -69,6 +69,10 @@ class SystemdDefault:
             )
         return found
 
+    def written(self) -> List[str]:
+        """Return the paths of the files that are changed."""
+        return [self._loader.tree.path(efi_boot.configuration(partition)) for partition in efi_cfg.PARTITIONS]
+
     def present(self, entry: str) -> List[Change]:
         """Return the changes after which *entry* is the default one.
 

@@ -298,6 +298,8 @@ def apply(observed: Observed, difference: Difference, record: Optional[Record]) 
         trial_watchdog.stop(observed.tree, observed.run)
     try:
         with signals.undisturbed():
+            if observed.grub is not None:
+                files.tidy([observed.grub.block])
             if observed.grub is not None and record is None:
                 _deselect(observed.grub, observed, difference)
             else:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 from ansible.module_utils.common.warnings import warn
 from ansible_collections.xen.stubdom.plugins.module_utils._common import place, signals
@@ -40,6 +40,10 @@ PATIENCE = 900.0
 # Beside a file, while it is replaced. A run that was killed may leave them, and the next one removes them.
 _NEW, _OLD = "xen-stubdom-new", "xen-stubdom-old"
 _LONGEST_NAME = 200
+# Before the number of the process, in the name of a directory for files of a moment.
+_SCRATCH = "xen.stubdom-"
+# A new file, which no link that is there already can lead elsewhere.
+_EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -223,28 +227,85 @@ def _lock_directory() -> str:
     return directory
 
 
+class Writer:
+    """A file that is being written; an error is one of that file, and none of what its content comes from."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def write(self, content: bytes) -> int:
+        """:raises UserError: it cannot be written."""
+        with _writing(self._path):
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        return len(content)
+
+
 @contextlib.contextmanager
-def replacing(path: str, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+def replacing(path: str, *, mode: int = 0o644) -> Iterator[Writer]:
     """Give a stream whose content becomes the file *path* in one step, if the block ends without an exception.
 
-    Until then *path* is as it was, and after an exception nothing else is left behind.
+    Until then *path* is as it was, and after an exception nothing else is left behind. Directories that it needs are
+    made, and what killed runs have left beside it is removed.
 
     :param path: the file; a symbolic link itself is replaced.
     :param mode: permission bits of the file.
+    :raises UserError: it cannot be written.
     """
-    with place.find(os.path.abspath(path), follow=False) as target:
-        new = _temporary(target, f"{os.getpid()}.{_NEW}")
-        _unlink(new)
-        try:
-            with _create(new) as stream:
-                yield stream
-                stream.flush()
-                os.fchmod(stream.fileno(), mode)
-                os.fsync(stream.fileno())
+    with contextlib.ExitStack() as opened:
+        with _writing(path):
+            made = place.find(os.path.abspath(path), follow=False, made=lambda _directory: None)
+            target = opened.enter_context(made)
+            for stray in _left_by_killed(target):
+                _clean(stray)
+            new = _temporary(target, f"{os.getpid()}.{_NEW}")
+            _unlink(new)
+        opened.callback(_clean, new)
+        with _writing(path):
+            descriptor = os.open(new.name, _EXCLUSIVE, 0o600, dir_fd=new.directory)
+        opened.callback(os.close, descriptor)
+        yield Writer(path, descriptor)
+        with _writing(path):
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
             _rename(new, target)
             _sync_directory(target)
-        finally:
-            _unlink(new)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """:raises UserError: for an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path}: {error.strerror}.",
+            needs_root(error) or "Make room there or correct the permissions, then run again.",
+        ) from error
+
+
+def _left_by_killed(target: Place) -> List[Place]:
+    """Return the temporary files of `replacing` whose processes have ended."""
+    start, end = _temporary(target, "").name, f".{_NEW}"
+    left = []
+    # The descriptor gives no access to the content.
+    for name in _names(f"/proc/self/fd/{target.directory}"):
+        process = name[len(start) : -len(end)]
+        if name.startswith(start) and name.endswith(end) and process.isdecimal() and not _runs(int(process)):
+            left.append(target.beside(name))
+    return left
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextlib.contextmanager
@@ -252,19 +313,19 @@ def beside(path: str) -> Iterator[str]:
     """Give the path of a file in the same directory, for another program to write; it is gone afterwards.
 
     What the program itself writes beside it under a longer name is removed too (grub-mkconfig: NAME.new).
+
+    :raises UserError: nothing can be written there.
     """
-    with place.find(path) as target:
-        given = _temporary(target, f"generated.{_NEW}")
-
-        def remove() -> None:
-            _unlink(given)
-            _unlink(given.beside(f"{given.name}.new"))
-
-        remove()
-        try:
-            yield os.path.join(os.path.dirname(os.path.realpath(path)), given.name)
-        finally:
-            remove()
+    with contextlib.ExitStack() as opened:
+        with _writing(path):
+            target = opened.enter_context(place.find(path))
+            given = _temporary(target, f"generated.{_NEW}")
+            written = (given, given.beside(f"{given.name}.new"))
+            for one in written:
+                _unlink(one)
+        for one in written:
+            opened.callback(_clean, one)
+        yield os.path.join(os.path.dirname(os.path.realpath(path)), given.name)
 
 
 @contextlib.contextmanager
@@ -354,6 +415,11 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
             transaction.tidy()
 
 
+def tidy(paths: Iterable[str]) -> None:
+    """Remove what a killed run has left beside these files, where nothing of them has to change."""
+    apply([Change(path, None, None) for path in paths])
+
+
 def link(path: str) -> Optional[str]:
     """Return what a symbolic link leads to, None where nothing is there.
 
@@ -381,20 +447,45 @@ def _link_target(found: Place) -> Optional[str]:
 
 @contextlib.contextmanager
 def scratch(needed: int) -> Iterator[str]:
-    """Make a directory for files of a moment; it is gone afterwards, whatever happens.
+    """Make a directory for files of a moment; it is gone afterwards.
 
     :param needed: bytes that are going to be written there.
-    :raises UserError: there is no room, before or while it is written to.
+    :raises UserError: there is no room, before or while it is written to, or it cannot be written to.
     """
     directory = SCRATCH_DIRECTORY
     require_room(directory, needed)
-    try:
-        with tempfile.TemporaryDirectory(prefix="xen.stubdom.", dir=directory) as path:
+    sweep_scratch()
+    with _writing(directory):
+        path = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}.", dir=directory)
+        try:
             yield path
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError(f"{directory} became full.", "Make room there, then run again; nothing was changed.") from error
+        finally:
+            with signals.undisturbed():
+                _discard(path)
+
+
+def sweep_scratch() -> None:
+    """Remove what killed runs have left of `scratch`."""
+    for name in _names(SCRATCH_DIRECTORY):
+        process = name[len(_SCRATCH) :].partition(".")[0]
+        if name.startswith(_SCRATCH) and process.isdecimal() and not _runs(int(process)):
+            _discard(os.path.join(SCRATCH_DIRECTORY, name))
+
+
+def _names(directory: str) -> List[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(directory)
+    return []
+
+
+def _discard(path: str) -> None:
+    """Remove a directory of ours; one of another account is left alone, and one that stays is a warning."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+            if os.path.lexists(path):
+                warn(f"{path} could not be removed. The next run that needs such a directory tries it again.")
 
 
 def require_room(directory: str, needed: int) -> None:
@@ -515,7 +606,7 @@ class _Transaction:
             return
         step = _Step(change, target, target.status() is not None)
         for stray in (step.new, step.old):
-            self._clean(stray)
+            _clean(stray)
         if not change.needed:
             return
         self._temporaries += [step.new, step.old]
@@ -606,19 +697,20 @@ class _Transaction:
     def tidy(self) -> None:
         """Remove what lies beside the files, and directories that were made for nothing."""
         for temporary in self._temporaries:
-            self._clean(temporary)
+            _clean(temporary)
         for directory in () if self._done else reversed(self._directories):
             with contextlib.suppress(OSError):
                 os.rmdir(directory.name, dir_fd=directory.directory)
 
-    def _clean(self, stray: Place) -> None:
-        """Remove a file of ours; one of another account is no file of ours, and one that stays is a warning."""
-        try:
-            status = stray.status()
-            if status is not None and status.st_uid in (0, os.geteuid()) and not stat.S_ISDIR(status.st_mode):
-                _unlink(stray)
-        except OSError as error:
-            warn(f"{stray.path} could not be removed: {error.strerror}. The next run tries it again.")
+
+def _clean(stray: Place) -> None:
+    """Remove a file of ours; one of another account is no file of ours, and one that stays is a warning."""
+    try:
+        status = stray.status()
+        if status is not None and status.st_uid in (0, os.geteuid()) and not stat.S_ISDIR(status.st_mode):
+            _unlink(stray)
+    except OSError as error:
+        warn(f"{stray.path} could not be removed: {error.strerror}. The next run tries it again.")
 
 
 def _changed_meanwhile(path: str) -> UserError:
@@ -631,8 +723,7 @@ def _changed_meanwhile(path: str) -> UserError:
 @contextlib.contextmanager
 def _create(at: Place) -> Iterator[BinaryIO]:
     """Give a new file that nobody else can read yet."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(at.name, flags, 0o600, dir_fd=at.directory), "wb") as stream:
+    with os.fdopen(os.open(at.name, _EXCLUSIVE, 0o600, dir_fd=at.directory), "wb") as stream:
         yield stream
 
 

@@ -75,29 +75,29 @@ def prepare(directory: str, user: str) -> None:
     """
     account = _account(user) if os.geteuid() == 0 else None
     try:
-        with place.find(workshop(directory), made=lambda _found: None) as found:
+        with contextlib.ExitStack() as opened:
+            found = opened.enter_context(place.find(workshop(directory), made=lambda _found: None))
             with contextlib.suppress(FileExistsError):
                 os.mkdir(found.name, 0o700, dir_fd=found.directory)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(found.name, flags, dir_fd=found.directory)
+            opened.callback(os.close, descriptor)
+            if account is not None:
+                _require_root(directory)
+                owner = os.fstat(descriptor).st_uid
+                if owner not in (0, account.pw_uid):
+                    raise UserError(
+                        f"The directory {workshop(directory)} belongs to the account with the number {owner}, not "
+                        f"{user}.",
+                        "Set work_directory to another directory, or remove this one.",
+                    )
+                os.fchown(descriptor, account.pw_uid, account.pw_gid)
+            os.fchmod(descriptor, 0o750)
     except OSError as error:
         raise UserError(
             f"Cannot make the directory {workshop(directory)}: {error.strerror}.",
             "Set work_directory to another path.",
         ) from error
-    try:
-        if account is not None:
-            _require_root(directory)
-            owner = os.fstat(descriptor).st_uid
-            if owner not in (0, account.pw_uid):
-                raise UserError(
-                    f"The directory {workshop(directory)} belongs to the account with the number {owner}, not {user}.",
-                    "Set work_directory to another directory, or remove this one.",
-                )
-            os.fchown(descriptor, account.pw_uid, account.pw_gid)
-        os.fchmod(descriptor, 0o750)
-    finally:
-        os.close(descriptor)
 
 
 def _require_root(directory: str) -> None:

@@ -94,16 +94,19 @@ def _content(work: str, product: Product, user: str) -> bytes:
 
 
 def _write(target: str, product: Product, given: Input, content: bytes) -> None:
-    temporary = f"{target}.{os.getpid()}"
-    with place.find(temporary, made=lambda _found: None) as found:
-        os.mkdir(found.name, 0o755, dir_fd=found.directory)
-        os.chmod(found.name, 0o755, dir_fd=found.directory)
-    try:
-        with files.replacing(os.path.join(temporary, product.file)) as stream:
-            stream.write(content)
-        records.write(os.path.join(temporary, "manifest.json"), describe(given, product, content))
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(temporary, target)
-    except BaseException:
+    temporary = f"{target}.new"
+    with files.lock("xen.stubdom-images"):
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        try:
+            with files.replacing(os.path.join(temporary, product.file)) as stream:
+                stream.write(content)
+            records.write(os.path.join(temporary, "manifest.json"), describe(given, product, content))
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(temporary, target)
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {target}: {error.strerror}.",
+                "Correct the permissions of that directory, or set work_directory to another one.",
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

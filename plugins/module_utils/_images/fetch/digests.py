@@ -73,10 +73,8 @@ class Digests:
 
     def save(self) -> None:
         """Keep the digests for the next run."""
-        if self._path is None:
-            return
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        records.write(self._path, self._known)
+        if self._path is not None:
+            records.write(self._path, self._known)
 
 
 def _walk(path: str) -> Iterator[Tuple[str, str]]:

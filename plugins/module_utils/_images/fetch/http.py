@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import http.client
 import netrc
-import os
 import signal
 import threading
 import time
@@ -56,7 +55,6 @@ def download(source: Source, path: str, *, timeout: float) -> None:
     :param timeout: seconds without a byte after which an attempt is given up.
     :raises UserError: it cannot be downloaded, or has another checksum than expected.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     began = time.monotonic()
     for pause in (*PAUSES, None):
         try:
@@ -97,11 +95,6 @@ def _attempt(source: Source, path: str, timeout: float) -> None:
     except urllib.error.HTTPError as error:
         raise _Failed(f"HTTP status {error.code}", again=error.code in _TEMPORARY) from error
     except (OSError, urls.ConnectionError) as error:
-        if getattr(error, "filename", None) is not None:
-            # Of a file on this machine, not of the network.
-            raise UserError(
-                f"Cannot write {path}: {error.strerror}.", "Make room there, or correct the permissions."
-            ) from error
         raise _Failed(_reason(error), again=True) from error
     except http.client.IncompleteRead as error:
         raise _Failed("the connection ended in the middle of it", again=True) from error
