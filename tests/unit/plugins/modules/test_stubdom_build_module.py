@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import multiprocessing
 import os
 import pwd
 import re
@@ -12,10 +14,11 @@ import resource
 import signal
 import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
 import stubdom_tree
@@ -498,6 +501,43 @@ def test_what_systemd_is_asked_for() -> None:
         *("TasksMax", "t", "9", "0"),
     ]
     assert bounds.scope("one.scope", 77, {"memory": 1, "pids": 9}, user=True)[1] == "--user"
+
+
+def where_nothing_in_tmp_can_be_run(work: Callable[[], Any]) -> Any:
+    """Do *work* in a process with a /tmp like that of a hardened host, and with a umask that closes all to others."""
+    forking = multiprocessing.get_context("fork")
+    reading, writing = forking.Pipe(duplex=False)
+
+    def inside() -> None:
+        if ctypes.CDLL(None, use_errno=True).unshare(0x20000) != 0:  # CLONE_NEWNS
+            writing.send(None)
+            return
+        for words in (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "noexec", "tmpfs", "/tmp"]):
+            subprocess.run(["mount", *words], check=True)
+        os.umask(0o077)
+        writing.send(work())
+
+    child = forking.Process(target=inside)
+    child.start()
+    writing.close()
+    try:
+        return reading.recv()
+    finally:
+        child.join()
+
+
+def test_a_build_with_a_closed_umask_where_nothing_in_tmp_can_be_run(builder: Builder) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts file systems")
+    results = where_nothing_in_tmp_can_be_run(lambda: [builder.run("c", "pv-grub") for _time in range(2)])
+    if results is None:
+        pytest.skip("this machine gives no mount namespace")
+    assert [result["built"] for result in results] == [["c", "pv-grub"], []]
+    # Whoever installs it, and whoever looks at it, can read it.
+    for image in results[0]["images"]:
+        path = Path(image["path"])
+        modes = [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent, path.parent.parent, builder.work)]
+        assert modes == [0o644, 0o755, 0o755, 0o755]
 
 
 def test_a_work_directory_behind_a_link(builder: Builder) -> None:
