@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import subprocess
 import time
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, attempt
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line
 
 # What one process or file of a build may have.
 LIMITS = (
@@ -106,7 +107,7 @@ class Bounds:
         return None
 
 
-def enter(run: Runner) -> Bounds:
+def enter() -> Bounds:
     """Put this process, and with it all that it will start, into a control group with limits.
 
     systemd makes it where it runs, as nobody else may then change the groups (systemd, docs/CGROUP_DELEGATION.md).
@@ -114,7 +115,7 @@ def enter(run: Runner) -> Bounds:
     try:
         limits = {"memory": available(), "pids": PROCESSES}
         if os.path.isdir(SYSTEMD):
-            ask_systemd(run, limits)
+            ask_systemd(limits)
         else:
             make_groups(limits)
         for one in CONTROLLERS:
@@ -136,39 +137,38 @@ def available() -> int:
     raise ValueError("/proc/meminfo does not say how much memory is available")
 
 
-def ask_systemd(run: Runner, limits: Dict[str, int]) -> None:
-    """Have systemd make a scope of this process; `systemd-run --scope` can do so with new processes only.
+def ask_systemd(limits: Dict[str, int]) -> None:
+    """Have systemd make a scope, and go there.
 
     :raises UserError: it does not.
     """
     unit = f"{PREFIX}{os.getpid()}.scope"
-    status, _output, reason = attempt(run, scope(unit, os.getpid(), limits, user=os.geteuid() != 0))
-    if status != 0:
-        raise UserError(f"systemd made no scope for it ({reason})", "")
-    until = time.monotonic() + _PATIENCE
-    while not any(line.endswith("/" + unit) for line in _lines()):
-        if time.monotonic() > until:
-            raise UserError(f"systemd made no scope for it within {_PATIENCE:.0f} seconds", "")
-        time.sleep(0.05)
+    # It makes a scope of a new process only, which is here until this one has come.
+    holder = subprocess.Popen(
+        scope(unit, limits), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        until = time.monotonic() + _PATIENCE
+        while not any(line.endswith("/" + unit) for line in _lines(holder.pid)):
+            if holder.poll() is not None:
+                said = holder.stderr.read().decode(errors="replace") if holder.stderr else ""
+                raise UserError(f"systemd made no scope for it ({last_line(said)})", "")
+            if time.monotonic() > until:
+                raise UserError(f"systemd made no scope for it within {_PATIENCE:.0f} seconds", "")
+            time.sleep(0.05)
+        for one in CONTROLLERS:
+            _write(os.path.join(_group(one, holder.pid), "cgroup.procs"), str(os.getpid()))
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
-def scope(unit: str, process: int, limits: Dict[str, int], *, user: bool) -> List[str]:
-    """Return the command that has systemd make a scope (org.freedesktop.systemd1(5), StartTransientUnit).
-
-    :param user: whether the service manager of the account is asked, which others than root may do.
-    """
-    properties = [
-        ["PIDs", "au", "1", str(process)],
-        ["Description", "s", "Build of stub domains"],
-        ["CollectMode", "s", "inactive-or-failed"],
-        *([one.unit, "t", str(limits[one.name])] for one in CONTROLLERS),
-    ]
+def scope(unit: str, limits: Dict[str, int]) -> List[str]:
+    """Return the command that has systemd make a scope (systemd-run(1))."""
     return [
-        *("busctl", "--user" if user else "--system", "call"),
-        *("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"),
-        *("StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", str(len(properties))),
-        *(word for one in properties for word in one),
-        "0",
+        *("systemd-run", "--scope", "--quiet", "--collect", f"--unit={unit}", "--description=Build of stub domains"),
+        *(f"--property={one.unit}={limits[one.name]}" for one in CONTROLLERS),
+        *("sleep", "60"),
     ]
 
 
@@ -190,8 +190,8 @@ def make_groups(limits: Dict[str, int]) -> None:
             _write(os.path.join(group, "cgroup.procs"), str(os.getpid()))
 
 
-def _lines() -> List[str]:
-    return _read("/proc/self/cgroup").splitlines()
+def _lines(process: object = "self") -> List[str]:
+    return _read(f"/proc/{process}/cgroup").splitlines()
 
 
 def _is_legacy(one: Controller) -> bool:
@@ -206,10 +206,10 @@ def _files(one: Controller) -> Tuple[str, str]:
     return one.legacy if _is_legacy(one) else one.unified
 
 
-def _group(one: Controller) -> str:
-    """Return the directory of the group of this process (cgroups(7))."""
+def _group(one: Controller, process: object = "self") -> str:
+    """Return the directory of the group of a process (cgroups(7))."""
     names = one.name if _is_legacy(one) else ""
-    path = next((line.split(":", 2)[2] for line in _lines() if names in line.split(":")[1].split(",")), "")
+    path = next((line.split(":", 2)[2] for line in _lines(process) if names in line.split(":")[1].split(",")), "")
     return _base(one) + path
 
 

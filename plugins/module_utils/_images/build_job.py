@@ -249,7 +249,7 @@ def start(job: Job, user: str) -> None:
             os.dup2(null, descriptor)
         os.closerange(3, 1024)
         os.chdir("/")
-        job.bounds = bounds.enter(run_program)
+        job.bounds = bounds.enter()
         account.become(user)
         bounds.limit()
         sys.path_importer_cache.clear()

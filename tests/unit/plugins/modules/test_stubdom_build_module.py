@@ -490,17 +490,30 @@ def test_a_limit_that_is_not_there_is_not_believed(builder: Builder, monkeypatch
 
 
 def test_what_systemd_is_asked_for() -> None:
-    words = bounds.scope("one.scope", 77, {"memory": 1 << 30, "pids": 9}, user=False)
-    assert words[:2] == ["busctl", "--system"]
-    assert words[6:] == [
-        *("StartTransientUnit", "ssa(sv)a(sa(sv))", "one.scope", "fail", "5"),
-        *("PIDs", "au", "1", "77"),
-        *("Description", "s", "Build of stub domains"),
-        *("CollectMode", "s", "inactive-or-failed"),
-        *("MemoryMax", "t", str(1 << 30)),
-        *("TasksMax", "t", "9", "0"),
-    ]
-    assert bounds.scope("one.scope", 77, {"memory": 1, "pids": 9}, user=True)[1] == "--user"
+    words = bounds.scope("one.scope", {"memory": 1 << 30, "pids": 9})
+    assert words[:2] == ["systemd-run", "--scope"]
+    assert {"--unit=one.scope", "--property=MemoryMax=1073741824", "--property=TasksMax=9"} < set(words)
+
+
+# systemd-run as it is where systemd has no time, or no such property.
+SYSTEMD_RUN = {
+    "exec sleep 60": "systemd made no scope for it within 0 seconds",
+    "echo 'Unknown assignment: TasksMax=4096.' >&2; exit 1": (
+        "systemd made no scope for it (Unknown assignment: TasksMax=4096)"
+    ),
+}
+
+
+@pytest.mark.parametrize("program", SYSTEMD_RUN)
+def test_systemd_that_makes_no_scope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    fake = tmp_path / "systemd-run"
+    fake.write_text(f"#!/bin/sh\n{program}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(bounds, "SYSTEMD", "/")
+    monkeypatch.setattr(bounds, "_PATIENCE", 0.2)
+    entered = bounds.enter()
+    assert (entered.memory_mib, entered.refusal) == (None, SYSTEMD_RUN[program])
 
 
 def where_nothing_in_tmp_can_be_run(work: Callable[[], Any]) -> Any:
