@@ -109,7 +109,7 @@ def test_no_answer_is_a_fault(serve: Callable[..., str], tmp_path: Path, answer:
         download(serve(answer), tmp_path / "sources" / "file.tar")
     assert refused.value.what.startswith("Cannot download file.tar from http://127.0.0.1:")
     assert refused.value.what.isprintable() and "https://example.org/file.tar" in refused.value.remedy
-    assert list((tmp_path / "sources").iterdir()) == []
+    assert list((tmp_path / "sources").glob("*")) == []
 
 
 def test_what_is_temporary_is_tried_again(serve: Callable[..., str], tmp_path: Path) -> None:
