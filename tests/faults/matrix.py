@@ -31,10 +31,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+# Where the unit tests have what they know of hostile parameters.
+UNIT = (HERE.parent / "unit", HERE.parent / "unit" / "plugins" / "modules")
 # The layout of struct state in fault.c.
 STATE = struct.Struct("=qqiii256s256s")
 # A number that no call has.
@@ -372,6 +375,7 @@ def main(words: Sequence[str]) -> int:
     if "FAULT_STATE" not in os.environ:
         return inside(words)
     import cases
+    import inputs
 
     system = Path(os.environ["FAULT_SYSTEM"]) if "FAULT_SYSTEM" in os.environ else None
     if system is not None:
@@ -382,12 +386,16 @@ def main(words: Sequence[str]) -> int:
         if scenario.parts:
             print(f"{scenario.name:45} not tried: only root can change to another file system", flush=True)
     chosen = [one for one in chosen if system is not None or not one.parts]
-    if not chosen:
-        parser.error(f"There is no such scenario. There are: {', '.join(one.name for one in cases.ALL)}")
+    kinds = [(one.name, partial(tried, lab, one, asked.every)) for one in chosen]
+    if system is not None and (not asked.names or any(word in inputs.NAME for word in asked.names)):
+        kinds.append((inputs.NAME, partial(inputs.tried, system, asked.every)))
+    if not kinds:
+        names = ", ".join([*(one.name for one in cases.ALL), inputs.NAME])
+        parser.error(f"There is no such scenario. There are: {names}")
     total = failed = shown = 0
-    for scenario in chosen:
+    for name, tries in kinds:
         start, before, wrong_here = time.monotonic(), total, 0
-        for what, wrong in tried(lab, scenario, asked.every):
+        for what, wrong in tries():
             total += 1
             if wrong:
                 failed += 1
@@ -396,7 +404,7 @@ def main(words: Sequence[str]) -> int:
                 if shown <= asked.show:
                     print(f"FAILED {what}: {'; '.join(wrong)}", flush=True)
         seconds = time.monotonic() - start
-        print(f"{scenario.name:45} {total - before:6} tried {wrong_here:6} failed {seconds:7.1f} s", flush=True)
+        print(f"{name:45} {total - before:6} tried {wrong_here:6} failed {seconds:7.1f} s", flush=True)
     print(f"{total} tried, {total - failed} survived")
     return int(failed > 0)
 
@@ -437,14 +445,14 @@ def inside(words: Sequence[str]) -> int:
             "LD_PRELOAD": str(library(directory)),
             "FAULT_STATE": str(directory / "state"),
             "PYTHONPATH": os.pathsep.join(
-                [*os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(os.pathsep), str(HERE)]
+                [*os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(os.pathsep), str(HERE), *map(str, UNIT)]
             ),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         if os.geteuid() == 0:
             environment["FAULT_SYSTEM"] = str(stack.enter_context(debian()))
             # The mounts end with the process, whatever ends it, and before the file system is removed.
-            command = ["unshare", "--mount", "--propagation", "private", *command]
+            command = ["unshare", "--mount", "--net", "--propagation", "private", *command]
         (directory / "state").write_bytes(bytes(STATE.size))
         return subprocess.run(command, env=environment, check=False).returncode
 
