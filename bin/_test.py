@@ -4,7 +4,8 @@
 """Tests the collection, tier by tier, and stops at the first tier that fails. It installs what the tiers need.
 
 unit     the core, the modules and the tools by themselves: seconds
-faults   system calls that go wrong under the modules that write files; each 40th fault, all: tests/faults/matrix.py
+faults   system calls that go wrong under the modules that write files, and hostile parameters; each 40th of them,
+         all: bin/test --in faults python tests/faults/matrix.py
 sanity   ansible-test sanity
 lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
 docs     the documentation, the changelog, the built collection

@@ -28,8 +28,8 @@ PATIENCE = 20
 VALUES: list[Any] = [
     None, True, False, 0, -1, 7, 10**30, -(2**63), 1.5, 1e308, float("inf"), float("nan"),
     "", " ", "\n", "\t", "x", "../x", "/", "//", "/..", ".", "..", "~", "-", "--", "-rf", "no\nsuch\n\nthing", "a\0b",
-    "\ud800", "\udcff", "\x1b[31m", "\x9b31m", "\u202ex", "\ufeffx", "é", "%s%n{}", "{{ 7 * 7 }}", "yes", "null", "0x10",
-    "010", "1e3", "2001-01-01", "x" * 255, "x" * 70000, "/" + "x" * 300, "/x" * 35000, "file:///etc/shadow",
+    "\ud800", "\udcff", "\x1b[31m", "\x9b31m", "\u202ex", "\ufeffx", "é", "%s%n{}", "{{ 7 * 7 }}", "yes", "null",
+    "0x10", "010", "1e3", "2001-01-01", "x" * 255, "x" * 70000, "/" + "x" * 300, "/x" * 35000, "file:///etc/shadow",
     f"$({TOUCH})", f"`{TOUCH}`", f"; {TOUCH} #", f"| {TOUCH}", f"\n{TOUCH}\n", f"' ; {TOUCH} ; '", f'" ; {TOUCH} ; "',
     f"--upload-pack={TOUCH}", f"ext::sh -c '{TOUCH}'", f"'\"`$({TOUCH});{{}}\\",
     [], {}, [None], [0], [""], ["a\0b"], ["x\ny"], [[]], [{}], [{"name": None}], json.loads("[" * 400 + "]" * 400),
@@ -95,7 +95,7 @@ def tried(system: Path, every: int) -> Iterator[tuple[str, list[str]]]:
 
 def others(system: Path) -> dict[str, tuple[int, ...]]:
     """The files that no module has to touch, with what changes when somebody does."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for top in OTHERS:
         for parent, _directories, names in os.walk(system / top):
             for name in names:
