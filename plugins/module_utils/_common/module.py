@@ -132,8 +132,9 @@ def run_module(
     """
     try:
         module = (InternalModule if internal else _Module)(**specification)
-    except (TypeError, AttributeError) as error:
-        # AnsibleModule's own, for example where an option with suboptions is a list of something else.
+    except (TypeError, AttributeError, OverflowError) as error:
+        # AnsibleModule's own, for example where an option with suboptions is a list of something else, or a number is
+        # infinite.
         message = f"The parameters are not of the types of this module: {error}.\n{_SEE}"
         sys.stdout.write(json.dumps({"failed": True, "msg": message}) + "\n")
         raise SystemExit(1) from error

@@ -35,6 +35,9 @@ class Permissions:
         return self if self.mode is not None or stays_closed else replace(self, mode=0o600)
 
 
+# The number that chown(2) takes for none; all below it can be those of accounts.
+_NONE = (1 << 32) - 1
+
 # What leaves a file as it is.
 UNCHANGED = Permissions()
 
@@ -79,9 +82,12 @@ def _number(option: str, whose: str, name: Optional[str], look_up: Callable[[str
     if name is None:
         return None
     try:
-        return int(name) if name.isdecimal() else look_up(name)
+        number = int(name) if name.isdecimal() else look_up(name)
     except (KeyError, ValueError):
+        number = _NONE
+    if number >= _NONE:
         raise UserError(
             f"There is no {whose} {name!r} on this host.",
             f"Set {option} to the name or number of a {whose} of this host.",
-        ) from None
+        )
+    return number

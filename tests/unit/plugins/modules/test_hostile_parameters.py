@@ -30,7 +30,7 @@ NAMES = sorted(path.stem for path in MODULES.glob("*.py"))
 
 SCALARS: list[Any] = [
     None, True, 0, -1, 7, 10**30, 1.5, "", " ", "x", "../x", "/", "no\nsuch\n\nthing", "a\0b", "\ud800", "\x1b[31m",
-    "'\"`$(x);{}\\", "%s{}", "x" * 70000, "/" + "x" * 300,
+    "'\"`$(x);{}\\", "%s{}", "9" * 30, "x" * 70000, "/" + "x" * 300,
     "/x" * 35000, [], {},
 ]  # fmt: skip
 HOSTILE: list[Any] = [
@@ -40,7 +40,7 @@ HOSTILE: list[Any] = [
 # By the type of the option: Ansible itself turns down whatever else is given for it.
 BY_TYPE: dict[str, list[Any]] = {
     "bool": [None, 7, "", "x", "\ud800", [], {}],
-    "int": [None, True, 0, -1, 10**30, 1.5, "", "x", "a\0b", "x" * 70000, [], {}],
+    "int": [None, True, 0, -1, 10**30, 1.5, "", "x", "a\0b", "x" * 70000, float("inf"), [], {}],
     "choice": [None, 0, "", "x", "no\nsuch\n\nthing", "\ud800", [], {}],
     "str": SCALARS,
     "path": SCALARS,
