@@ -44,7 +44,7 @@ STATE = struct.Struct("=qqiii256s256s")
 # A number that no call has.
 NEVER = 1 << 60
 # How long one run may take, in seconds.
-PATIENCE = 20
+PATIENCE = 120
 # Copies that were asked for with backup: PATH.PROCESS.DATE@TIME~
 BACKUP = re.compile(r"\.\d+\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~$")
 
