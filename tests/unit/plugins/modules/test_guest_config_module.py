@@ -446,6 +446,7 @@ def test_a_file_is_given_to_another_owner(host: Host) -> None:
         ({"mode": True}, "mode True is not"),
         ({"mode": [6]}, r"mode \[6\] is not"),
         ({"owner": "no one"}, "no user 'no one'"),
+        ({"owner": str((1 << 32) - 1)}, "no user '4294967295'"),
         ({"group": "no such"}, "no group 'no such'"),
     ],
 )

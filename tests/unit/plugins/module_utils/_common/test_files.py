@@ -472,6 +472,30 @@ def test_what_a_killed_run_has_left_is_removed(tmp_path: Path) -> None:
         assert names(tmp_path) == ["file"]
 
 
+# No process has a number like it (pid_max of proc(5) is at most 2^22).
+ENDED = 1 << 22
+
+
+def test_what_a_killed_writer_has_left_is_removed_and_what_another_one_writes_is_not(tmp_path: Path) -> None:
+    for process in (ENDED, os.getppid()):
+        (tmp_path / f".file.{process}.xen-stubdom-new").write_bytes(b"half")
+    with files.replacing(str(tmp_path / "file")) as stream:
+        stream.write(b"1")
+    assert names(tmp_path) == [f".file.{os.getppid()}.xen-stubdom-new", "file"]
+
+
+def test_what_a_killed_run_has_left_in_the_scratch_directory_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SCRATCH_DIRECTORY", str(tmp_path))
+    others = [f"xen.stubdom-{os.getppid()}.x", "xen.stubdom-x", f"{ENDED}.x"]
+    for name in (f"xen.stubdom-{ENDED}.x", *others):
+        (tmp_path / name / "tree").mkdir(parents=True)
+    (tmp_path / f"xen.stubdom-{ENDED}.link").symlink_to("/")
+    files.sweep_scratch()
+    assert names(tmp_path) == sorted([*others, f"xen.stubdom-{ENDED}.link"])
+
+
 def test_the_owner_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
