@@ -452,15 +452,15 @@ RUNS_AWAY = {
 
 @pytest.mark.parametrize("what", RUNS_AWAY)
 def test_a_build_that_runs_away_is_ended(builder: Builder, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    if os.geteuid() != 0 or not os.access(bounds.CGROUPS, os.W_OK):
+        pytest.skip("this machine gives no control groups")
     command, words = RUNS_AWAY[what]
     monkeypatch.setattr(bounds, "available", lambda: 150 << 20)
     monkeypatch.setattr(bounds, "PROCESSES", 40)
     makefile = Path(builder.sources[0]["path"]) / "stubdom" / "Makefile"
     makefile.write_text(makefile.read_text().replace("pv-grub:\n", f"pv-grub:\n\t{command}\n"))
     first = builder.run("c")
-    if first["memory_mib"] is None:
-        pytest.skip(f"this machine cannot limit a build: {first['warnings']}")
-    assert first["memory_mib"] == 150
+    assert first["memory_mib"] == 150, first["warnings"]
     with pytest.raises(UserError) as ended:
         builder.run("pv-grub")
     assert ended.value.what.startswith("Stage 'image pv-grub' was ended: its commands ") and words in ended.value.what
