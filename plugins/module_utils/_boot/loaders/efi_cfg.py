@@ -32,10 +32,13 @@ _OTHER_LOADERS = re.compile(r"/(grub|shim|refind|bootmgfw|limine)[^/]*$", re.IGN
 
 # Any control character ends a line there, a tab as well.
 _CONTROL = r"\x00-\x1f\x7f"
+# What Xen takes for blanks before an item and before a value: in Latin-1 the no-break space, too (xen/lib/ctype.c).
+_BLANKS = r"[ \xa0]*"
 # One line: a section, an item, or nothing of these. A section that is not closed ends the one before all the same, and
 # begins none that has a name.
 _LINE = re.compile(
-    rf"(?: *\[(?P<name>[^\]#{_CONTROL}]*)(?P<closed>\]?)| *(?P<key>[A-Za-z]+)= *(?P<value>[^#{_CONTROL}]*))?"
+    rf"(?:{_BLANKS}\[(?P<name>[^\]#{_CONTROL}]*)(?P<closed>\]?)"
+    rf"|{_BLANKS}(?P<key>[A-Za-z]+)={_BLANKS}(?P<value>[^#{_CONTROL}]*))?"
     rf"[^{_CONTROL}]*(?P<end>\r\n|[{_CONTROL}]|\Z)"
 )
 _UNNAMED = "\0"
@@ -81,9 +84,12 @@ def parse(text: str) -> Sequence[Item]:
 
 
 def default_section(items: Sequence[Item]) -> Optional[str]:
-    """Return the section that is started, None for whatever comes first in the file."""
+    """Return the section that is started, None for whatever comes first in the file.
+
+    A blank at the end belongs to the name: xen.efi then looks for a section that has one, too.
+    """
     found = (item.value for item in items if (item.section, item.key) == ("global", "default"))
-    return next((value.strip() for value in found), None) or None
+    return next(found, None) or None
 
 
 def first(items: Sequence[Item], section: Optional[str], key: str) -> Optional[Item]:

@@ -53,6 +53,18 @@ _MAGIC: Mapping[Recipient, Magic] = {
 # A backslash before the newline continues a line.
 _CONTINUATION = re.compile(r"\\\r?\n")
 _COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t=]+(?P<rest>.*))?$", re.DOTALL)
+# The commands of GRUB 0.97 (stage2/builtins.c) and of what distributions have added; other lines are passed over.
+_BUILTINS = frozenset(
+    {
+        "background", "blocklist", "boot", "bootp", "cat", "chainloader", "clear", "cmp", "color", "configfile",
+        "debug", "default", "device", "dhcp", "displayapm", "displaymem", "dump", "embed", "fallback", "find",
+        "foreground", "fstest", "geometry", "gfxmenu", "halt", "help", "hiddenmenu", "hide", "ifconfig", "impsprobe",
+        "initrd", "install", "ioprobe", "kernel", "lock", "makeactive", "map", "module", "modulenounzip", "pager",
+        "partnew", "parttype", "password", "pause", "quiet", "quit", "rarp", "read", "reboot", "root", "rootnoverify",
+        "savedefault", "serial", "setkey", "setup", "shade", "splashimage", "terminal", "terminfo", "testload",
+        "testvbe", "tftpserver", "timeout", "unhide", "uppermem", "uuid", "vbeprobe", "viewport",
+    }
+)  # fmt: skip
 # kernel [--type=TYPE] [--no-mem-option] FILE OPTIONS
 _KERNEL = re.compile(r"^[ \t]*kernel[ \t=]+(?:--\S+[ \t]+)*(?P<file>[^ \t\n]+)(?P<options>[^\n]*)$", re.DOTALL)
 # module FILE OPTIONS; of several in an entry the first one is dom0's kernel.
@@ -124,6 +136,7 @@ def places(text: str, recipient: Recipient = HYPERVISOR) -> Sequence[Place]:
     entry = -1
     logical = lines(text)
     between = generated(logical)
+    numbers = _numbers(text)
     comments = _MAGIC[recipient]
     ours = awaited = False
     for line in logical:
@@ -138,7 +151,7 @@ def places(text: str, recipient: Recipient = HYPERVISOR) -> Sequence[Place]:
         shown = line.text.replace("\f", " ")
         command = _COMMAND.match(shown)
         if command and command["name"] == "title":
-            entry += 1
+            entry = numbers.get(line.number, entry)
             awaited = False
         kernel, module = _KERNEL.match(shown), _MODULE.match(shown) if awaited else None
         if kernel:
@@ -177,6 +190,23 @@ def _default(text: str, saved: int) -> int:
     return int(number.group(), 16 if "x" in number.group().lower() else 10)
 
 
+@functools.lru_cache(maxsize=4)
+def _numbers(text: str) -> Mapping[int, int]:
+    """Return the numbers of the entries by those of the lines with their titles.
+
+    A title that no command follows is no entry (cmain, stage2/stage2.c).
+    """
+    found: Dict[int, int] = {}
+    title: Optional[int] = None
+    for line in lines(text):
+        command = _COMMAND.match(line.text.replace("\f", " "))
+        if command and command["name"] == "title":
+            title = line.number
+        elif command and command["name"] in _BUILTINS and title is not None:
+            found[title], title = len(found), None
+    return found
+
+
 def chosen(text: str, recipient: Recipient = HYPERVISOR) -> Optional[Place]:
     """Return the place in the default entry if it boots a hypervisor, else in the first that does."""
     default = _default(text, 0)
@@ -189,11 +219,9 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
 
     :param saved: the entry of `default saved`, as grub-set-default has written it.
     """
-    titles: List[str] = []
-    for line in lines(text):
-        command = _COMMAND.match(line.text.replace("\f", " "))
-        if command and command["name"] == "title":
-            titles.append((command["rest"] or "").strip())
+    numbers = _numbers(text)
+    commands = (_COMMAND.match(line.text.replace("\f", " ")) for line in lines(text) if line.number in numbers)
+    titles = [(command["rest"] or "").strip() if command else "" for command in commands]
     default = _default(text, saved)
     # GRUB 0.97 boots the first entry where the number is too large (run_menu, stage2/stage2.c).
     default = default if default < len(titles) else 0

@@ -168,6 +168,11 @@ def test_where_xen_efi_looks_for_its_configuration(image: str, names: List[str])
         ("options=a\tb\nkernel=k\n", "a"),
         ("options=a#b\noptions=c\nkernel=k\n", "a"),
         (";options=a\n options=b\nkernel=k\n", "b"),
+        # A no-break space is a blank to Xen where an item or a value begins.
+        ("\xa0options=\xa0 a\xa0b\nkernel=k\n", "a\xa0b"),
+        # A blank at the end of its name belongs to a section.
+        ("[global]\ndefault=a #\n[a]\noptions=one\nkernel=k\n", None),
+        ("[global]\ndefault=a #\n[a]\nkernel=k\n[a ]\noptions=two\nkernel=k\n", "two"),
         # Those releases that say "last line will be ignored" read it all the same.
         ("kernel=k\noptions=last", "last"),
         ("[global]\ndefault=a\n[a]\nkernel=k\n[b\noptions=one\n", ""),
@@ -283,6 +288,9 @@ def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
         ("default=7\ntitle b\nkernel /xen.gz two\n", "two"),
         ("default saved\ntitle a\nkernel (hd0,0)/boot/xen-4.1-amd64.gz one \\\n two\n", "one two"),
         ("title a\nkernel /vmlinuz\n#kernel /xen.gz x\n", None),
+        # A title without a command is no entry, and a line that is no command is none.
+        ("default 1\ntitle -----\n\ntitle Linux\nkernel /vmlinuz\ntitle Xen\nkernel /xen.gz a\n", "a"),
+        ("default 0\ntitle -----\nnothing\ntitle Xen\nkernel /xen.gz a\ntitle Linux\nkernel /vmlinuz\n", "a"),
     ],
 )
 def test_what_legacy_grub_passes(text: str, words: Optional[str]) -> None:
