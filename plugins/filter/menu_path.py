@@ -38,14 +38,15 @@ options:
 
 EXAMPLES = r"""
 - name: Boot by a menu on the second partition of the second disk
-  xen.stubdom.guest_config:
-    name: web
-    type: pv
-    flavour: legacy
-    memory: 512
-    disks: "{{ disks }}"
-    menu: "{{ disks | xen.stubdom.menu_path('/grub/menu.lst', disk='xvdb', partition=2) }}"
-    # (hd1,1)/grub/menu.lst
+  xen.stubdom.guests:
+    guests:
+      - name: web
+        type: pv
+        flavour: legacy
+        memory: 512
+        disks: "{{ disks }}"
+        menu: "{{ disks | xen.stubdom.menu_path('/grub/menu.lst', disk='xvdb', partition=2) }}"
+        # (hd1,1)/grub/menu.lst
   vars:
     disks:
       - target: /srv/guests/web.img

@@ -104,7 +104,13 @@ def test_a_command_that_does_not_exist_is_noticed() -> None:
 
 @pytest.mark.parametrize(
     ("title", "number"),
-    [("Add a Xen release", 1), ("Add a boot loader", 2), ("Add a distribution", 1), ("Add a module option", 3)],
+    [
+        ("Add a Xen release", 1),
+        ("Add a boot loader", 2),
+        ("Add a distribution", 1),
+        ("Add a module option", 3),
+        ("Add a parameter of a guest", 2),
+    ],
 )
 def test_recipes_name_files_that_there_are(title: str, number: int) -> None:
     assert [name for name in files(title) if not (REPOSITORY / name).exists()] == []
@@ -168,3 +174,10 @@ def test_a_distribution_is_one_row(copy: Path) -> None:
 def test_a_module_option_is_in_the_files_that_the_recipe_names() -> None:
     for name in product("Add a module option"):
         assert re.search(r"\bbackup\b", (REPOSITORY / name).read_text()), name
+
+
+def test_a_parameter_of_a_guest_is_one_row(copy: Path) -> None:
+    program = f"from {UTILS}._guests import spec; print(*spec.argument_spec())"
+    before = says(copy, program).split()
+    take_back("Add a parameter of a guest", copy)
+    assert says(copy, program).split() == [name for name in before if name != "hpet"]

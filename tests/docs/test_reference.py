@@ -72,4 +72,4 @@ def test_results_of_every_module_are_compared_with_the_reference() -> None:
 
 
 def all_text(directory: Path) -> str:
-    return "\n".join(path.read_text() for path in directory.glob("test_*.py"))
+    return "\n".join(path.read_text() for path in directory.glob("*.py"))

@@ -33,7 +33,7 @@ from ansible_collections.xen.stubdom.plugins.modules import (  # noqa: F401 -- m
     boot_default,
     boot_trial,
     dom0_mem,
-    guest_config,
+    guests,
     linux_stubdom,
     stubdom_build,
     stubdom_install,
@@ -51,9 +51,15 @@ GUEST = {
     "memory": 256,
     "kernel": "{root}/grub.bin",
     "disks": [{"target": "{root}/disk.img"}],
-    "path": "{root}/xen/web.cfg",
-    "firmware_directory": "{root}/fw",
     "autostart": True,
+}
+HOST = {"directory": "{root}/xen", "firmware_directory": "{root}/fw"}
+GUESTS = {"guests": [GUEST], **HOST}
+ABSENT = {"guests": [{"name": "web", "state": "absent"}], **HOST}
+# Some are new, one is changed and one removed, in one transaction.
+SEVERAL = {
+    "guests": [GUEST, {**GUEST, "name": "db"}, {"name": "old", "state": "absent"}, {**GUEST, "name": "mail"}],
+    **HOST,
 }
 PARTS: dict[str, tuple[bytes | str, int]] = {
     "grub.bin": ("g", 0o644),
@@ -329,26 +335,17 @@ ALL = (
     Scenario("xl_conf changed, mode 0640", "xl_conf", XL, {"xen/xl.conf": (XL_CONF, 0o640)}),
     Scenario("xl_conf new, in new directories", "xl_conf", {**XL, "path": "{root}/a/b/xl.conf"}, {}),
     Scenario("xl_conf changed, with a copy", "xl_conf", {**XL, "backup": True}, {"xen/xl.conf": (XL_CONF, 0o644)}),
-    Scenario("guest_config new, autostart", "guest_config", GUEST, PARTS),
-    Scenario("guest_config changed, with a copy", "guest_config", {**GUEST, "backup": True}, OLD_GUEST),
+    Scenario("guests new, autostart", "guests", GUESTS, PARTS),
+    Scenario("guests changed, with a copy", "guests", {**GUESTS, "backup": True}, OLD_GUEST),
+    Scenario("guests absent", "guests", ABSENT, {**OLD_GUEST, "xen/auto/web.cfg": ("->../web.cfg", 0)}),
     Scenario(
-        "guest_config absent",
-        "guest_config",
-        {"name": "web", "state": "absent", "path": "{root}/xen/web.cfg"},
+        "guests without autostart",
+        "guests",
+        {**GUESTS, "guests": [{**GUEST, "autostart": False}]},
         {**OLD_GUEST, "xen/auto/web.cfg": ("->../web.cfg", 0)},
     ),
-    Scenario(
-        "guest_config without autostart",
-        "guest_config",
-        {**GUEST, "autostart": False},
-        {**OLD_GUEST, "xen/auto/web.cfg": ("->../web.cfg", 0)},
-    ),
-    Scenario(
-        "guest_config absent, without autostart",
-        "guest_config",
-        {"name": "web", "state": "absent", "path": "{root}/xen/web.cfg"},
-        OLD_GUEST,
-    ),
+    Scenario("guests absent, without autostart", "guests", ABSENT, OLD_GUEST),
+    Scenario("guests, several", "guests", SEVERAL, {**OLD_GUEST, "xen/old.cfg": (HEADER + 'name = "old"\n', 0o644)}),
     Scenario("stubdom_install new", "stubdom_install", INSTALL, SOURCE),
     Scenario(
         "stubdom_install over a foreign image",

@@ -47,8 +47,8 @@ PLACES = ("_common/files.py", "_boot", "_xen", "_guests")
 MODULES = {
     "_common": ("xl_conf",),
     "_boot": ("boot_default", "boot_option", "boot_trial", "dom0_mem"),
-    "_xen": ("guest", "xen_info", "xl_conf"),
-    "_guests": ("guest", "guest_config"),
+    "_xen": ("guests", "xen_info", "xl_conf"),
+    "_guests": ("guests",),
 }
 # Unions of types are written with it, and the caches of functions are decorators.
 HARMLESS = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_BitOr")

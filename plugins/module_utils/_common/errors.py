@@ -52,3 +52,25 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.remedy}"
+
+
+class Several(UserError):
+    """Errors of several things that were asked for at once.
+
+    :param what: how many of how many, and what became of the others; one sentence.
+    :param each: the errors, by the name of what each is about.
+    """
+
+    def __init__(
+        self, what: str, each: Mapping[str, UserError], details: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self.each = each
+        only = next(iter(each.values()))
+        remedy = only.remedy if len(each) == 1 else "Correct each of them."
+        super().__init__(f"{what} {only.what}" if len(each) == 1 else what, remedy, details)
+
+    def __str__(self) -> str:
+        if len(self.each) == 1:
+            return super().__str__()
+        lines = (f"{printable(name)}: {error.what} {error.remedy}" for name, error in self.each.items())
+        return "\n".join([self.what, *lines])

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import resource
 import shutil
 import stat
 import tempfile
@@ -393,7 +394,7 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
     """
     if not any(change.needed for change in changes) and not any(_strays(change.path) for change in changes):
         return {}
-    with lock(), signals.undisturbed(), contextlib.ExitStack() as opened:
+    with lock(), signals.undisturbed(), _open_files(2 * len(changes)), contextlib.ExitStack() as opened:
         transaction = _Transaction(opened)
         try:
             for change in changes:
@@ -418,6 +419,19 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
 def tidy(paths: Iterable[str]) -> None:
     """Remove what a killed run has left beside these files, where nothing of them has to change."""
     apply([Change(path, None, None) for path in paths])
+
+
+@contextlib.contextmanager
+def _open_files(needed: int) -> Iterator[None]:
+    """Allow as many more open files, as far as this process may: a transaction holds a directory for each change."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = soft + needed if hard == resource.RLIM_INFINITY else min(soft + needed, hard)
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def link(path: str) -> Optional[str]:

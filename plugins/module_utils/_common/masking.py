@@ -14,6 +14,7 @@ MASK = "********"
 
 _WORD = r"passw(?:or)?d|passphrase|secret"
 _KEY = re.compile(_WORD, re.IGNORECASE)
+_BYTES = re.compile(_WORD.encode(), re.IGNORECASE)
 # In a value that has fields of its own, such as an element of vfb.
 _FIELD = re.compile(rf"(?P<key>{_WORD})[ \t]*=[ \t]*[\"']?(?P<value>[^,\"']+)", re.IGNORECASE)
 
@@ -48,6 +49,11 @@ def _without_fields(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_fields(item) for item in value]
     return _FIELD.sub(rf"\g<key>={MASK}", value) if isinstance(value, str) else value
+
+
+def may_hold_secrets(content: bytes) -> bool:
+    """Whether a file has such a word in it at all, which is sooner known than what it says."""
+    return _BYTES.search(content) is not None
 
 
 def secrets_of_text(content: bytes) -> Set[str]:

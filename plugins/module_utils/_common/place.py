@@ -84,11 +84,12 @@ def find(path: str, *, follow: bool = True, made: Optional[Callable[[Place], Non
 
 
 def _walk(path: str, opened: contextlib.ExitStack, *, follow: bool, made: Optional[Callable[[Place], None]]) -> Place:
-    """Open one directory after the other; *opened* has the descriptors."""
+    """Open one directory after the other; *opened* has the descriptor of the last one."""
 
     def enter(name: str, directory: Optional[int]) -> int:
         flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, dir_fd=directory)
+        opened.close()
         opened.callback(os.close, descriptor)
         return descriptor
 

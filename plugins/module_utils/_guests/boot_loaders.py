@@ -19,7 +19,6 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     Host,
     Plan,
     firmware_directory,
-    refuse_given,
 )
 
 # PV-GRUB's image, its file, and what the hypervisor has to be capable of, by the guest kernel's architecture.
@@ -42,14 +41,13 @@ def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
     planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel"))
     planned.keys["kernel"] = paths[0]
-    refuse_given(guest, ("menu", "menu_file"), "GRUB 2 looks for its grub.cfg on the guest's disks")
 
 
 def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     image, file, capability = PV_GRUB[guest["arch"]]
     if host.capabilities and capability not in host.capabilities:
         raise UserError(
-            f"This hypervisor runs no PV guests with a kernel for {guest['arch']} (it lacks {capability}).",
+            f"This hypervisor runs no PV guests with a kernel for {guest['arch']} ({capability} is missing).",
             "Boot a 64-bit kernel (arch x86_64), or a hypervisor built with CONFIG_PV32.",
         )
     kernel = guest.get("kernel") or f"{firmware_directory(host)}/{file}"

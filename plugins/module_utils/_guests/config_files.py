@@ -13,48 +13,48 @@ from typing import Dict, List, Mapping, Optional, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
 
 _NAME = re.compile(rb"^[ \t]*name[ \t]*=[ \t]*([\"'])(?P<name>[^\"'\n]+)\1", re.MULTILINE)
 
 
-def check_place(path: str, name: str, before: Optional[bytes], planned: Optional[model.Plan], *, replace: bool) -> None:
-    """Refuse what would give two domains one name, or take the file of another program or administrator away.
+def check_ours(path: str, name: str, before: Optional[bytes], keys: Mapping[str, xl_cfg.Value]) -> None:
+    """Refuse to take a file away from another program or administrator, or to make another guest of it.
 
-    :param planned: the guest; None for a file that is to be removed.
+    :param keys: what is to be written; empty for a file that is to be removed.
     """
-    if before is not None and not replace and not before.startswith(f"# {HEADER}\n".encode()):
+    if before is None:
+        return
+    if not before.startswith(f"# {HEADER}\n".encode()):
         raise UserError(
             f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
-            "Give the guest another name, or set replace to true to take the file over.",
+            "Set another name for the guest, or set replace to true to take the file over.",
         )
-    if planned is None:
-        return
-    own = domain_names(name, planned.keys)
-    for domain in own:
-        taken = name_taken(os.path.dirname(path), domain, path)
-        if taken is not None:
+    there = settings_of(before) if keys else {}
+    if there and plan.hvm(there) != plan.hvm(keys):
+        kinds = ["an HVM guest" if plan.hvm(these) else "a PV or PVH guest" for these in (there, keys)]
+        raise UserError(
+            f"{path} is the configuration of {kinds[0]} called {name}, and {kinds[1]} is asked for.",
+            "Set another name for one of the two, or set replace to true to make one of the other.",
+        )
+
+
+def check_names(name: str, keys: Mapping[str, xl_cfg.Value], taken: Mapping[str, str]) -> None:
+    """Refuse what would give two domains one name.
+
+    :param taken: the names that other configurations give, with their files.
+    """
+    for domain in domain_names(name, keys):
+        if domain in taken:
             what = "The guest name" if domain == name else f"The stub domain of {name} will be called"
             raise UserError(
-                f"{what} {domain}{'' if domain == name else ', and that'} is taken by another configuration: {taken}.",
-                "Give the guest another name, or remove that file.",
+                f"{what} {domain}{'' if domain == name else ', and that'} is taken by another configuration: "
+                f"{taken[domain]}.",
+                "Set another name for the guest, or remove that file.",
             )
-
-
-def check_gone(xen: Xen, name: str, before: Optional[bytes], path: str) -> None:
-    """Refuse to forget a guest that is still there."""
-    if before is None or not xen.is_dom0():
-        return
-    domain = plan.find(domains.observe_guests(xen, xen.domains()), name)
-    if domain is not None and domain["uuid"] == xl_cfg.read(path, before).get("uuid"):
-        raise UserError(
-            f"The guest {name} is still there as domain {domain['domid']} ({domain['state']}).",
-            "End it first: state shutdown or destroyed.",
-        )
 
 
 def secrets(content: Optional[bytes]) -> Set[str]:
@@ -73,9 +73,9 @@ def settings_of(content: Optional[bytes]) -> Dict[str, xl_cfg.Value]:
         return {}
 
 
-def prove(path: str, planned: model.Plan) -> None:
+def prove(path: str, keys: Mapping[str, xl_cfg.Value]) -> None:
     """Read the file back the way xl does."""
-    if xl_cfg.read(path, files.read(path)) != planned.keys:
+    if xl_cfg.read(path, files.read(path)) != keys:
         raise UserError(f"{path} does not say what was written to it.", "Look whether something else writes that file.")
 
 
@@ -92,12 +92,12 @@ def check_autostart(link: str, linked: Optional[str], path: str, *, replace: boo
         raise UserError(
             f"{directory} is a link to {os.path.realpath(directory)}, from where ../{os.path.basename(path)} is not "
             f"{path}.",
-            "Make it a directory, or leave autostart out.",
+            "Make it a directory, or leave out autostart.",
         )
     if linked is not None and not replace and not leads_to(link, path):
         raise UserError(
             f"{link} is a link to {linked}, not to {path}: it starts another guest.",
-            "Remove it, leave autostart out, or set replace to true to take it over.",
+            "Remove it, leave out autostart, or set replace to true to take it over.",
         )
 
 
@@ -120,17 +120,20 @@ def may_be_guest(file: str) -> bool:
     return not _NO_GUEST.search(file)
 
 
-def name_taken(directory: str, name: str, own: str) -> Optional[str]:
-    """Return another configuration of that directory whose guest or stub domain has this name, None for none."""
-    with contextlib.suppress(FileNotFoundError):
+def names(directory: str, own: Set[str]) -> Dict[str, str]:
+    """The names of guests and stub domains that the configurations of a directory give, with their files.
+
+    :param own: real paths of those that are left out.
+    """
+    found: Dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if not may_be_guest(entry.name) or not entry.is_file():
+            if not may_be_guest(entry.name) or not entry.is_file() or os.path.realpath(entry.path) in own:
                 continue
-            if os.path.realpath(entry.path) == os.path.realpath(own):
-                continue
-            if entry.stat().st_size <= xl_cfg.LONGEST and name in _names(entry.path):
-                return entry.path
-    return None
+            if entry.stat().st_size <= xl_cfg.LONGEST:
+                for name in _names(entry.path):
+                    found.setdefault(name, entry.path)
+    return found
 
 
 def domain_names(name: str, keys: Mapping[str, xl_cfg.Value]) -> List[str]:

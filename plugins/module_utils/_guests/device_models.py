@@ -18,7 +18,6 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     Host,
     Plan,
     firmware_directory,
-    refuse_given,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_rules
@@ -40,12 +39,6 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 f"The guest {guest['name']} has {len(given)}, and a Linux stub domain serves {most} {what}.",
                 "Take some away.",
             )
-    if guest.get("vnc"):
-        raise UserError(
-            f"The guest {guest['name']} asks for VNC, which a Linux stub domain does not have.",
-            "Leave it out and use the serial port, or run the device model in dom0.",
-        )
-    refuse_given(guest, ("firmware_override", "device_model_override"), "they belong to the flavour minios")
     _no_screen(keys)
     # Dom0's QEMU would give the stub domain a keyboard, too. xl knows the key from 4.13 on, so that every release with
     # Linux stub domains does.
@@ -92,7 +85,6 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
 def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     keys = planned.keys
     _stub_keys(guest, "qemu-xen-traditional", keys)
-    refuse_given(guest, ("stubdomain_ramdisk", "stubdomain_cmdline"), "they belong to the flavour linux")
     _no_screen(keys)
     if guest.get("vnc"):
         keys["vnc"] = 1
@@ -110,7 +102,6 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
 
 
 def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, xl_cfg.Value]) -> None:
-    refuse_given(guest, ("kernel",), "QEMU would look for the file in the stub domain, where it is not")
     # Always explicit: without it libxl takes Mini-OS up to 4.20, and from 4.21 on it loses its way (libxl_dm.c).
     keys["device_model_version"] = device_model
     keys["device_model_stubdomain_override"] = 1

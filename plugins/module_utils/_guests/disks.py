@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: disks of guests, as xl writes them and as GRUB counts them.
+# Private to the xen.stubdom collection: disks and network interfaces of guests, as xl takes them and GRUB counts them.
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def named(disks: Sequence[Mapping[str, Any]], *, hvm: bool) -> List[Dict[str, An
     found = [{**disk, "vdev": disk.get("vdev") or next(names, None)} for disk in disks]
     if any(disk["vdev"] is None for disk in found):
         raise UserError(
-            f"There are more disks than names for them ({len(found)}).", "Give each disk a vdev of its own."
+            f"There are more disks than names for them ({len(found)}).", "Set a vdev of its own for each disk."
         )
     return found
 
@@ -86,7 +86,10 @@ def menu_path(disks: Sequence[Mapping[str, Any]], path: str, *, disk: Optional[s
     vdevs = [one["vdev"] for one in named(disks, hvm=False)]
     if not vdevs or (disk is not None and disk not in vdevs):
         known = f"they are {', '.join(vdevs)}" if vdevs else "there are none"
-        raise UserError(f"{disk or 'The first disk'} is none of the guest's disks: {known}.", "Correct disk.")
+        raise UserError(
+            f"{disk or 'The first disk'} is none of the guest's disks: {known}.",
+            "Name one of the guest's disks by its vdev.",
+        )
     vdev = disk or vdevs[0]
     if partition is not None and (device(vdev).partition or not 1 <= partition <= 255):
         raise UserError(
@@ -102,55 +105,52 @@ def menu_path(disks: Sequence[Mapping[str, Any]], path: str, *, disk: Optional[s
 
 
 def check(disks: Sequence[Mapping[str, Any]]) -> None:
-    """:raises UserError: two disks would be one device, or a name is unknown."""
+    """:raises UserError: two disks would be one device, a name is unknown, or a target cannot be."""
     seen: Dict[int, str] = {}
     for disk in disks:
-        number = device(disk["vdev"]).number
+        vdev, named_target = disk["vdev"], disk.get("target")
+        number = device(vdev).number
         if number in seen:
-            raise UserError(f"Two disks are {disk['vdev']}.", "Give each disk a vdev of its own.")
-        seen[number] = disk["vdev"]
+            raise UserError(f"Two disks are {vdev}.", "Set a vdev of its own for each disk.")
+        seen[number] = vdev
+        if not named_target and not disk.get("cdrom"):
+            raise UserError(
+                f"The disk {vdev} has no target.", "Set disks.target to a file or block device of this host."
+            )
+        if named_target and in_dom0(disk) and not named_target.startswith("/"):
+            raise UserError(
+                f"disks.target is {named_target!r}, which is not an absolute path.",
+                "Set target to a path that starts with a slash, or set script to the program that understands it.",
+            )
 
 
-def render(disk: Mapping[str, Any]) -> str:
-    """Write a disk the way xl reads it; the target comes last, as it takes all the rest of the text.
+def in_dom0(disk: Mapping[str, Any]) -> bool:
+    """Whether a disk's target is a path of this host.
 
-    :raises UserError: a value would end the field it stands in.
+    With a script it is "information to be interpreted by the program" (xl-disk-configuration.5), QEMU takes protocols
+    such as rbd:POOL/IMAGE, and another backend domain has files of its own.
     """
-    fields = [f"format={disk['format']}", f"vdev={disk['vdev']}", f"access={disk['access']}"]
-    if disk.get("cdrom"):
-        fields.append("devtype=cdrom")
-    for key in ("backendtype", "script"):
-        if disk.get(key):
-            fields.append(f"{key}={_field(key, disk[key])}")
-    return ",".join([*fields, f"target={disk['target']}"])
+    protocol = disk.get("backendtype") == "qdisk" and not str(disk.get("target")).startswith("/")
+    return bool(disk.get("target")) and not disk.get("script") and not disk.get("backend") and not protocol
 
 
 def target(text: str) -> Optional[str]:
     """Return the file or device that a disk in xl's notation is made of, None where it has none or that is no path."""
     named = re.search(r"(?:^|,)\s*target=(?P<path>.*)\Z", text, re.DOTALL)
+    if named and re.search(r"(?:^|,)\s*(?:script|backend)=", text[: named.start() + 1]):
+        return None
     path = named["path"] if named else text.split(",", 1)[0].strip()
     path = re.sub(r"\A(?:phy|file|raw|qcow2?|vhd|tap2?|aio|tapdisk):", "", path)
     return path if path.startswith("/") else None
 
 
-def nic(values: Mapping[str, Any]) -> str:
-    """Write a network interface the way xl reads it.
-
-    :raises UserError: a value would end the field it stands in.
-    """
-    keys = ("mac", "bridge", "model", "ip", "script", "vifname")
-    if values.get("mac") and not re.match(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z", values["mac"]):
-        raise UserError(
-            f"{values['mac']!r} is no MAC address.", "Write it as six bytes, for example 00:16:3e:12:34:56."
-        )
-    fields: List[str] = [f"{key}={_field(key, values[key])}" for key in keys if values.get(key)]
-    return ",".join(fields)
-
-
-def _field(key: str, value: str) -> str:
-    if "," in value:
-        raise UserError(f"The {key} {value!r} has a comma in it, which separates fields for xl.", "Use one without.")
-    return value
+def check_nics(nics: Sequence[Mapping[str, Any]]) -> None:
+    """:raises UserError: an address is none."""
+    for nic in nics:
+        if nic.get("mac") and not re.match(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z", nic["mac"]):
+            raise UserError(
+                f"{nic['mac']!r} is no MAC address.", "Set mac to six bytes, for example 00:16:3e:12:34:56."
+            )
 
 
 def _letters(letters: str) -> int:

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import threading
 import time
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, plan
@@ -20,16 +22,22 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, x
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
-# What the configuration was that a domain was started with. The node goes with the domain.
+# What the configuration was that a domain was started with (`fingerprint`). The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
 
 # Whether the guest has written the text that it was to write when it was started; beside the record.
 PROOF = "/libxl/{domid}/xen-stubdom-proof"
-_AWAITED, _HEARD = "awaited", "heard"
+_AWAITED, _HEARD, _NOTHING = "awaited", "heard", "nothing"
 
-# From before a guest is created until it is let go: the checksum of its configuration. Whoever finds a paused guest and
-# this node finds a start that was interrupted.
+# Beside the record of a guest that was paused because its state is to be so.
+PAUSED = "/libxl/{domid}/xen-stubdom-paused"
+
+# From before a guest is created until it is let go: the fingerprint of its configuration. Whoever finds a paused guest
+# and this node finds a start that was interrupted.
 STARTING = "/tool/xen-stubdom/starting/{key}"
+
+# Where a guest's memory is saved. Not in /var/lib/xen/save, from where the host's own service restores guests.
+SAVED = "/var/lib/xen/saved/{name}.save"
 
 # How much of a console is returned.
 SHOWN = 4000
@@ -42,33 +50,111 @@ PAUSED_TIMEOUT = 30.0
 
 # What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
 _NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
+# How its lines name domains.
+_DOMAIN = re.compile(r"\bd(?:om)?(\d{1,5})(?:v\d+)?\b")
 
 # Keys that name files in dom0.
 MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firmware_override", "device_model_override")
 
 _GONE = ("shutdown", "crashed", "dying")
+ENDED = ("absent", "shutdown", "crashed")
+
+# What a key of xl.cfg is called that differs, where it is not known which.
+UNKNOWN = "unknown"
+# xenstore takes values of up to 4096 bytes, the path included.
+_LONGEST_RECORD = 3000
+
+# What a guest shows that waits for somebody, and what that means.
+_KNOWN: Sequence[Tuple[str, str]] = (
+    (r"grubdom>", "PV-GRUB has found no menu where menu says"),
+    (r"grub(?: rescue)?>", "GRUB has found no grub.cfg on the guest's disks"),
+    (r"\(initramfs\)", "the guest's kernel has not found its root file system"),
+    (r"Kernel panic", "the guest's kernel has stopped"),
+    (r"No bootable device", "none of the guest's disks has a boot loader"),
+    (r"Triple fault", "the guest's processor has failed while it handled an error"),
+)
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A guest that was let go with its console open.
+
+    :param before: the hypervisor's log from before its start.
+    """
+
+    domain: Domain
+    console: Console
+    before: str
+
+
+class Halted(BaseException):
+    """This process is to end: what is half started is taken back."""
+
+
+def fingerprint(settings: Mapping[str, xl_cfg.Value]) -> str:
+    """What is recorded of a configuration: a checksum of all of it, and a short one of each key as far as they fit."""
+    texts = {key: json.dumps(_plain(value)) for key, value in sorted(settings.items())}
+    whole = files.sha256(json.dumps(texts).encode())
+    parts = [f"{key}:{files.sha256(text.encode())[:6]}" for key, text in texts.items()]
+    found = " ".join([whole, *parts])
+    return found if len(found) <= _LONGEST_RECORD else whole
+
+
+def differing(recorded: str, settings: Mapping[str, xl_cfg.Value]) -> List[str]:
+    """The keys in which a configuration is not the recorded one."""
+    now = fingerprint(settings)
+    old_parts, new_parts = recorded.split(" "), now.split(" ")
+    if old_parts[0] == new_parts[0]:
+        return []
+    old, new = (dict(part.rpartition(":")[::2] for part in parts[1:]) for parts in (old_parts, new_parts))
+    if not old or not new:
+        return [UNKNOWN]
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key)) or [UNKNOWN]
+
+
+def _plain(value: Any) -> Any:
+    """A value as it is read from a file again."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, bool) else value
+
+
+def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
+    """Look at all these guests at once.
+
+    :param rows: every domain.
+    """
+    by_name = {row.name: row for row in rows}
+    there = [(guest, by_name[guest.name]) for guest in guests if guest.name in by_name]
+    domids = [domain.domid for _guest, domain in there]
+    nodes = domains.nodes_of(xen, domids)
+    nodes.update(xen.read_many([path.format(domid=domid) for domid in domids for path in (RECORD, PROOF)]))
+    unrecorded = [domid for domid in domids if RECORD.format(domid=domid) not in nodes]
+    nodes.update(xen.read_many([f"/vm/{domains.uuid(nodes, domid)}/start_time" for domid in unrecorded]))
+    for guest in guests:
+        guest.take(by_name.get(guest.name), nodes)
 
 
 class Guest:
     """A guest on this host.
 
-    :param settings: the keys of its configuration.
-    :param digest: the checksum of its configuration, None where there is none.
+    :param settings: the keys of its configuration; empty where there is none.
     """
 
-    def __init__(
-        self, xen: Xen, name: str, settings: Mapping[str, xl_cfg.Value], digest: Optional[str], config: str
-    ) -> None:
+    def __init__(self, xen: Xen, name: str, settings: Mapping[str, xl_cfg.Value], config: str) -> None:
         self.xen = xen
         self.name = name
         self.settings = settings
-        self.digest = digest
         self.config = config
+        self.halt = threading.Event()
         self._listened = 0.0
         # Of a name, as xenstore does not take every letter in a path.
         self.key = files.sha256(name.encode())[:32]
         # Whether an earlier run has not heard what it waited for.
         self.unproved = False
+        self.uuid: Optional[str] = None
+        # The last one that the guest had.
+        self._domid: Optional[int] = None
         self.facts: Dict[str, Any] = {
             "state": "absent",
             "domid": None,
@@ -76,52 +162,154 @@ class Guest:
             "said": None,
             "console": "",
             "hypervisor_log": [],
-            "restart_required": False,
+            "restart_required": [],
             "seconds": None,
         }
 
+    @property
+    def saved(self) -> str:
+        """Where the guest's memory is saved."""
+        return SAVED.format(name=self.name)
+
+    def is_saved(self) -> bool:
+        """Whether there is a saved state to go on from."""
+        return os.path.exists(self.xen.path(self.saved))
+
     def observe(self) -> Optional[Domain]:
-        """Look for the domain, and take down what is known about it."""
+        """Look for the domain, and take down its state."""
         domain = next((domain for domain in self.xen.domains() if domain.name == self.name), None)
+        self._found(domain)
+        return domain
+
+    def _found(self, domain: Optional[Domain]) -> None:
         self.facts["state"] = "absent" if domain is None else domains.state(domain.state)
         self.facts["domid"] = None if domain is None else domain.domid
-        return domain
+        self._domid = self._domid if domain is None else domain.domid
 
     def look_inside(self, domain: Domain) -> None:
         """Ask xenstore where the device model runs, and with which configuration the guest was started."""
-        nodes = self.xen.nodes()
+        observe(self.xen, [domain], [self])
+
+    def take(self, domain: Optional[Domain], nodes: Mapping[str, str]) -> None:
+        """Take down what xenstore knows about the domain."""
+        self._found(domain)
+        if domain is None:
+            self.facts["restart_required"] = []
+            self.uuid = None
+            return
+        self.uuid = domains.uuid(nodes, domain.domid)
         self.facts["device_model"] = domains.device_model(nodes, domain.domid)
         self.unproved = nodes.get(PROOF.format(domid=domain.domid)) == _AWAITED
+        self.facts["restart_required"] = self._differs(domain, nodes) if self.settings else []
+
+    def _differs(self, domain: Domain, nodes: Mapping[str, str]) -> List[str]:
         recorded = nodes.get(RECORD.format(domid=domain.domid))
         if recorded is not None:
-            self.facts["restart_required"] = recorded != self.digest
-            return
-        # Started by somebody else, such as the host's own service at boot: the file may be younger than the domain.
-        started = nodes.get(f"/vm/{domains.uuid(nodes, domain.domid)}/start_time", "")
+            return differing(recorded, self.settings)
+        # Started by another program, such as the host's own service at boot: the file may be younger than the domain.
+        started = nodes.get(f"/vm/{self.uuid}/start_time", "")
         if re.match(r"\d+(\.\d+)?\Z", started) and os.path.exists(self.config):
-            self.facts["restart_required"] = os.stat(self.config).st_mtime > float(started)
+            return [UNKNOWN] if os.stat(self.config).st_mtime > float(started) else []
+        return []
 
     def interrupted_start(self) -> Optional[str]:
-        """Return the checksum of the configuration that an interrupted start was made with; None if there is none."""
+        """Return the fingerprint of what an interrupted start was made with; None if there is none."""
         return self.xen.read(STARTING.format(key=self.key)) if self.facts["state"] == "paused" else None
 
+    def paused_by_us(self) -> bool:
+        """Whether the guest is paused because its state was to be so."""
+        return self.facts["state"] == "paused" and self.xen.read(PAUSED.format(domid=self.facts["domid"])) is not None
+
     def require_no_pause(self) -> None:
-        """:raises UserError: somebody has paused the guest, and does not let it go by himself."""
+        """:raises UserError: another program or administrator has paused the guest, and does not let it go."""
         deadline = time.monotonic() + PAUSED_TIMEOUT
         while self.facts["state"] == "paused":
             if time.monotonic() > deadline:
                 raise UserError(
                     f"The guest {self.name} is paused, and not by a start that was interrupted: it is left alone.",
-                    f"Let it go with `xl unpause {self.name}`, or end it with state destroyed.",
-                    self.facts,
+                    f"Let it go with `xl unpause {self.name}`, or end it with state stopped and stop force.",
                 )
             time.sleep(1)
             self.observe()
 
-    def start(self, says: Optional[str], timeout: int) -> None:
-        """Start the guest paused, look at it, let it go and listen."""
+    def pause(self) -> None:
+        """Pause a guest that runs."""
+        self._xl("pause", str(self.facts["domid"]))
+        self.xen.write(PAUSED.format(domid=self.facts["domid"]), "1")
+        self.observe()
+
+    def unpause(self) -> None:
+        """Let a guest go that `pause` has stopped."""
+        self._xl("unpause", str(self.facts["domid"]))
+        self.xen.remove(PAUSED.format(domid=self.facts["domid"]))
+        self.observe()
+
+    def save(self) -> None:
+        """Write the guest's memory to a file, and end it.
+
+        :raises UserError: xl cannot, and the guest runs on.
+        """
+        os.makedirs(os.path.dirname(self.xen.path(self.saved)), mode=0o700, exist_ok=True)
+        self._xl("save", str(self.facts["domid"]), self.saved)
+        self.observe()
+
+    def restore(self) -> None:
+        """Have the guest go on where it was saved."""
+        self._xl("restore", self.saved)
+        domain = self.observe()
+        if domain is None:
+            raise UserError(f"xl has restored no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
+        os.unlink(self.xen.path(self.saved))
+        # With the configuration that it was saved with; which that was the file does not say.
+        self.look_inside(domain)
+
+    def reboot(self, timeout: int) -> None:
+        """Ask the guest to reboot, and wait until it has a new domain.
+
+        :raises UserError: it does not in time.
+        """
+        old = self.facts["domid"]
+        record = self.xen.read(RECORD.format(domid=old))
+        self._xl("reboot", "-F", str(old))
+        begin = time.monotonic()
+        while True:
+            domain = self.observe()
+            if domain is not None and domain.domid != old and self.facts["state"] not in _GONE:
+                break
+            waited = time.monotonic() - begin
+            self._may_go_on()
+            if waited > timeout:
+                raise UserError(
+                    f"The guest {self.name} has not rebooted within {waited:.0f} seconds of `xl reboot`.",
+                    "Raise stop_timeout, or use state restarted, which starts it with its configuration again.",
+                )
+            time.sleep(1)
+        if record is not None:
+            # xl starts it with what it was started with the first time, whatever the file is by now.
+            self.xen.write(RECORD.format(domid=domain.domid), record)
+        self.look_inside(domain)
+
+    def _xl(self, *words: str) -> None:
+        status, _output, errors = self.xen.xl(*words)
+        if status != 0:
+            raise UserError(
+                f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}",
+                f"Look at `xl list` and /var/log/xen/xl-{self.name}.log.",
+            )
+
+    def _may_go_on(self) -> None:
+        if self.halt.is_set():
+            raise Halted
+
+    def start(self, *, awaited: bool, paused: bool = False) -> Listening:
+        """Start the guest paused, look at it, and let it go with its console open.
+
+        :param awaited: whether it is to be listened to until it writes a text.
+        :param paused: whether it is to stay paused.
+        """
         before = self.xen.dmesg()
-        self.xen.write(STARTING.format(key=self.key), self.digest or "")
+        record = fingerprint(self.settings)
+        self.xen.write(STARTING.format(key=self.key), record)
         with self._taken_back(before):
             begin = time.monotonic()
             status, _output, errors = self.xen.xl("create", "-p", self.config)
@@ -132,34 +320,63 @@ class Guest:
                     "Nothing was left running; look at "
                     f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
                 )
-        self._release(before, self.digest or "", says, timeout)
+        return self._release(before, record, awaited=awaited, paused=paused)
 
-    def go_on(self, digest: str, says: Optional[str], timeout: int) -> None:
-        """Look at a guest that an interrupted start has left paused, let it go and listen.
+    def go_on(self, record: str, *, awaited: bool) -> Listening:
+        """Look at a guest that an interrupted start has left paused, and let it go with its console open.
 
-        :param digest: of the configuration that it was created with.
+        :param record: of the configuration that it was created with.
         """
-        self._release(self.xen.dmesg(), digest, says, timeout)
+        return self._release(self.xen.dmesg(), record, awaited=awaited, paused=False)
 
-    def _release(self, before: str, digest: str, says: Optional[str], timeout: int) -> None:
+    def _release(self, before: str, record: str, *, awaited: bool, paused: bool) -> Listening:
         with self._taken_back(before):
             domain = self.observe()
             if domain is None:
                 raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
             self.look_inside(domain)
-            self.xen.write(RECORD.format(domid=domain.domid), digest)
-            self.facts["restart_required"] = digest != (self.digest or "")
+            self.xen.write(RECORD.format(domid=domain.domid), record)
+            self.facts["restart_required"] = differing(record, self.settings)
             self.require_stub_domain()
             console = Console(self._tty(domain.domid))
-            if says is not None:
-                self.xen.write(PROOF.format(domid=domain.domid), _AWAITED)
+            self.xen.write(PROOF.format(domid=domain.domid), _AWAITED if awaited else _NOTHING)
         try:
-            self.xen.xl("unpause", str(domain.domid))
+            if paused:
+                self.xen.write(PAUSED.format(domid=domain.domid), "1")
+            else:
+                self.xen.xl("unpause", str(domain.domid))
             self.xen.remove(STARTING.format(key=self.key))
-            self._hear(domain, console, says, timeout)
+        except BaseException:
+            console.close()
+            raise
+        return Listening(domain, console, before)
+
+    def listen(self) -> Listening:
+        """Open the console of a guest that runs, and that an earlier run has not heard say what it was to say."""
+        domain = self.observe()
+        if domain is None:
+            raise UserError(f"The guest {self.name} has ended.", f"Look at /var/log/xen/xl-{self.name}.log.")
+        return Listening(domain, Console(self._tty(domain.domid)), self.xen.dmesg())
+
+    def hear(self, listening: Listening, says: Optional[str], timeout: int) -> None:
+        """Listen until the guest has written a text, and leave its console to others.
+
+        :raises UserError: it has not written it.
+        """
+        domain, console = listening.domain, listening.console
+        try:
+            if says is not None:
+                begin = time.monotonic()
+                self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
+                self._listened = time.monotonic() - begin
+            self.facts["console"] = console.heard[-SHOWN:]
+            present = self.observe()
+            if self.facts["said"] and present is not None and present.domid == domain.domid:
+                self.xen.write(PROOF.format(domid=domain.domid), _HEARD)
         finally:
             console.close()
-            self._log(before)
+            self._log(listening.before)
+        self.require_words(says)
 
     @contextlib.contextmanager
     def _taken_back(self, before: str) -> Iterator[None]:
@@ -171,48 +388,28 @@ class Guest:
                 self.xen.xl("destroy", self.name)
                 self.observe()
             self.xen.remove(STARTING.format(key=self.key))
-            if not isinstance(error, UserError):
-                raise
-            self._log(before)
-            raise UserError(error.what, error.remedy, self.facts) from error
-
-    def prove(self, domain: Domain, says: str, timeout: int) -> None:
-        """Listen to a guest that runs, and that an earlier run has not heard say what it was to say."""
-        before = self.xen.dmesg()
-        console = Console(self._tty(domain.domid))
-        try:
-            self._hear(domain, console, says, timeout)
-        finally:
-            console.close()
-            self._log(before)
-
-    def _hear(self, domain: Domain, console: Console, says: Optional[str], timeout: int) -> None:
-        if says is not None:
-            begin = time.monotonic()
-            self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
-            self._listened = time.monotonic() - begin
-        self.facts["console"] = console.heard[-SHOWN:]
-        present = self.observe()
-        if self.facts["said"] and present is not None and present.domid == domain.domid:
-            self.xen.write(PROOF.format(domid=domain.domid), _HEARD)
+            if isinstance(error, UserError):
+                self._log(before)
+            raise
 
     def require_words(self, says: Optional[str]) -> None:
-        """:raises Failure: the guest did not say what it was to say."""
+        """:raises UserError: the guest did not say what it was to say."""
         if says is None or self.facts["said"]:
             return
         alive = self.facts["state"] not in ("absent", *_GONE)
-        end = (
-            f"within {self._listened:.0f} seconds" if alive else f"before it ended, within {self._listened:.0f} seconds"
-        )
-        words = repr(last(self.facts["console"]) or "none")
-        words += f", the hypervisor's {self.facts['hypervisor_log'][-1]!r}" if self.facts["hypervisor_log"] else ""
+        when = f"within {self._listened:.0f} seconds"
+        end = when if alive else f"before it ended, {when}"
+        final = last(self.facts["console"])
+        words = f"its last words were {final!r}" if final else "it wrote nothing"
+        log = self.facts["hypervisor_log"][-1] if self.facts["hypervisor_log"] else ""
+        words += f", the hypervisor's {log!r}" if log else ""
+        meaning = next((f": {meaning}" for known, meaning in _KNOWN if re.search(known, f"{final} {log}")), "")
         raise UserError(
-            f"The guest {self.name} did not say {says!r} {end}; its last words were {words}.",
+            f"The guest {self.name} did not say {says!r} {end}; {words}{meaning}.",
             f"It was left running, and the next run listens again: look at it with `xl console {self.name}`, raise "
-            "timeout, or have it start again after state destroyed."
+            "timeout, or have it start again with state restarted."
             if alive
             else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
-            self.facts,
         )
 
     def require_stub_domain(self) -> None:
@@ -231,41 +428,42 @@ class Guest:
                 f"Look at /var/log/xen/qemu-dm-{self.name}.log.",
             )
 
-    def end(self, how: str, timeout: int) -> None:
-        """Shut the guest down or destroy it, and wait until it and its stub domain have gone."""
+    def end(self, timeout: int, *, force: bool) -> None:
+        """Shut the guest down or destroy it, and wait until it and its stub domain have gone.
+
+        :param timeout: seconds.
+        :raises UserError: xl cannot, or the guest is still there then.
+        """
         domain = self.observe()
         if domain is None:
             return
         self.look_inside(domain)
         model = self.facts["device_model"] or {"domid": 0}
         # -F: a guest without Xen's drivers is sent the power button instead.
-        words = ("shutdown", "-F") if how == "shutdown" else ("destroy",)
-        if self.facts["state"] not in _GONE or how == "destroyed":
-            status, _output, errors = self.xen.xl(*words, str(domain.domid))
-            if status != 0:
-                raise UserError(
-                    f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}", "Look at `xl list`.", self.facts
-                )
+        words = ("destroy",) if force else ("shutdown", "-F")
+        if self.facts["state"] not in _GONE or force:
+            self._xl(*words, str(domain.domid))
         begin = time.monotonic()
         while True:
             left = {other.domid: domains.state(other.state) for other in self.xen.domains()}
             if domain.domid not in left and (not model["domid"] or model["domid"] not in left):
                 break
-            if how == "shutdown" and left.get(domain.domid) in ("shutdown", "crashed"):
+            if not force and left.get(domain.domid) in ("shutdown", "crashed"):
                 break
             waited = time.monotonic() - begin
+            self._may_go_on()
             if waited > timeout:
                 raise UserError(
                     f"The guest {self.name} has not ended within {waited:.0f} seconds of `xl {words[0]}`.",
-                    "Raise timeout, or end it at once with state destroyed.",
-                    self.facts,
+                    "Raise stop_timeout, or end it at once with stop force.",
                 )
             time.sleep(1)
         self.observe()
-        self.facts["device_model"] = None
+        self.facts.update(device_model=None, restart_required=[])
 
     def _terminal(self, domid: int) -> Optional[str]:
         """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
+        self._may_go_on()
         states = {domain.domid: domains.state(domain.state) for domain in self.xen.domains()}
         if states.get(domid, "dying") in _GONE:
             return None
@@ -299,8 +497,15 @@ class Guest:
             line
             # Guests write to this log as well.
             for line in visible(new_lines(before, self.xen.dmesg())).splitlines()
-            if line.strip() and not _NOISE.search(line)
+            if line.strip() and not _NOISE.search(line) and self._of_this(line)
         ]
+
+    def _of_this(self, line: str) -> bool:
+        """Whether a line of the log is not about another domain only; others may start at the same time."""
+        model = self.facts["device_model"] or {}
+        own = {self._domid, model.get("domid") or None}
+        named = {int(number) for number in _DOMAIN.findall(line)}
+        return not named or not own - {None} or bool(named & own)
 
 
 def toolstack_error(errors: str) -> str:
@@ -318,24 +523,6 @@ def last(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def load(xen: Xen, name: str, path: str, *, needed: bool) -> Guest:
-    """Read the configuration.
-
-    :raises UserError: there is none although it is needed, or it is another guest's.
-    """
-    content = files.read(path)
-    plan.check_name(name)
-    if content is None and needed:
-        raise UserError(
-            f"There is no configuration {path} for the guest {name}.",
-            "Write it with the module xen.stubdom.guest_config.",
-        )
-    settings = xl_cfg.read(path, content) if content is not None else {}
-    if content is not None and settings.get("name") != name:
-        raise UserError(f"{path} is the configuration of {settings.get('name')!r}, not of {name!r}.", "Correct config.")
-    return Guest(xen, name, settings, None if content is None else files.sha256(content), path)
-
-
 def require_files(xen: Xen, guest: Guest) -> None:
     """:raises UserError: a file that the configuration names is not there."""
     wanted = guest.settings.get("disk", [])
@@ -347,12 +534,3 @@ def require_files(xen: Xen, guest: Guest) -> None:
                 f"{path} does not exist, and the guest {guest.name} is made of it.",
                 f"Make it, or correct {guest.config}.",
             )
-
-
-def refuse_namesake(xen: Xen, guest: Guest) -> None:
-    """:raises UserError: another domain has the guest's name, or the guest cannot be started."""
-    if not guest.settings:
-        # In check mode, where an earlier task would have written the configuration.
-        return
-    rows: List[Domain] = xen.domains()
-    plan.refuse_start(guest.settings, memory.observe(xen, rows), domains.observe_guests(xen, rows))

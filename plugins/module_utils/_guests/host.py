@@ -2,52 +2,104 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what of a host the configuration of a guest depends on, and its start.
+# Private to the xen.stubdom collection: what of a host its guests depend on, read once for all of them.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
-from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied, satisfy
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model, plan
-from ansible_collections.xen.stubdom.plugins.module_utils._images import found
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement, satisfied, satisfy
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
+
+# The record of the Linux stub domain's image, beside it in the firmware directory.
+_LINUX = "linux"
 
 
-def observe_host(xen: Xen, named: Optional[str]) -> model.Host:
-    """What a guest's parameters are judged by."""
+@dataclass
+class Observed:
+    """A host.
+
+    :param running: whether it runs Xen, with us in control.
+    :param rows: every domain; none where Xen does not run.
+    :param memory: as xen_info returns it.
+    """
+
+    xen: Xen
+    running: bool
+    host: model.Host
+    rows: List[Domain]
+    memory: Mapping[str, Any]
+    _found: Dict[Requirement, Any] = field(default_factory=dict)
+
+    def satisfy(self, need: Requirement) -> str:
+        """Return the path that is as it has to be; asked once for each file, whatever the number of guests.
+
+        :raises UserError: there is none.
+        """
+        if need not in self._found:
+            try:
+                self._found[need] = satisfy(need, self.xen.path)
+            except UserError as error:
+                self._found[need] = error
+        found = self._found[need]
+        if isinstance(found, UserError):
+            raise found
+        return str(found)
+
+    def check_needs(self, planned: model.Plan, *, start: bool) -> List[Tuple[Requirement, UserError]]:
+        """Choose among files that can stand for each other, and return what is missing, and why that matters.
+
+        :param start: whether the guest is to be started, which needs more than a configuration does.
+        """
+        missing = []
+        for need in planned.needs:
+            if need.key is not None and len(need.paths) > 1 and not start:
+                there = [path for path in need.paths if satisfied(need, path, self.xen.path)]
+                planned.keys[need.key] = (there or list(need.paths))[0]
+            if start or not need.to_start:
+                try:
+                    path = self.satisfy(need)
+                except UserError as error:
+                    missing.append((need, error))
+                    continue
+                if need.key is not None:
+                    planned.keys[need.key] = path
+        return missing
+
+
+def observe(xen: Xen, named: Optional[str]) -> Observed:
+    """Read the host once.
+
+    :param named: the firmware directory that the user names.
+    """
     directory = firmware.find(xen, named)
-    recorded = (image["manifest"] or {} for image in found.images(xen, directory))
-    linux = next((record for record in recorded if record.get("kind") == "linux"), {})
+    record = _linux_image(xen, directory)
     running = xen.is_dom0()
-    return model.Host(
+    rows = xen.domains() if running else []
+    host = model.Host(
         version=xen.version() if running else xen.toolstack_version(),
         firmware_directory=directory,
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
-        stub_memory_mib=linux.get("memory_mib"),
-        stub_command_line=linux.get("command_line"),
+        stub_memory_mib=None if record is None else record.memory_mib,
+        stub_command_line=None if record is None else record.command_line,
         distribution=xen.distribution,
     )
+    return Observed(xen, running, host, rows, memory.observe(xen, rows))
 
 
-def check_needs(xen: Xen, planned: model.Plan, *, start: bool) -> None:
-    """Require the files that the guest is made of, and choose among those that can stand for each other."""
-    for need in planned.needs:
-        if need.key is not None and len(need.paths) > 1 and not start:
-            there = [path for path in need.paths if satisfied(need, path, xen.path)]
-            planned.keys[need.key] = (there or list(need.paths))[0]
-        if start or not need.to_start:
-            path = satisfy(need, xen.path)
-            if need.key is not None:
-                planned.keys[need.key] = path
-
-
-def check_start(xen: Xen, planned: model.Plan) -> Dict[str, Any]:
-    """Require a host on which the guest could be started now, or is there already."""
-    rows = xen.domains()
-    available, guests = memory.observe(xen, rows), domains.observe_guests(xen, rows)
-    plan.refuse_start(planned.keys, available, guests)
-    domain = plan.find(guests, str(planned.keys["name"]))
-    return {"free_mib": available["free_mib"], "domid": None if domain is None else domain["domid"]}
+def _linux_image(xen: Xen, directory: Optional[str]) -> Optional[manifest.Manifest]:
+    """The record of the Linux stub domain's image, None where there is none, or none that can be read."""
+    if directory is None:
+        return None
+    path = manifest.path(xen.path(directory), _LINUX)
+    with contextlib.suppress(UserError):
+        found = manifest.parse(files.read(path, longest=manifest.LARGEST))
+        return found if found is not None and found.kind == _LINUX else None
+    return None

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import GENERIC, Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -17,9 +17,12 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.version import
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 # What libxl gives a stub domain by itself, in MiB (LIBXL_LINUX_STUBDOM_MEM, libxl_internal.h); video memory comes on
-# top, and its default is 8 MiB with qemu-xen, 4 with qemu-xen-traditional.
+# top, by the graphics card (libxl__domain_build_info_setdefault, libxl_create.c), which is cirrus by default.
 STUB_MEMORY = {"linux": 128, "minios": 28}
-VIDEO_MEMORY = {"linux": 8, "minios": 4}
+VIDEO_MEMORY: Mapping[str, Mapping[str, int]] = {
+    "linux": {"cirrus": 8, "stdvga": 16, "qxl": 128, "none": 0},
+    "minios": {"cirrus": 4, "stdvga": 8, "none": 0},
+}
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,6 @@ class Plan:
     keys: Dict[str, xl_cfg.Value] = field(default_factory=dict)
     needs: List[Requirement] = field(default_factory=list)
     grub_names: Dict[str, str] = field(default_factory=dict)
-
-
-def refuse_given(guest: Mapping[str, Any], names: Sequence[str], why: str) -> None:
-    for name in names:
-        if guest.get(name):
-            raise UserError(f"{name} means nothing to the flavour {guest['flavour']}: {why}.", f"Leave {name} out.")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import spec
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_rules
 
 # What a guest's options may not say, as its parameters say it, or as it would undo them; and what there is for it.
@@ -19,27 +20,17 @@ MANAGED: Mapping[str, str] = {
     **{
         key: _PARAMETER.format(key)
         for key in (
-            *("name", "uuid", "type", "kernel", "memory", "maxmem", "vcpus", "serial", "boot", "vnc", "on_poweroff"),
-            *("on_reboot", "on_crash", "device_model_override", "stubdomain_kernel", "stubdomain_ramdisk"),
-            *("stubdomain_memory", "stubdomain_cmdline", "firmware_override"),
+            *("name", "uuid", "type", "kernel", "serial", "boot", "vnc", "firmware_override", "device_model_override"),
+            *("stubdomain_kernel", "stubdomain_ramdisk", "stubdomain_memory", "stubdomain_cmdline"),
         )
     },
+    **{row.key: _PARAMETER.format(row.name) for row in spec.GUEST if row.key},
+    "cmdline": _PARAMETER.format("cmdline"),
+    "root": _PARAMETER.format("cmdline"),
     "builder": _PARAMETER.format("type"),
-    "disk": _PARAMETER.format("disks"),
-    "vif": _PARAMETER.format("nics"),
-    "ramdisk": _PARAMETER.format("menu_file"),
-    "extra": _PARAMETER.format("menu"),
     "vnclisten": "The screen is on dom0's loopback; leave the option out.",
     **dict.fromkeys(
-        (
-            "cmdline",
-            "root",
-            "bootloader",
-            "bootloader_args",
-            "device_model_version",
-            "device_model_stubdomain_override",
-        ),
-        _FLAVOUR,
+        ("bootloader", "bootloader_args", "device_model_version", "device_model_stubdomain_override"), _FLAVOUR
     ),
 }
 
@@ -109,7 +100,7 @@ def validate(
     """
     for key in options:
         if key in MANAGED:
-            raise UserError(f"The option {key} would say again what the guest's other parameters say.", MANAGED[key])
+            raise UserError(f"options.{key} is not allowed, as other parameters of the guest set it.", MANAGED[key])
     xl_rules.check(options, version, guest=guest, label="options.")
     _refuse_clashes(flavour, options)
     if guest == "hvm" and not weaker:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
@@ -18,6 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     device_models,
     disks,
     options,
+    spec,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     STUB_MEMORY,
@@ -45,36 +46,31 @@ def identity(name: str) -> str:
 def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     """Turn a guest's parameters into keys of xl.cfg.
 
-    :param guest: the parameters of the module guest_config.
+    :param guest: its parameters, by the rows of spec.py.
     :raises UserError: it cannot work on this host, or not at all.
     """
     guest = {**guest, "disks": disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
     _check(guest, host)
+    spec.refuse_foreign(guest)
     planned = Plan()
     _identity(guest, host, planned.keys)
     FLAVOURS[guest["flavour"]].write(guest, host, planned)
-    for key in ("memory", "maxmem", "vcpus"):
-        if guest.get(key) is not None:
-            planned.keys[key] = guest[key]
-    if guest["disks"]:
-        planned.keys["disk"] = [disks.render(disk) for disk in guest["disks"]]
-    if guest.get("nics"):
-        planned.keys["vif"] = [disks.nic(nic) for nic in guest["nics"]]
+    planned.keys.update(spec.keys(guest))
     for disk in guest["disks"]:
-        remedy = "Make it, or correct the target of the disk."
-        planned.needs.append(Requirement((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
-    for key in ("on_poweroff", "on_reboot", "on_crash"):
-        if guest.get(key):
-            planned.keys[key] = guest[key]
+        if disks.in_dom0(disk):
+            remedy = "Make it, or correct the target of the disk."
+            planned.needs.append(Requirement((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
+    if guest.get("ramdisk"):
+        remedy = "Make it, or correct ramdisk."
+        planned.needs.append(Requirement((guest["ramdisk"],), "the ramdisk of the guest's kernel", remedy))
     asked = guest.get("options") or {}
-    weaker = bool(guest.get("allow_weaker_isolation"))
     options.validate(
         asked,
         name=guest["name"],
         guest=guest["type"],
         flavour=guest["flavour"],
         version=host.version,
-        weaker=weaker,
+        weaker=bool(guest.get("allow_weaker_isolation")),
     )
     planned.keys.update(asked)
     xl_rules.check(planned.keys, host.version, guest=guest["type"])
@@ -96,8 +92,14 @@ def memory_mib(keys: Mapping[str, xl_cfg.Value]) -> int:
     total = mib + paging + 2
     if stubbed(keys):
         flavour = "minios" if keys.get("device_model_version") == "qemu-xen-traditional" else "linux"
-        total += _int(keys, "stubdomain_memory", STUB_MEMORY[flavour]) + _int(keys, "videoram", VIDEO_MEMORY[flavour])
+        total += _int(keys, "stubdomain_memory", STUB_MEMORY[flavour]) + _int(
+            keys, "videoram", _video_mib(keys, flavour)
+        )
     return _even(total)
+
+
+def _video_mib(keys: Mapping[str, xl_cfg.Value], flavour: str) -> int:
+    return VIDEO_MEMORY[flavour].get(str(keys.get("vga", "cirrus")), VIDEO_MEMORY[flavour]["cirrus"])
 
 
 def hardware(keys: Mapping[str, xl_cfg.Value]) -> bool:
@@ -115,43 +117,48 @@ def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
     return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
 
 
-def refuse_start(
-    keys: Mapping[str, xl_cfg.Value], memory: Mapping[str, Any], guests: Sequence[Mapping[str, Any]]
-) -> None:
-    """Validate whether a guest can be started.
+def refuse_namesake(name: str, uuid: Optional[str], domid: Optional[int], running_uuid: Optional[str]) -> None:
+    """:raises UserError: the domain of this name is not the guest.
 
-    :param memory: as xen_info returns it.
-    :param guests: as xen_info returns them.
-    :raises UserError: it cannot, or not safely.
+    :param uuid: of the guest's configuration, None where it gives none.
+    :param domid: of the domain, None where there is none.
     """
-    name = str(keys.get("name"))
-    domain = find(guests, name)
-    if domain is not None:
-        if domain["uuid"] != keys.get("uuid") and keys.get("uuid") is not None:
-            raise UserError(
-                f"The name {name} is taken: domain {domain['domid']} has it and comes from elsewhere.",
-                "Give the guest another name, or end that domain first.",
-            )
-        return
+    if domid is not None and uuid is not None and running_uuid != uuid:
+        raise UserError(
+            f"The name {name} is taken: domain {domid} has it and comes from elsewhere.",
+            "Set another name for the guest, or end that domain first.",
+        )
+
+
+def refuse_unfixed(keys: Mapping[str, xl_cfg.Value], memory: Mapping[str, Any]) -> None:
+    """:raises UserError: the guest needs a stub domain, and xl would take memory from dom0 while both start."""
     if stubbed(keys) and not memory["dom0_fixed"]:
         raise UserError(
-            f"The memory of dom0 is not fixed, and the guest {name} needs a stub domain: dom0 would be taken memory "
-            "away while the two start.",
+            f"The memory of dom0 is not fixed, and the guest {keys.get('name')} needs a stub domain: dom0 would be "
+            "taken memory away while the two start.",
             "Fix it first with the role xen.stubdom.dom0_memory (dom0_mem=SIZE,max:SIZE and autoballoon off).",
         )
-    needed = memory_mib(keys)
-    # Where dom0's memory is not fixed, xl takes what is missing from dom0, as long as that keeps LIBXL_MIN_DOM0_MEM.
+
+
+def available_mib(memory: Mapping[str, Any], freed_mib: int = 0) -> int:
+    """Return how much memory guests can have that are started now.
+
+    Where dom0's memory is not fixed, xl takes what is missing from dom0, as long as that keeps LIBXL_MIN_DOM0_MEM.
+
+    :param memory: as xen_info returns it.
+    :param freed_mib: what guests have that end before.
+    """
     lent = memory["autoballoon"] != "off" and not memory["dom0_fixed"]
-    if needed > memory["free_mib"] + (max(memory["dom0_mib"] - 128, 0) if lent else 0):
+    return int(memory["free_mib"]) + freed_mib + (max(memory["dom0_mib"] - 128, 0) if lent else 0)
+
+
+def refuse_memory(name: str, needed: int, memory: Mapping[str, Any], freed_mib: int = 0) -> None:
+    """:raises UserError: the host has less free than the guest needs, in MiB."""
+    if needed > available_mib(memory, freed_mib):
         raise UserError(
             f"The guest {name} needs {needed} MiB of memory, and the host has {memory['free_mib']} MiB free.",
             "Give the guest less memory, end another one, or give dom0 less with the role xen.stubdom.dom0_memory.",
         )
-
-
-def find(guests: Sequence[Mapping[str, Any]], name: str) -> Optional[Mapping[str, Any]]:
-    """The domain of this name, None if there is none."""
-    return next((guest for guest in guests if guest["name"] == name), None)
 
 
 def check_name(name: str) -> None:
@@ -177,6 +184,8 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
         raise UserError(f"Xen {text(host.version)} has no flavour {guest['flavour']}.", flavour.instead)
     if guest["type"] == "pvh" and host.version is not None and host.version < xl_rules.since("type"):
         raise UserError(f"Xen {text(host.version)} has no PVH guests.", "Use the type pv.")
+    if guest.get("memory") is None:
+        raise UserError(f"The guest {name} has no memory.", "Set memory to an amount in MiB, for example 512.")
     if guest["memory"] < 1 or (guest.get("vcpus") or 1) < 1:
         raise UserError(f"The guest {name} has no memory or no processor.", "Give it at least one MiB and one vCPU.")
     if guest.get("maxmem") is not None and guest["maxmem"] < guest["memory"]:
@@ -185,6 +194,7 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
             "Raise maxmem or lower memory.",
         )
     disks.check(guest["disks"])
+    disks.check_nics(guest.get("nics") or ())
 
 
 def _identity(guest: Mapping[str, Any], host: Host, keys: Dict[str, xl_cfg.Value]) -> None:

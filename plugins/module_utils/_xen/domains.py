@@ -88,3 +88,20 @@ def _word(value: Optional[str]) -> Optional[str]:
 def observe_guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:
     """Every domain but dom0; none where there are no domains."""
     return guests(domains, xen.nodes()) if domains else []
+
+
+def nodes_of(xen: Xen, domids: Sequence[int]) -> Dict[str, str]:
+    """The nodes of xenstore that describe these domains, and no others: what `uuid` and `device_model` read."""
+    first = ("/local/domain/{}/vm", "/libxl/{}/type")
+    nodes = xen.read_many([path.format(domid) for domid in domids for path in first])
+    models = [domid for domid in domids if nodes.get(f"/libxl/{domid}/type", "hvm") == "hvm"]
+    second = ("/libxl/{}/dm-version", "/local/domain/{}/image/device-model-domid")
+    nodes.update(xen.read_many([path.format(domid) for domid in models for path in second]))
+    for domid in models:
+        where = _number(nodes.get(f"/local/domain/{domid}/image/device-model-domid")) or 0
+        # What a stub domain can write is read alone.
+        for path in (f"/local/domain/{where}/target", f"/local/domain/{where}/device-model/{domid}/state"):
+            value = xen.read(path) if where or path.endswith("state") else None
+            if value is not None:
+                nodes[path] = value
+    return nodes

@@ -34,7 +34,7 @@ KEYS = {
     "xl_conf": ["settings", "state", "backup"],
     "boot_trial": ["state", "options", "timeout"],
     "xen_info": ["require"],
-    "guest": ["name", "state", "config", "timeout"],
+    "guests": ["guests", "defaults"],
 }
 BOOT_LINE = {
     "reboot_required": True,
@@ -58,7 +58,7 @@ RESULTS = {
     "xl_conf": {},
     "boot_trial": {"trial_state": "none", "trial_summary": "No trial was armed."},
     "xen_info": {"guests": []},
-    "guest": {},
+    "guests": {},
 }
 
 Calls = List[Tuple[str, bool, Dict[str, Any]]]
@@ -223,8 +223,9 @@ def test_guests_are_shut_down_and_started_again_whatever_happens(tmp_path: Path)
     # Ansible refuses to reboot the machine that it runs on.
     assert status != 0
     assert "reboot the control node" in output
-    guests = [(given["name"], given.get("state")) for name, _check, given in calls if name == "guest"]
-    assert guests == [("web", "shutdown"), ("db", "shutdown"), ("web", None), ("db", None)]
+    guests = [(given["guests"], given["defaults"]["state"]) for name, _check, given in calls if name == "guests"]
+    listed = [{"name": name, "path": str(tmp_path / f"{name}.cfg")} for name in ("web", "db")]
+    assert guests == [(listed, "stopped"), (listed, "running")]
 
 
 @pytest.mark.parametrize("guests", ["service", "leave"])
@@ -237,7 +238,7 @@ def test_guests_of_the_hosts_own_service_are_not_touched(tmp_path: Path, guests:
     assert status != 0
     assert "reboot the control node" in output
     names = [name for name, _check, _given in calls]
-    assert "guest" not in names
+    assert "guests" not in names
     # The service has them run again, which is waited for.
     assert names[-1] == ("xen_info" if guests == "service" else "xl_conf")
 
@@ -262,7 +263,7 @@ def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -
     )
     assert status != 0
     assert "Add its configuration file to dom0_memory_guests_configs" in output
-    assert "guest" not in [name for name, _check, _given in calls]
+    assert "guests" not in [name for name, _check, _given in calls]
 
 
 def test_a_host_that_would_come_back_without_xen_is_not_rebooted(tmp_path: Path) -> None:

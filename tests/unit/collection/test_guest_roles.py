@@ -2,121 +2,113 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# What a guest may be is said by the module guest_config; the roles and their READMEs say the same.
+# What a guest may be is in one table; the documentation of the module says the same, and nothing else repeats it.
 
 from __future__ import annotations
 
 import functools
 import re
+import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
-import jinja2.nativetypes
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.modules import guest, guest_config
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import spec
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_keys
+from ansible_collections.xen.stubdom.plugins.modules import guests
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROLES = ("pvgrub_guest", "hvm_stubdom")
-OF_THE_ROLE = ("name", "state", "type", "flavour")
-ROW = re.compile(r"^\| `(?P<key>[\w.\[\]]+)` \| (?P<type>[^|]+) \| [^|]+ \|$", re.MULTILINE)
 
 
 @functools.lru_cache(maxsize=None)
-def guests(role: str) -> dict[str, Any]:
+def documented() -> dict[str, Any]:
+    return dict(yaml.safe_load(guests.DOCUMENTATION)["options"]["guests"]["suboptions"])
+
+
+def rows(table: Sequence[spec.Parameter], described: dict[str, Any]) -> Iterator[tuple[spec.Parameter, dict[str, Any]]]:
+    for row in table:
+        yield row, described[row.name]
+        yield from rows(row.options, described[row.name].get("suboptions", {}))
+
+
+def test_the_documentation_has_every_row_in_the_same_order_and_no_other() -> None:
+    assert [row.name for row in spec.GUEST] == list(documented())
+    for row in spec.GUEST:
+        assert [field.name for field in row.options] == list(documented()[row.name].get("suboptions", {}))
+
+
+def test_the_documentation_says_what_is_checked() -> None:
+    for row, option in rows(spec.GUEST, documented()):
+        assert option["type"] == row.type, row.name
+        assert option.get("elements") == row.elements, row.name
+        assert tuple(option.get("choices", ())) == row.choices, row.name
+        assert option.get("required", False) == row.required, row.name
+        # It is filled in after the guests' common defaults, and is none of Ansible's.
+        assert "default" not in option, row.name
+
+
+def test_the_documentation_says_every_default() -> None:
+    for row, option in rows(spec.GUEST, documented()):
+        text = " ".join([option["description"]] if isinstance(option["description"], str) else option["description"])
+        if row.default not in (None, (), {}):
+            value = str(row.default).lower() if isinstance(row.default, bool) else row.default
+            assert f"V({value})" in text and "default" in text, row.name
+
+
+def test_the_documentation_says_which_release_brought_a_field() -> None:
+    for parent, key in (("disks", "disk"), ("nics", "vif")):
+        table = next(row for row in spec.GUEST if row.name == parent)
+        for row in table.options:
+            field = row.key or next(iter((row.words or {"": ""}).values())).partition("=")[0]
+            first = xl_keys.FIELDS[key].get(field, (xl_keys.OLDEST, 0))[0]
+            text = str(documented()[parent]["suboptions"][row.name]["description"])
+            assert (f"(Xen 4.{first} and newer)" in text) == (first > xl_keys.OLDEST), row.name
+
+
+def test_every_key_is_one_of_xl() -> None:
+    for row in spec.GUEST:
+        assert row.key is None or row.key in xl_keys.KEYS, row.name
+
+
+# Names that mean nothing else anywhere, and the tests that have one to show something of this table.
+OTHERS = (Path(__file__).name, "tests/docs/test_contributing.py")
+DISTINCT = ("cpu_weight", "cpus_soft", "seclabel", "viridian", "hpet", "rtc_timeoffset", "localtime")
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_an_option_is_named_in_three_files(name: str) -> None:
+    command = ["git", "grep", "-lw", name, "--", "plugins", "roles", "docs", "tests", "playbooks", "molecule"]
+    named = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split()
+    # The table of what xl reads is made by a program, and options of Xen's and Linux's command lines are other ones.
+    made = [path for path in named if "xl_" in path or "_boot/" in path or path.endswith(OTHERS)]
+    assert sorted(set(named) - set(made)) == [
+        "plugins/module_utils/_guests/spec.py",
+        "plugins/modules/guests.py",
+        "tests/unit/plugins/module_utils/_guests/test_spec.py",
+    ]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_three_tasks(role: str) -> None:
+    tasks = yaml.safe_load((REPOSITORY / "roles" / role / "tasks" / "main.yml").read_text())
+    actions = [next(key for key in task if "." in key) for task in tasks]
+    assert actions == ["xen.stubdom.guests", "xen.stubdom.xen_info", "ansible.builtin.assert"]
+    assert [path.name for path in (REPOSITORY / "roles" / role / "tasks").iterdir()] == ["main.yml"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_of_a_role_reaches_the_module(role: str) -> None:
     specification = yaml.safe_load((REPOSITORY / "roles" / role / "meta" / "argument_specs.yml").read_text())
     options = specification["argument_specs"]["main"]["options"]
-    return dict(options[f"{role}_guests"]["options"])
-
-
-@functools.lru_cache(maxsize=None)
-def module_options(module: Any) -> dict[str, Any]:
-    return dict(yaml.safe_load(module.DOCUMENTATION)["options"])
-
-
-def promise(option: dict[str, Any]) -> dict[str, Any]:
-    """What is checked about a value; an empty default says no more than none."""
-    kept = {key: option[key] for key in ("type", "choices", "elements", "required") if key in option}
-    if option.get("default") not in (None, [], {}):
-        kept["default"] = option["default"]
-    inner = option.get("options") or option.get("suboptions") or {}
-    return {**kept, "options": {name: promise(value) for name, value in inner.items()}}
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_key_of_a_guest_is_a_parameter_of_the_modules(role: str) -> None:
-    known = {**module_options(guest), **module_options(guest_config)}
-    for key, option in guests(role).items():
-        if key in OF_THE_ROLE:
-            assert set(option.get("choices", ())) <= {*known[key].get("choices", ()), *guest_states()}
-        else:
-            assert promise(option) == promise(known[key]), key
-
-
-def guest_states() -> set[str]:
-    return set(module_options(guest)["state"]["choices"])
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_every_key_reaches_its_module(role: str) -> None:
-    tasks = {path.stem: path.read_text() for path in (REPOSITORY / "roles" / role / "tasks").glob("*.yml")}
-    for key in guests(role):
-        if key in module_options(guest_config):
-            # Options may hold a password, and are no part of what is looped over and shown.
-            item = f"{role}_guests[__{role}_number]" if key == "options" else "item"
-            assert all(f"{item}.{key} " in tasks[name] or f"{item}.{key} }}}}" in tasks[name]
-                       for name in ("preflight", "configure")), key  # fmt: skip
-        else:
-            assert f"item.{key}" in tasks["activate"], key
-
-
-def rows(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, option in options.items():
-        kind = f"list of {option['elements']}" if "elements" in option else option["type"]
-        default = option.get("default")
-        text = str(default).lower() if isinstance(default, bool) else str(default)
-        yield (
-            prefix + key,
-            kind + (", required" if option.get("required") else f", `{text}`" if default is not None else ""),
-        )
-        yield from rows(option.get("options", {}), f"{key}[].")
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_the_readme_lists_every_key_of_a_guest(role: str) -> None:
-    readme = (REPOSITORY / "roles" / role / "README.md").read_text()
-    assert [(match["key"], match["type"]) for match in ROW.finditer(readme)] == list(rows(guests(role)))
-
-
-@pytest.mark.parametrize(
-    ("hvm", "pv", "taken"),
-    [
-        ([], [], []),
-        (["web"], ["db"], []),
-        (["web"], ["web"], ["web"]),
-        (["web"], ["web-dm"], ["web-dm"]),
-        (["web-dm"], ["web"], []),
-    ],
-)
-@pytest.mark.parametrize("role", ROLES)
-def test_a_name_that_both_roles_or_a_stub_domain_have(
-    role: str, hvm: list[str], pv: list[str], taken: list[str]
-) -> None:
-    assert names_taken(role, hvm_stubdom=hvm, pvgrub_guest=pv) == taken
-
-
-def test_two_guests_of_one_role_of_which_one_is_called_as_the_stub_domain_of_the_other() -> None:
-    assert names_taken("hvm_stubdom", hvm_stubdom=["web", "web-dm"], pvgrub_guest=[]) == ["web-dm"]
-
-
-def names_taken(role: str, **names: list[str]) -> Any:
-    tasks = yaml.safe_load((REPOSITORY / "roles" / role / "tasks" / "preflight.yml").read_text())
-    task = next(task for task in tasks if f"__{role}_taken" in task.get("vars", {}))
-    environment = jinja2.nativetypes.NativeEnvironment()
-    # Ansible's own would come with its controller, whose import changes how modules read their parameters.
-    environment.filters["intersect"] = lambda some, others: [item for item in some if item in others]
-    environment.filters["regex_replace"] = lambda text, pattern, new: re.sub(pattern, new, text)
-    known: dict[str, Any] = {f"{one}_guests": [{"name": name} for name in given] for one, given in names.items()}
-    for variable, expression in task["vars"].items():
-        known[variable] = environment.from_string(expression).render(known)
-    return known[f"__{role}_taken"]
+    task = yaml.safe_load((REPOSITORY / "roles" / role / "tasks" / "main.yml").read_text())[0]["xen.stubdom.guests"]
+    assert {f"{role}_{name}" for name in task} == set(options)
+    for name, value in task.items():
+        assert f"{role}_{name}" in value
+        module = yaml.safe_load(guests.DOCUMENTATION)["options"][name]
+        assert options[f"{role}_{name}"].get("choices") == module.get("choices")
+    # What a guest may be is in the module.
+    assert "options" not in options[f"{role}_guests"]
+    assert not re.search(r"\| `\w+\[\]", (REPOSITORY / "roles" / role / "README.md").read_text())

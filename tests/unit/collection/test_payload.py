@@ -16,14 +16,14 @@ MODULES = sorted(path.stem for path in REPOSITORY.glob("plugins/modules/*.py") i
 # The most that the files of this collection may take in what is sent, in bytes as they are compressed there. Ansible's
 # own part comes on top. Who needs more should first look whether an import is for one small thing in a large room.
 MOST = {
-    "linux_stubdom": 64_000,
+    "linux_stubdom": 66_000,
     "stubdom_build": 99_000,
-    "stubdom_install": 49_000,
+    "stubdom_install": 51_000,
     "stubdom_source": 53_000,
     "xen_info": 150_000,
     "xl_conf": 25_000,
 }
-MOST_OF_OTHERS = 130_000
+MOST_OF_OTHERS = 133_000
 
 # Rooms that only some modules have a use for.
 ONLY_FOR = {

@@ -85,7 +85,10 @@ def test_variables_carry_the_role_s_name(role: Path) -> None:
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 def test_roles_have_one_shape(role: Path) -> None:
-    assert {"tasks/main.yml", "tasks/preflight.yml", "tasks/verify.yml", "meta/main.yml"} <= set(names(role))
+    assert {"tasks/main.yml", "meta/main.yml"} <= set(names(role))
+    # One of more tasks than a screen shows is divided in the same way.
+    if len((role / "tasks" / "main.yml").read_text().splitlines()) > 45:
+        assert {"tasks/preflight.yml", "tasks/verify.yml"} <= set(names(role))
     for name, option in options(role).items():
         assert option.get("description"), name
 

@@ -19,15 +19,6 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.xl_keys import KE
 REPOSITORY = Path(__file__).resolve().parents[3]
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# These rooms are about to be replaced by one module for a whole list of guests, whose texts are written for it.
-EXEMPT = (
-    "plugins/modules/guest.py",
-    "plugins/modules/guest_config.py",
-    "plugins/module_utils/_guests/",
-    "roles/pvgrub_guest/",
-    "roles/hvm_stubdom/",
-)
-
 # What is not written, and what is written instead.
 PLAIN = {
     r"wish(es|ed)?": "desired",
@@ -77,15 +68,11 @@ class Text(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-def exempt(file: str) -> bool:
-    return file.startswith(EXEMPT)
-
-
 def files(*patterns: str) -> Iterator[tuple[str, str]]:
     for pattern in patterns:
         for path in sorted(REPOSITORY.glob(pattern)):
             file = str(path.relative_to(REPOSITORY))
-            if path.is_file() and not exempt(file):
+            if path.is_file():
                 yield file, path.read_text()
 
 

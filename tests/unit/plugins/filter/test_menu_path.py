@@ -41,7 +41,7 @@ def test_the_path_is_one_that_the_module_takes() -> None:
 @pytest.mark.parametrize(
     ("disks", "path", "asked", "message"),
     [
-        (DISKS, "/m", {"disk": "xvdc"}, "xvdc is none of the guest's disks: they are xvdb, xvda. Correct disk."),
+        (DISKS, "/m", {"disk": "xvdc"}, "xvdc is none of the guest's disks: they are xvdb, xvda. Name one of the "),
         ([], "/m", {}, "The first disk is none of the guest's disks: there are none."),
         (["xvda1"], "/m", {"partition": 1}, "There is no partition 1 on xvda1"),
         (["xvda"], "/m", {"partition": 0}, "Count partitions from 1"),

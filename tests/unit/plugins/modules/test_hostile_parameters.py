@@ -52,8 +52,7 @@ VALID: dict[str, dict[str, Any]] = {
     "boot_option": {"name": "smt", "value": "off"},
     "boot_trial": {"options": {"smt": "off"}},
     "dom0_mem": {"size": "1G"},
-    "guest": {"name": "web", "state": "shutdown"},
-    "guest_config": {"name": "web", "type": "pv", "flavour": "grub2", "memory": 256},
+    "guests": {"guests": [{"name": "web", "type": "pv", "flavour": "grub2", "memory": 256}]},
     "linux_stubdom": {},
     "stubdom_build": {
         "release": "4.17",
@@ -107,26 +106,27 @@ def hostile(option: dict[str, Any]) -> list[Any]:
 
 # What the suboptions of a list are tried with, beside the one that is tried.
 ITEMS: dict[str, dict[str, Any]] = {
-    "guest_config.disks": {"target": "/none", "vdev": "xvda"},
-    "guest_config.nics": {"bridge": "xenbr0"},
+    "guests.guests": {"name": "web", "type": "pv", "flavour": "grub2", "memory": 256},
+    "guests.guests.disks": {"target": "/none", "vdev": "xvda"},
+    "guests.guests.nics": {"bridge": "xenbr0"},
 }
 
 
-def nested(name: str, option: str, found: dict[str, Any]) -> Iterator[Any]:
+def nested(path: str, found: dict[str, Any]) -> Iterator[Any]:
     """Values of an option that hold a hostile one further down."""
-    if f"{name}.{option}" in FREE:
+    if path in FREE:
         yield from ({"x": value} for value in HOSTILE)
         yield from ({key: "x"} for key in SCALARS if isinstance(key, str))
         yield from ({"vncpasswd": value} for value in HOSTILE)
     for suboption, inner in found.get("suboptions", {}).items():
-        for value in hostile(inner):
-            item = {**ITEMS.get(f"{name}.{option}", {}), suboption: value}
+        for value in [*hostile(inner), *nested(f"{path}.{suboption}", inner)]:
+            item = {**ITEMS.get(path, {}), suboption: value}
             yield [item] if found["type"] == "list" else item
 
 
 def cases(name: str) -> Iterator[dict[str, Any]]:
     for option, found in options(name).items():
-        for value in [*hostile(found), *nested(name, option, found)]:
+        for value in [*hostile(found), *nested(f"{name}.{option}", found)]:
             yield {**VALID[name], option: value}
     for value in HOSTILE:
         yield {"no_such_option": value}
@@ -169,8 +169,12 @@ def test_a_relative_path_is_refused_with_its_parameter(name: str, option: str, p
 
 
 def test_a_relative_path_of_a_suboption_is_refused_too() -> None:
-    result = play("guest_config", {**VALID["guest_config"], "disks": [{"target": "web.img"}]})
-    assert result["msg"].startswith("disks.target is 'web.img', which is not an absolute path.")
+    result = play("guests", {"guests": [{**ITEMS["guests.guests"], "kernel": "grub.bin"}]})
+    assert result["msg"].startswith("guests.kernel is 'grub.bin', which is not an absolute path.")
+    result = play("guests", {"guests": [{**ITEMS["guests.guests"], "disks": [{"target": "web.img"}]}]})
+    assert "disks.target is 'web.img', which is not an absolute path." in result["msg"]
+    result = play("guests", {**VALID["guests"], "defaults": {"kernel": "grub.bin"}})
+    assert "kernel is 'grub.bin', which is not an absolute path." in result["msg"]
 
 
 SECRETS = {"vncpasswd": 's3cr"et', "vfb": ["vnc=1,vncpasswd=0ther"]}
@@ -183,9 +187,11 @@ def test_a_password_is_in_no_result(wrong: dict[str, Any], tmp_path: Path, monke
     logged: list[str] = []
     monkeypatch.setattr(basic.AnsibleModule, "log", lambda _module, *text, **more: logged.append(repr((text, more))))
     (tmp_path / "web.cfg").write_text('vncpasswd = "old3r"\n')
-    parameters = {"replace": True, "path": str(tmp_path / "web.cfg"), "options": SECRETS, "_ansible_diff": True}
-    result = play("guest_config", {**VALID["guest_config"], **parameters, **wrong})
-    assert bool(wrong) == bool(result.get("failed"))
+    guest = {**ITEMS["guests.guests"], "options": SECRETS, **wrong}
+    for given in ({"guests": [guest]}, {"guests": [{**guest, "options": {}}], "defaults": {"options": SECRETS}}):
+        parameters = {"replace": True, "directory": str(tmp_path), "_ansible_diff": True}
+        result = play("guests", {**parameters, **given})
+        assert bool(wrong) == bool(result.get("failed"))
     text = json.dumps(result) + "".join(logged)
     assert [secret for secret in ("s3cr", "0ther", "old3r") if secret in text] == []
     assert wrong or logged
@@ -239,26 +245,25 @@ def make(path: Path, kind: str) -> None:
 
 
 BOOT = "usr/lib/xen-4.20/boot"
+CONFIGURED = {"directory": "@/etc/xen"}
+REMOVED = {"guests": [{"name": "web", "state": "absent"}]}
+STARTED = {"guests": [{"name": "web", "state": "running"}]}
 # A file that a module reads, the module, and its parameters; @ is the directory that stands for the host.
 READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "xl.conf": ("etc/xen/xl.conf", "xl_conf", {"path": "@/etc/xen/xl.conf"}),
     "xl.conf of xen_info": ("etc/xen/xl.conf", "xen_info", {}),
     "a manifest of xen_info": (f"{BOOT}/linux.json", "xen_info", {"firmware_directory": f"/{BOOT}"}),
     "a manifest of a helper": (f"{BOOT}/helpers/qemu-dm.json", "xen_info", {"firmware_directory": f"/{BOOT}"}),
-    "a manifest of guest_config": (
-        f"{BOOT}/linux.json", "guest_config", {"path": "@/etc/xen/web.cfg", "firmware_directory": f"/{BOOT}"}
-    ),
-    "the configuration": ("etc/xen/web.cfg", "guest_config", {"path": "@/etc/xen/web.cfg", "replace": True}),
-    "the configuration to remove": (
-        "etc/xen/web.cfg", "guest_config", {"path": "@/etc/xen/web.cfg", "replace": True, "state": "absent"}
-    ),
-    "another configuration": ("etc/xen/other", "guest_config", {"path": "@/etc/xen/web.cfg"}),
-    "the configuration of a guest": ("etc/xen/web.cfg", "guest", {"config": "@/etc/xen/web.cfg"}),
+    "a manifest of guests": (f"{BOOT}/linux.json", "guests", {**CONFIGURED, "firmware_directory": f"/{BOOT}"}),
+    "the configuration": ("etc/xen/web.cfg", "guests", {**CONFIGURED, "replace": True}),
+    "the configuration to remove": ("etc/xen/web.cfg", "guests", {**CONFIGURED, **REMOVED, "replace": True}),
+    "another configuration": ("etc/xen/other", "guests", CONFIGURED),
+    "the configuration of a guest": ("etc/xen/web.cfg", "guests", {**CONFIGURED, **STARTED}),
     "a trial": ("trial.json", "boot_trial", {"state": "absent", "options": None}),
 }  # fmt: skip
 # Where what is damaged belongs to something else, and the module goes on.
 GOES_ON = {
-    "xl.conf of xen_info", "a manifest of xen_info", "a manifest of a helper", "a manifest of guest_config",
+    "xl.conf of xen_info", "a manifest of xen_info", "a manifest of a helper", "a manifest of guests",
     "another configuration",
 }  # fmt: skip
 
@@ -305,8 +310,8 @@ def test_every_dictionary_says_what_is_in_it(name: str) -> None:
 
 
 FREE = {
-    "boot_trial.options", "guest_config.options", "stubdom_install.manifest", "stubdom_source.checksums",
-    "xl_conf.settings",
+    "boot_trial.options", "guests.defaults", "guests.guests.options", "stubdom_install.manifest",
+    "stubdom_source.checksums", "xl_conf.settings",
 }  # fmt: skip
 
 

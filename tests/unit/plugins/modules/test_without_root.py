@@ -14,10 +14,11 @@ from types import SimpleNamespace
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common import errors
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
-from ansible_collections.xen.stubdom.plugins.modules import guest, guest_config, xen_info, xl_conf
+from ansible_collections.xen.stubdom.plugins.modules import guests, xen_info, xl_conf
 
 NOBODY = 65534
 REMEDY = f"This ran as the user with the number {NOBODY}, and needs root: set become to true for the task."
@@ -63,7 +64,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text)
     os.chmod(directory, 0o755)
-    for module in (guest, guest_config, xen_info):
+    for module in (guests, xen_info):
         monkeypatch.setattr(module, "Xen", lambda run: Xen(run, root=str(directory)))
     os.seteuid(NOBODY)
     try:
@@ -77,13 +78,13 @@ def xen_info_parameters(_root: Path) -> Dict[str, Any]:
     return {"require": True, "firmware_directory": None, "helpers_directory": None, "xl_conf": "/etc/xen/xl.conf"}
 
 
-def guest_parameters(root: Path) -> Dict[str, Any]:
-    config = str(root / "etc/xen/web.cfg")
-    return {"name": "web", "state": "shutdown", "config": config, "says": None, "timeout": 1, "restart": False}
+def guests_parameters(root: Path) -> Dict[str, Any]:
+    given = {"guests": [{"name": "web", "state": "stopped"}], "directory": str(root / "etc/xen")}
+    return dict(ArgumentSpecValidator(guests.ARGUMENTS).validate(given).validated_parameters)
 
 
 @pytest.mark.parametrize("xl", [denied, missing])
-@pytest.mark.parametrize(("module", "parameters"), [(xen_info, xen_info_parameters), (guest, guest_parameters)])
+@pytest.mark.parametrize(("module", "parameters"), [(xen_info, xen_info_parameters), (guests, guests_parameters)])
 def test_a_toolstack_that_does_not_answer_this_user(
     root: Path, module: Any, parameters: Callable[[Path], Dict[str, Any]], xl: Callable[[], Tuple[int, str, str]]
 ) -> None:

@@ -36,11 +36,10 @@ def test_a_name_is_taken_by_another_file_only(tmp_path: Path) -> None:
     (tmp_path / "link.cfg").symlink_to("web.cfg")
     (tmp_path / "web.cfg.1~").write_text('name = "web"\n')
     (tmp_path / "directory").mkdir()
-    assert config_files.name_taken(str(tmp_path), "web", str(own)) is None
+    assert config_files.names(str(tmp_path), {str(own)}) == {}
     (tmp_path / "other").write_text('name = "web"\n')
-    assert config_files.name_taken(str(tmp_path), "web", str(own)) == str(tmp_path / "other")
-    assert config_files.name_taken(str(tmp_path), "db", str(own)) is None
-    assert config_files.name_taken(str(tmp_path / "none"), "web", str(own)) is None
+    assert config_files.names(str(tmp_path), {str(own)}) == {"web": str(tmp_path / "other")}
+    assert config_files.names(str(tmp_path / "none"), set()) == {}
 
 
 # A disk image that lies there by mistake is not read into memory.
@@ -49,5 +48,4 @@ def test_what_is_too_long_for_a_configuration_is_not_read(tmp_path: Path, size: 
     other = tmp_path / "other"
     text = 'name = "web"\n'
     other.write_text(text + "#" * (size - len(text)))
-    found = config_files.name_taken(str(tmp_path), "web", str(tmp_path / "web.cfg"))
-    assert found == (str(other) if taken else None)
+    assert config_files.names(str(tmp_path), set()) == ({"web": str(other)} if taken else {})

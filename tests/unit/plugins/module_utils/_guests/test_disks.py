@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, spec
 
 
 # Seen in xenstore (xvda is 51712) and read in libxl.
@@ -73,11 +73,16 @@ def disk(**values: object) -> dict[str, object]:
             {"backendtype": "qdisk", "script": "block-nbd"},
             "format=raw,vdev=xvda,access=rw,backendtype=qdisk,script=block-nbd,target=/srv/a.img",
         ),
+        (
+            {"backend": "storage", "discard": False, "direct_io_safe": True},
+            "format=raw,vdev=xvda,access=rw,backend=storage,no-discard,direct-io-safe,target=/srv/a.img",
+        ),
+        ({"discard": True, "direct_io_safe": False}, "format=raw,vdev=xvda,access=rw,discard,target=/srv/a.img"),
     ],
 )
 def test_a_disk_is_written_and_its_target_found_again(values: dict[str, object], text: str) -> None:
-    assert disks.render(disk(**values)) == text
-    assert disks.target(text) == disk(**values)["target"]
+    assert spec.keys({"disks": [disk(**values)]}) == {"disk": [text]}
+    assert disks.target(text) == (None if {"script", "backend"} & set(values) else disk(**values)["target"])
 
 
 @pytest.mark.parametrize(
@@ -89,23 +94,70 @@ def test_a_disk_is_written_and_its_target_found_again(values: dict[str, object],
         ("vdev=xvda, target=/srv/a.img", "/srv/a.img"),
         (",hdc:cdrom,r", None),
         ("nbd:localhost:10809,xvda,w", None),
+        ("vdev=xvda,script=block-drbd,target=/dev/drbd/r0", None),
+        ("backend=storage,vdev=xvda,target=/srv/a.img", None),
     ],
 )
 def test_targets_of_older_notations(text: str, target: str | None) -> None:
     assert disks.target(text) == target
 
 
+def test_an_empty_drive() -> None:
+    empty = disk(target=None, cdrom=True, access="ro", vdev="hdc")
+    disks.check([empty])
+    assert spec.keys({"disks": [empty]}) == {"disk": ["format=raw,vdev=hdc,access=ro,devtype=cdrom"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"target": "rbd:ceph-test", "script": "block-rbd"},
+        {"target": "iqn=iqn.2001-05.com.example:0,portal=192.0.2.1:3260", "script": "block-iscsi"},
+        {"target": "rbd:pool/img:id=xen", "backendtype": "qdisk"},
+        {"target": "/srv/a.img", "backend": "storage"},
+    ],
+)
+def test_a_target_that_is_no_path_of_dom0(values: dict[str, object]) -> None:
+    disks.check([disk(**values)])
+    assert not disks.in_dom0(disk(**values))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"target": None}, "The disk xvda has no target"),
+        ({"target": "web.img"}, "disks.target is 'web.img', which is not an absolute path"),
+        ({"target": "rbd:ceph-test"}, "disks.target is 'rbd:ceph-test'"),
+    ],
+)
+def test_a_target_that_cannot_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        disks.check([disk(**values)])
+
+
 def test_what_cannot_be_written_is_refused() -> None:
-    with pytest.raises(UserError, match="has a comma"):
-        disks.render(disk(script="a,b"))
-    with pytest.raises(UserError, match="has a comma"):
-        disks.nic({"bridge": "xenbr0,x"})
+    with pytest.raises(UserError, match=r"disks\.script is 'a,b': a comma separates"):
+        spec.keys({"disks": [disk(script="a,b")]})
+    with pytest.raises(UserError, match=r"nics\.bridge is 'xenbr0,x': a comma separates"):
+        spec.keys({"nics": [{"bridge": "xenbr0,x"}]})
     with pytest.raises(UserError, match="no MAC address"):
-        disks.nic({"mac": "00:16:3e"})
+        disks.check_nics([{"mac": "00:16:3e"}])
     with pytest.raises(UserError, match="Two disks are xvda"):
         disks.check([disk(), disk(vdev="d0p0"), disk()][1:])
 
 
-def test_a_network_interface() -> None:
-    assert disks.nic({"bridge": "xenbr0", "mac": "00:16:3e:12:34:56"}) == "mac=00:16:3e:12:34:56,bridge=xenbr0"
-    assert disks.nic({}) == ""
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"bridge": "xenbr0", "mac": "00:16:3e:12:34:56"}, "mac=00:16:3e:12:34:56,bridge=xenbr0"),
+        ({}, ""),
+        (
+            {"type": "vif", "backend": "net", "rate": "10Mb/s", "gatewaydev": "eth0", "devid": 0, "mtu": 9000},
+            "type=vif,backend=net,rate=10Mb/s,gatewaydev=eth0,devid=0,mtu=9000",
+        ),
+        ({"trusted": False}, "trusted=0"),
+        ({"trusted": True}, "trusted=1"),
+    ],
+)
+def test_a_network_interface(values: dict[str, object], text: str) -> None:
+    assert spec.keys({"nics": [values]}) == {"vif": [text]}

@@ -138,11 +138,11 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**GRUB2, "maxmem": 128}, HOST, "above its maxmem of 128"),
         ({**GRUB2, "disks": [DISK, DISK]}, HOST, "Two disks are xvda"),
         ({**GRUB2, "disks": [{**DISK, "vdev": "c:"}]}, HOST, "'c:' is no name of a virtual disk"),
-        ({**GRUB2, "menu": "(hd0)/menu.lst"}, HOST, "menu means nothing to the flavour grub2"),
-        ({**GRUB2, "options": {"memory": 512}}, HOST, "option memory would say again"),
-        ({**GRUB2, "options": {"device_model_version": "x"}}, HOST, "option device_model_version would say again"),
+        ({**GRUB2, "menu": "(hd0)/menu.lst"}, HOST, "menu is not supported with flavour grub2: only PV-GRUB"),
+        ({**GRUB2, "options": {"memory": 512}}, HOST, "options.memory is not allowed"),
+        ({**GRUB2, "options": {"device_model_version": "x"}}, HOST, "options.device_model_version is not allowed"),
         ({**GRUB2, "options": {"cpu_wieght": 512}}, HOST, r"options\.cpu_wieght is no key of xl\.cfg"),
-        ({**GRUB2, "options": {"maxvcpus": 2}, "vcpus": 4}, HOST, "4 vCPUs, which is above its maxvcpus of 2"),
+        ({**GRUB2, "maxvcpus": 2, "vcpus": 4}, HOST, "4 vCPUs, which is above its maxvcpus of 2"),
         ({**GRUB2, "options": {"firmware": "pvgrub64"}}, HOST, "firmware pvgrub64 beside a kernel"),
         ({**GRUB2, "options": {"timer_mode": 1}}, HOST, "timer_mode is not for guests of type pv"),
         ({**GRUB2, "uuid": "not-a-uuid"}, HOST, "'not-a-uuid' is none that xl can read"),
@@ -167,24 +167,24 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LEGACY, "disks": [{**DISK, "vdev": "xvda1"}]}, HOST, r"xvda1 is a partition and is \(hd0\) itself"),
         # linux
         (LINUX, host(version=(4, 13)), "Xen 4.13 has no flavour linux"),
-        ({**LINUX, "kernel": "/boot/vmlinuz"}, HOST, "kernel means nothing to the flavour linux"),
+        ({**LINUX, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with type hvm"),
         ({**LINUX, "boot": "network"}, HOST, "boot order 'network' is none that QEMU can follow"),
         ({**LINUX, "boot": "cc"}, HOST, "boot order 'cc' is none that QEMU can follow"),
         ({**LINUX, "options": {"vkb_device": 0}}, host(version=(4, 12)), "Xen 4.12 has no flavour linux"),
         ({**LINUX, "options": {"bios": "rombios"}}, HOST, "bios is rombios, which cannot work with the flavour linux"),
-        ({**LINUX, "vnc": True}, HOST, "VNC, which a Linux stub domain does not have"),
+        ({**LINUX, "vnc": True}, HOST, "vnc is not supported with flavour linux"),
         ({**LINUX, "serial": "file:/tmp/x"}, HOST, "would have to open in itself"),
         ({**LINUX, "nics": [{}, {}]}, HOST, "serves 1 network interface"),
         ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
         ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
-        ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override means nothing to the flavour linux"),
+        ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override is not supported with flavour linux"),
         # minios
         (MINIOS, host(version=(4, 21)), "Xen 4.21 has no flavour minios"),
-        ({**MINIOS, "kernel": "/boot/vmlinuz"}, HOST, "kernel means nothing to the flavour minios"),
+        ({**MINIOS, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with type hvm"),
         ({**MINIOS, "options": {"firmware": "uefi"}}, HOST, "firmware is uefi, which cannot work with the flavour min"),
         ({**MINIOS, "stubdomain_kernel": "/x"}, host(version=(4, 13)), "4.13 does not know stubdomain_kernel"),
-        ({**MINIOS, "stubdomain_cmdline": "x"}, HOST, "stubdomain_cmdline means nothing to the flavour minios"),
+        ({**MINIOS, "stubdomain_cmdline": "x"}, HOST, "stubdomain_cmdline is not supported with flavour minios"),
     ],
 )
 def test_what_cannot_work_is_refused(guest: dict[str, Any], on: Host, message: str) -> None:
@@ -236,16 +236,17 @@ MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": T
         (GRUB2, HOST, 258),
         ({**GRUB2, "type": "pvh"}, HOST, 262),  # 1 MiB per vCPU, 8 KiB per MiB, 2 MiB
         (LINUX, HOST, 398),  # and 128 MiB for the stub domain, 8 MiB of video memory
-        ({**LINUX, "options": {"videoram": 16}}, host(stub_memory_mib=192), 470),
+        ({**LINUX, "videoram": 16}, host(stub_memory_mib=192), 470),
         (MINIOS, HOST, 294),
     ],
 )
 def test_how_much_memory_a_guest_needs(guest: dict[str, Any], on: Host, mib: int) -> None:
     keys = plan.plan(guest, on).keys
     assert plan.memory_mib(keys) == mib
-    plan.refuse_start(keys, {**MEMORY, "free_mib": mib}, [])
+    plan.refuse_memory("web", mib, {**MEMORY, "free_mib": mib})
+    plan.refuse_memory("web", mib, {**MEMORY, "free_mib": 0}, mib)
     with pytest.raises(UserError, match=f"needs {mib} MiB of memory, and the host has {mib - 1} MiB free"):
-        plan.refuse_start(keys, {**MEMORY, "free_mib": mib - 1}, [])
+        plan.refuse_memory("web", mib, {**MEMORY, "free_mib": mib - 1})
 
 
 @pytest.mark.parametrize(
@@ -254,27 +255,26 @@ def test_how_much_memory_a_guest_needs(guest: dict[str, Any], on: Host, mib: int
      ("auto", True, 385, False)],
 )  # fmt: skip
 def test_what_xl_takes_from_dom0_counts(autoballoon: str, fixed: bool, dom0_mib: int, starts: bool) -> None:
-    keys = plan.plan(GRUB2, HOST).keys
     memory = {**MEMORY, "free_mib": 1, "dom0_mib": dom0_mib, "dom0_fixed": fixed, "autoballoon": autoballoon}
     if starts:
-        plan.refuse_start(keys, memory, [])
+        plan.refuse_memory("web", 258, memory)
         return
     with pytest.raises(UserError, match="needs 258 MiB of memory, and the host has 1 MiB free"):
-        plan.refuse_start(keys, memory, [])
+        plan.refuse_memory("web", 258, memory)
 
 
 def test_only_a_stub_domain_needs_a_dom0_of_fixed_memory() -> None:
     loose = {**MEMORY, "dom0_fixed": False}
-    plan.refuse_start(plan.plan(GRUB2, HOST).keys, loose, [])
+    plan.refuse_unfixed(plan.plan(GRUB2, HOST).keys, loose)
     with pytest.raises(UserError, match="memory of dom0 is not fixed"):
-        plan.refuse_start(plan.plan(LINUX, HOST).keys, loose, [])
+        plan.refuse_unfixed(plan.plan(LINUX, HOST).keys, loose)
 
 
 def test_a_domain_of_that_name_is_the_guest_or_a_namesake() -> None:
-    keys = plan.plan(GRUB2, HOST).keys
-    domain = {"name": "web", "domid": 3, "uuid": keys["uuid"]}
-    # The guest is there already: nothing more is needed for it.
-    plan.refuse_start(keys, {**MEMORY, "free_mib": 0}, [domain])
+    own = plan.identity("web")
+    plan.refuse_namesake("web", own, None, None)
+    plan.refuse_namesake("web", own, 3, own)
+    plan.refuse_namesake("web", None, 3, "another")
     for foreign in ("another", None):
         with pytest.raises(UserError, match="domain 3 has it and comes from elsewhere"):
-            plan.refuse_start(keys, MEMORY, [{**domain, "uuid": foreign}])
+            plan.refuse_namesake("web", own, 3, foreign)

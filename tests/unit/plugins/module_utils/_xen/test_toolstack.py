@@ -189,3 +189,52 @@ def test_what_xl_refuses_in_a_dry_run_is_an_error_with_its_words() -> None:
     xen = answering((1, "", "Parsing config from /proc/1/fd/4\nFailed to parse UUID: zz\n"))
     with pytest.raises(UserError, match=r"^xl refuses the configuration of the guest: Failed to parse UUID: zz\."):
         xen.dry_run(b"")
+
+
+NODES = {"/a": "1", "/b": "", "/d": "x y"}
+
+
+def xenstore_read(arguments: list[str], **_options: object) -> tuple[int, str, str]:
+    output = ""
+    for path in arguments[1:]:
+        if path not in NODES:
+            return 1, output, f"xenstore-read: couldn't read path {path}\n"
+        output += NODES[path] + "\n"
+    return 0, output, ""
+
+
+@pytest.mark.parametrize(
+    ("paths", "calls"),
+    [
+        ([], 0),
+        (["/a"], 1),
+        (["/a", "/b", "/d"], 1),
+        (["/a", "/c", "/b", "/d"], 2),
+        (["/c", "/e"], 2),
+        (["/a", "/c"], 1),
+    ],
+)
+def test_many_nodes_are_read_in_few_calls(paths: list[str], calls: int) -> None:
+    made = []
+
+    def run(arguments: list[str], **options: object) -> tuple[int, str, str]:
+        made.append(arguments)
+        return xenstore_read(arguments, **options)
+
+    assert Xen(run).read_many(paths) == {path: NODES[path] for path in paths if path in NODES}
+    assert len(made) == calls
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((1, "", "xenstore-read: couldn't end transaction\n"), "failed: xenstore-read: couldn't end transaction"),
+        ((1, "1\n", "xenstore-read: couldn't read path /a\n"), "failed: "),
+        ((0, "1\n", ""), "printed 1 values for 2 nodes"),
+        ((0, "1\n2\n3\n", ""), "printed 3 values for 2 nodes"),
+        ((1, "1\n2\n", ""), "printed 2 values for 2 nodes"),
+    ],
+)
+def test_an_answer_of_xenstore_that_cannot_be(answer: tuple[int, str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Xen(lambda _arguments, **_options: answer).read_many(["/a", "/b"])

@@ -1,0 +1,135 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: starts and ends the guests of a list, and looks at all of them afterwards.
+
+from __future__ import annotations
+
+import contextlib
+from typing import Callable, Optional, Sequence
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain, items, lives, wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+_RUNNING = ("running", "restarted", "rebooted")
+
+
+def act(xen: Xen, listed: Sequence[items.Item], *, stop_on_failure: bool) -> None:
+    """Do what the life of each guest needs, and take down in each item what was done and what failed."""
+    acting = [item for item in listed if item.steps]
+    if not acting:
+        return
+    with contextlib.ExitStack() as held:
+        # Two runs that start one guest would let it go before the other one listens. In one order, whatever the lists.
+        for key in sorted(item.guest.key for item in acting):
+            held.enter_context(files.lock(f"xen.stubdom-guest-{key}"))
+        observe(xen, acting)
+        for item in acting:
+            item.steps = []
+            items.find_steps(item)
+            item.failure = item.failure or item.refusal
+
+        def halt() -> None:
+            for item in acting:
+                item.guest.halt.set()
+
+        together = lives.Together(halt, stop=stop_on_failure)
+        order = wanted.ordered([item.wanted for item in acting])
+        by_name = {item.name: item for item in acting}
+        ordered = [by_name[one.name] for one in order]
+        together.run([_end(item, ordered) for item in reversed(ordered) if "end" in item.steps])
+        together = lives.Together(halt, stop=stop_on_failure)
+        together.run([_begin(item) for item in ordered if item.failure is None and set(item.steps) - {"end"}])
+        observe(xen, acting)
+    for item in acting:
+        item.failure = item.failure or _unproved(item)
+
+
+def foresee(listed: Sequence[items.Item]) -> None:
+    """Take down in check mode what would fail although nothing is changed."""
+    for item in listed:
+        if "wait" in item.steps:
+            try:
+                item.guest.require_no_pause()
+            except UserError as error:
+                item.failure = error
+
+
+def observe(xen: Xen, listed: Sequence[items.Item]) -> None:
+    """Look at the domains of these guests again."""
+    domain.observe(xen, xen.domains(), [item.guest for item in listed])
+
+
+def _end(item: items.Item, ordered: Sequence[items.Item]) -> lives.Job:
+    values = item.wanted.values
+
+    def rest() -> None:
+        # One that an interrupted start has left has not run yet, so there is nothing to shut down.
+        force = values["stop"] == "force" or item.guest.interrupted_start() is not None
+        item.guest.end(values["stop_timeout"], force=force)
+        item.done.append("end")
+
+    dependents = frozenset(other.name for other in ordered if item.name in other.wanted.values["start_after"])
+    return lives.Job(item.name, dependents, lambda: rest, _failure_of(item))
+
+
+def _begin(item: items.Item) -> lives.Job:
+    values = item.wanted.values
+
+    def begin() -> Optional[Callable[[], None]]:
+        rest = None
+        for step in item.steps:
+            if step != "end":
+                rest = _step(item, step)
+                item.done.append(step)
+        return rest
+
+    starts = bool({"start", "restore", "go_on"} & set(item.steps))
+    delay = values["start_delay"] if starts else 0
+    after = frozenset(values["start_after"]) if starts else frozenset()
+    return lives.Job(item.name, after, begin, _failure_of(item), delay)
+
+
+def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
+    """Begin one step; return what of it goes on beside other guests."""
+    guest, values = item.guest, item.wanted.values
+    paused = item.wanted.state == "paused"
+    says: Optional[str] = None if paused else values["says"]
+    if step == "wait":
+        return guest.require_no_pause
+    if step == "reboot":
+        return lambda: guest.reboot(values["stop_timeout"])
+    if step in ("start", "go_on", "listen"):
+        if step == "start":
+            listening = guest.start(awaited=says is not None, paused=paused)
+        elif step == "go_on":
+            record = guest.interrupted_start() or domain.fingerprint(guest.settings)
+            listening = guest.go_on(record, awaited=says is not None)
+        else:
+            listening = guest.listen()
+        return lambda: guest.hear(listening, says, values["timeout"])
+    {"pause": guest.pause, "unpause": guest.unpause, "save": guest.save, "restore": guest.restore}[step]()
+    return None
+
+
+def _failure_of(item: items.Item) -> Callable[[UserError], None]:
+    def failed(error: UserError) -> None:
+        item.failure = error
+
+    return failed
+
+
+def _unproved(item: items.Item) -> Optional[UserError]:
+    """Why a guest is not in the state that is asked for, although every step went well; None where it is."""
+    state, said = item.guest.facts["state"], item.guest.facts["said"]
+    logs = f"Look at `xl list`, /var/log/xen/xl-{item.name}.log and `xl dmesg`."
+    if item.wanted.state in _RUNNING and not said and state in ("paused", "dying", *domain.ENDED):
+        return UserError(f"The guest {item.name} was started, and its state is {state}.", logs)
+    if item.wanted.state == "paused" and state != "paused":
+        return UserError(f"The guest {item.name} was paused, and its state is {state}.", logs)
+    if item.wanted.state in ("stopped", "absent", "saved") and state not in domain.ENDED:
+        return UserError(f"The guest {item.name} was ended, and its state is {state}.", logs)
+    return None

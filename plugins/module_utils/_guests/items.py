@@ -1,0 +1,339 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the guests of a list on a host, from what is asked for to what would change.
+# All are planned and compared before anything is written, and all refusals come together.
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking, permissions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, domain, lives, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+# States that need no Xen, and those in which a guest has to be startable.
+_FILES_ONLY = ("present", "absent")
+_STARTED = ("running", "paused", "restarted", "rebooted")
+
+
+@dataclass
+class Item:
+    """A guest of the list, on this host.
+
+    :param before: its configuration as it is.
+    :param settings: the keys of its configuration as they are to be; empty where there is to be none.
+    :param changes: of its files.
+    :param steps: what its life needs, as `lives.steps` names it.
+    :param deferred: whether its file goes only when its domain has gone.
+    :param done: the steps that were taken.
+    :param refusal: why nothing at all is done.
+    :param failure: why this guest alone is not as asked for.
+    :param warnings: what an earlier part of a play would make, in check mode.
+    """
+
+    wanted: Wanted
+    guest: domain.Guest
+    before: Optional[bytes] = None
+    settings: Dict[str, xl_cfg.Value] = field(default_factory=dict)
+    grub_names: Dict[str, str] = field(default_factory=dict)
+    changes: List[files.AnyChange] = field(default_factory=list)
+    steps: List[str] = field(default_factory=list)
+    deferred: bool = False
+    done: List[str] = field(default_factory=list)
+    refusal: Optional[UserError] = None
+    failure: Optional[UserError] = None
+    warnings: List[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    @property
+    def needed_mib(self) -> int:
+        """Memory that the host has to have free to start the guest, its stub domain included."""
+        return plan.memory_mib(self.settings) if self.settings and self.wanted.state != "absent" else 0
+
+    @property
+    def uuid(self) -> Optional[str]:
+        """The identity that its domain has to have, None where its configuration gives none."""
+        if self.wanted.state == "absent":
+            found = config_files.settings_of(self.before).get("uuid", self.wanted.values["uuid"])
+        else:
+            found = self.settings.get("uuid")
+        return None if found is None else str(found)
+
+    @property
+    def autostart(self) -> bool:
+        """Whether the host is to start the guest; where its files stay as they are, whether it does."""
+        if self.changes:
+            return self.wanted.state != "absent" and bool(self.wanted.values["autostart"])
+        return os.path.exists(self.wanted.link)
+
+    def written_names(self) -> List[str]:
+        """What changes of its files are called in a result."""
+        found = []
+        for change in self.changes:
+            if change.needed and (self.wanted.state != "absent" or self.failure is None):
+                gone = change.after is None
+                names = ("linked", "unlinked") if isinstance(change, files.Link) else ("written", "removed")
+                found.append(names[gone])
+        return found
+
+    def prove(self) -> None:
+        """Read back what was written.
+
+        :raises UserError: it is not there as it was written.
+        """
+        if self.wanted.state != "absent":
+            config_files.prove(self.wanted.path, self.settings)
+            config_files.prove_autostart(self.wanted.link, self.wanted.path, wanted=self.autostart)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Parameters of the module that are for all guests."""
+
+    replace: bool
+    backup: bool
+    check_mode: bool
+
+
+def plan_all(
+    observed: Observed, guests: Sequence[Wanted], options: Options, hide: Callable[[Set[str]], None]
+) -> List[Item]:
+    """Compare every guest with the host.
+
+    :param hide: takes passwords that no result may show.
+    """
+    if not options.check_mode and any(wanted.state not in _FILES_ONLY for wanted in guests):
+        observed.xen.require_dom0()
+    items = [Item(wanted, domain.Guest(observed.xen, wanted.name, {}, wanted.path)) for wanted in guests]
+    own = {os.path.realpath(item.wanted.path) for item in items if item.wanted.refusal is None}
+    taken: Dict[str, Dict[str, str]] = {}
+    for item in items:
+        item.refusal = item.wanted.refusal
+        if item.refusal is not None:
+            continue
+        try:
+            _read(item, hide)
+            if item.wanted.written:
+                directory = os.path.dirname(item.wanted.path)
+                if directory not in taken:
+                    taken[directory] = config_files.names(directory, own)
+                _write(item, observed, taken[directory], options)
+            elif item.wanted.state == "absent":
+                _remove(item, options)
+            else:
+                _leave(item, options)
+        except UserError as error:
+            item.refusal = error
+        item.guest.settings = item.settings
+    if observed.running:
+        domain.observe(observed.xen, observed.rows, [item.guest for item in items if item.refusal is None])
+        _live(items, observed, options)
+    else:
+        _live_without_xen(items)
+    for item in items:
+        item.deferred = item.wanted.state == "absent" and (bool(item.steps) or item.failure is not None)
+    return items
+
+
+def refuse(items: Sequence[Item]) -> None:
+    """:raises UserError: some guests cannot be as asked for, each with why."""
+    refused = {item.name: item.refusal for item in items if item.refusal is not None}
+    if refused:
+        verb = "cannot be configured; nothing was changed."
+        raise Several(f"{len(refused)} of {len(items)} guest{'s' if len(items) > 1 else ''} {verb}", refused)
+
+
+def memory(items: Sequence[Item], observed: Observed) -> Dict[str, Optional[int]]:
+    """What the host has free, and what the guests need that are to be started, in MiB."""
+    return {
+        "free_mib": observed.memory["free_mib"],
+        "needed_mib": sum(item.needed_mib for item in items if "start" in item.steps),
+    }
+
+
+def changes(items: Sequence[Item]) -> List[files.AnyChange]:
+    """The changes of files that are made, or would be."""
+    return [change for item in items for change in item.changes if not (item.deferred and item.failure)]
+
+
+def write(items: Sequence[Item], options: Options, *, later: bool) -> Dict[str, str]:
+    """Change the files of all guests in one transaction, and read back what was changed.
+
+    :param later: whether these are the files that go only when their guests have ended.
+    :return: path of the copy by path of the file.
+    """
+    ready = [item for item in items if item.deferred is later and not (later and item.failure)]
+    backups = files.apply([change for item in ready for change in item.changes], backup=options.backup)
+    for item in ready:
+        if any(change.needed for change in item.changes):
+            item.prove()
+    return backups
+
+
+def look_again(xen: Xen, items: Sequence[Item]) -> None:
+    """Find again what the life of each guest needs, after files were changed."""
+    domain.observe(xen, xen.domains(), [item.guest for item in items])
+    for item in items:
+        if item.failure is None:
+            item.steps = []
+            find_steps(item)
+            item.failure = item.failure or item.refusal
+
+
+def _read(item: Item, hide: Callable[[Set[str]], None]) -> None:
+    item.before = files.read(item.wanted.path, longest=xl_cfg.LONGEST)
+    if item.before is not None and masking.may_hold_secrets(item.before):
+        # The file may hold an older password than the parameters.
+        hide(config_files.secrets(item.before))
+
+
+def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Options) -> None:
+    wanted = item.wanted
+    planned = plan.plan(wanted.values, observed.host)
+    for need, error in observed.check_needs(planned, start=wanted.state in _STARTED):
+        if not options.check_mode or not need.to_start:
+            raise error
+        item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
+    after = xl_cfg.emit(planned.keys, header=[config_files.HEADER])
+    if not options.replace:
+        config_files.check_ours(wanted.path, item.name, item.before, planned.keys if after != item.before else {})
+    config_files.check_names(item.name, planned.keys, taken)
+    if after != item.before and observed.running:
+        # What xl's own parser says, before anything is written.
+        item.warnings += [f"xl says of {wanted.path}: {warning}" for warning in observed.xen.dry_run(after)]
+    item.settings, item.grub_names = planned.keys, planned.grub_names
+    there = permissions.read(wanted.path)
+    asked = permissions.asked_for(wanted.values)
+    if masking.secrets(planned.keys):
+        asked = asked.closed(there)
+    linked = files.link(wanted.link)
+    link = os.path.join("..", os.path.basename(wanted.path)) if wanted.values["autostart"] else None
+    if link is not None:
+        config_files.check_autostart(wanted.link, linked, wanted.path, replace=options.replace)
+    item.changes = [
+        files.Change(wanted.path, item.before, after, permissions=asked, found=there),
+        files.Link(wanted.link, linked, _link_after(item, linked, link)),
+    ]
+
+
+def _remove(item: Item, options: Options) -> None:
+    if not options.replace:
+        config_files.check_ours(item.wanted.path, item.name, item.before, {})
+    linked = files.link(item.wanted.link)
+    # xendomains never finds a link to a file that is not there.
+    item.changes = [
+        files.Link(item.wanted.link, linked, _link_after(item, linked, None)),
+        files.Change(item.wanted.path, item.before, None),
+    ]
+
+
+def _link_after(item: Item, linked: Optional[str], link: Optional[str]) -> Optional[str]:
+    if link is None and linked is not None and not config_files.leads_to(item.wanted.link, item.wanted.path):
+        # It starts another guest, and is none of ours.
+        return linked
+    return link
+
+
+def _leave(item: Item, options: Options) -> None:
+    """Read a configuration that stays as it is, whoever wrote it."""
+    path = item.wanted.path
+    if item.before is None:
+        if item.wanted.state in ("stopped", "present", "saved"):
+            return
+        error = UserError(
+            f"There is no configuration {path} for the guest {item.name}.",
+            "Set type and memory to have it written, or set path to the file that there is.",
+        )
+        if not options.check_mode:
+            raise error
+        item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
+        return
+    item.settings = xl_cfg.read(path, item.before)
+    if item.settings.get("name") != item.name:
+        raise UserError(
+            f"{path} is the configuration of {item.settings.get('name')!r}, not of {item.name!r}.",
+            "Set path to the configuration of this guest.",
+        )
+
+
+def _live_without_xen(items: Sequence[Item]) -> None:
+    """Say in check mode what would happen on a host that runs Xen."""
+    for item in items:
+        if item.refusal is None and item.wanted.state not in _FILES_ONLY:
+            item.warnings.append(
+                f"{item.name} can be {item.wanted.state} only on a host that runs Xen, which this one does not yet."
+            )
+            item.steps = lives.steps(item.guest, item.wanted)
+
+
+def _live(items: Sequence[Item], observed: Observed, options: Options) -> None:
+    """Find what the life of every guest needs, and whether the host has the memory for all of it."""
+    for item in items:
+        if item.refusal is None:
+            find_steps(item)
+    freed = sum(_domain_mib(item, observed) for item in items if "end" in item.steps)
+    starting = [item for item in items if item.refusal is None and "start" in item.steps]
+    for item in starting:
+        for error in _unstartable(item, observed, freed):
+            if not options.check_mode:
+                item.refusal = error
+                break
+            item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
+    together = sum(item.needed_mib for item in starting)
+    available = plan.available_mib(observed.memory, freed)
+    if together > available and not any(item.refusal for item in starting) and not options.check_mode:
+        error = UserError(
+            f"The guests to be started need {together} MiB together, and the host has {available} MiB for them.",
+            "Give them less memory, end other guests, or give dom0 less with the role xen.stubdom.dom0_memory.",
+        )
+        for item in starting:
+            item.refusal = item.refusal or error
+
+
+def find_steps(item: Item) -> None:
+    """Take down what the life of a guest that was just looked at needs, or why it cannot be."""
+    guest, wanted = item.guest, item.wanted
+    try:
+        if wanted.state not in _FILES_ONLY:
+            plan.refuse_namesake(item.name, item.uuid, guest.facts["domid"], guest.uuid)
+        elif wanted.state == "absent" and (item.before is None or guest.uuid != (item.uuid or guest.uuid)):
+            # Not the guest that this configuration describes.
+            return
+    except UserError as error:
+        item.refusal = error
+        return
+    try:
+        item.steps = lives.steps(guest, wanted)
+    except UserError as error:
+        item.failure = error
+
+
+def _unstartable(item: Item, observed: Observed, freed: int) -> Iterator[UserError]:
+    checks: List[Callable[[], None]] = [
+        lambda: plan.refuse_unfixed(item.settings, observed.memory),
+        lambda: plan.refuse_memory(item.name, item.needed_mib, observed.memory, freed),
+        lambda: domain.require_files(observed.xen, item.guest),
+    ]
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            yield error
+
+
+def _domain_mib(item: Item, observed: Observed) -> int:
+    """What the guest's domain and its stub domain have now."""
+    model_of = item.guest.facts["device_model"] or {}
+    own = {item.guest.facts["domid"], model_of.get("domid")} - {None, 0}
+    return sum(row.memory_mib for row in observed.rows if row.domid in own)

@@ -1,0 +1,232 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the lives of several guests, started in their order, ended in the reverse one,
+# and listened to at the same time.
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import ENDED, Guest, Halted, differing
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
+
+# What is no change of the host.
+QUIET = frozenset(("listen", "wait"))
+# What each step is called in a result.
+_ACTIONS = {
+    "end": "stopped",
+    "start": "started",
+    "go_on": "started",
+    "restore": "restored",
+    "pause": "paused",
+    "unpause": "unpaused",
+    "reboot": "rebooted",
+    "save": "saved",
+}
+# How often a job that has to wait is looked at, in seconds.
+_LOOK = 0.5
+
+
+def steps(guest: Guest, wanted: Wanted) -> List[str]:
+    """What has to happen for the guest to be in the state that is asked for, as far as is seen now.
+
+    :raises UserError: it cannot come into that state from the one it is in.
+    """
+    state, stop = guest.facts["state"], wanted.values["stop"]
+    there = state != "absent"
+    if wanted.state == "present" or (wanted.state == "absent" and not there):
+        return []
+    if wanted.state == "absent":
+        if stop is None:
+            raise UserError(
+                f"The guest {guest.name} is still there as domain {guest.facts['domid']} ({state}).",
+                "Set stop to graceful or force to have it ended first.",
+            )
+        return ["end"]
+    if wanted.state == "stopped":
+        return ["end"] if (there if stop == "force" else state not in ENDED) else []
+    if wanted.state == "saved":
+        return _save(guest, state)
+    if not there:
+        return [_start(guest, wanted)] + (["pause"] if wanted.state == "paused" and guest.is_saved() else [])
+    if wanted.state == "restarted":
+        return ["end", _start(guest, wanted)]
+    if state in ENDED:
+        raise UserError(
+            f"The guest {guest.name} has ended ({state}), and its domain {guest.facts['domid']} is kept.",
+            "Look at it if you want to know why, then use state restarted, or state stopped with stop force.",
+        )
+    if wanted.state == "rebooted":
+        return ["reboot"]
+    if wanted.state == "paused":
+        return [] if state == "paused" else ["pause"]
+    return _run(guest, wanted)
+
+
+def actions(taken: Sequence[str]) -> List[str]:
+    """The names of steps in a result."""
+    if "end" in taken and "start" in taken:
+        return ["restarted"]
+    return [_ACTIONS[step] for step in taken if step not in QUIET]
+
+
+def predicted(guest: Guest, wanted: Wanted, taken: Sequence[str]) -> str:
+    """The state that the guest would be in after these steps."""
+    if not set(taken) - QUIET:
+        return str(guest.facts["state"])
+    return {"stopped": "absent", "saved": "absent", "absent": "absent", "paused": "paused"}.get(wanted.state, "running")
+
+
+def _start(guest: Guest, wanted: Wanted) -> str:
+    if not guest.is_saved():
+        return "start"
+    if wanted.state == "restarted":
+        raise UserError(
+            f"The guest {guest.name} is saved in {guest.saved}, whose memory would not fit its disks after a start.",
+            "Let it go on with state running first, or remove that file to give up what it was doing.",
+        )
+    return "restore"
+
+
+def _save(guest: Guest, state: str) -> List[str]:
+    if state == "absent" and guest.is_saved():
+        return []
+    if state in ENDED:
+        raise UserError(
+            f"The guest {guest.name} does not run ({state}), so there is nothing to save.", "Start it first."
+        )
+    model = guest.facts["device_model"]
+    if plan.stubbed(guest.settings) or (model is not None and model["stub_domain"]):
+        raise UserError(
+            f"The guest {guest.name} has its device model in a stub domain, which cannot be saved.",
+            "Use state stopped, or paused.",
+        )
+    return ["save"]
+
+
+def _run(guest: Guest, wanted: Wanted) -> List[str]:
+    restart = wanted.values["restart"]
+    interrupted = guest.interrupted_start()
+    if interrupted is not None:
+        return ["end", "start"] if restart and differing(interrupted, guest.settings) else ["go_on"]
+    if guest.facts["state"] == "paused":
+        return ["unpause"] if guest.paused_by_us() else ["wait"]
+    if restart and guest.facts["restart_required"]:
+        return ["end", "start"]
+    return ["listen"] if guest.unproved and wanted.values["says"] is not None else []
+
+
+@dataclass
+class Job:
+    """Something that happens to a guest.
+
+    :param after: the names of the guests that have to be done before.
+    :param begin: the first part of it, one guest's after the other's; it returns the rest, which goes on beside others,
+        or None.
+    :param failed: takes why it did not work.
+    :param delay: seconds to wait when all of *after* are done.
+    """
+
+    name: str
+    after: FrozenSet[str]
+    begin: Callable[[], Optional[Callable[[], None]]]
+    failed: Callable[[UserError], None]
+    delay: int = 0
+
+
+class Together:
+    """Does jobs in their order, as far as none has to wait for another one.
+
+    :param halt: has every job end that goes on beside others.
+    :param stop: whether nothing is begun any more after a failure.
+    """
+
+    def __init__(self, halt: Callable[[], None], *, stop: bool) -> None:
+        self._halt = halt
+        self._stop = stop
+        self._changed = threading.Condition()
+        self._done: Set[str] = set()
+        self._failed: List[str] = []
+        self._faults: List[BaseException] = []
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do all of them; who fails is told to his job, and those that wait for it are not begun."""
+        names = {job.name for job in jobs}
+        pending, ready_at = list(jobs), {}  # type: List[Job], Dict[str, float]
+        threads: List[threading.Thread] = []
+        try:
+            while pending and not self._faults:
+                job = self._next(pending, names, ready_at)
+                if job is None:
+                    continue
+                pending.remove(job)
+                rest = self._begin(job)
+                if rest is not None:
+                    thread = threading.Thread(target=self._go_on, args=(job, rest), daemon=True)
+                    threads.append(thread)
+                    thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            self._halt()
+            for thread in threads:
+                thread.join()
+            raise
+        if self._faults:
+            raise self._faults[0]
+
+    def _next(self, pending: Sequence[Job], names: Set[str], ready_at: Dict[str, float]) -> Optional[Job]:
+        """The first job that can be begun; None after a while in which there was none."""
+        with self._changed:
+            now = time.monotonic()
+            for job in pending:
+                ready = job.after & names <= self._done
+                if ready and now >= ready_at.setdefault(job.name, now + job.delay):
+                    return job
+            self._changed.wait(_LOOK)
+        return None
+
+    def _begin(self, job: Job) -> Optional[Callable[[], None]]:
+        broken = next((name for name in self._failed if name in job.after or self._stop), None)
+        try:
+            if broken is not None:
+                raise UserError(
+                    f"The guest {job.name} was left as it was, because {broken} failed"
+                    f"{', after which it is to start' if broken in job.after else ' and on_failure is stop'}.",
+                    f"Correct what is wrong with {broken}, then run again.",
+                )
+            rest = job.begin()
+        except UserError as error:
+            self._finish(job, error)
+            return None
+        if rest is None:
+            self._finish(job, None)
+        return rest
+
+    def _go_on(self, job: Job, rest: Callable[[], None]) -> None:
+        failure: Optional[UserError] = None
+        try:
+            rest()
+        except UserError as error:
+            failure = error
+        except Halted:
+            pass
+        except BaseException as error:
+            self._faults.append(error)
+            self._halt()
+        self._finish(job, failure)
+
+    def _finish(self, job: Job, failure: Optional[UserError]) -> None:
+        with self._changed:
+            if failure is not None:
+                job.failed(failure)
+                self._failed.append(job.name)
+            self._done.add(job.name)
+            self._changed.notify_all()

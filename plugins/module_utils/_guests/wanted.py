@@ -1,0 +1,167 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: the guests that are asked for, as one list with defaults, and what is wrong
+# with the list itself.
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, spec
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import visible
+
+# What defaults cannot give: what a guest is known by.
+_OWN = ("name", "uuid", "path")
+_STUBBED = ("linux", "minios")
+_FLAVOUR_OF = {"pv": "grub2", "pvh": "grub2", "hvm": "linux"}
+_TYPE_OF = {"grub2": "pv", "legacy": "pv", "linux": "hvm", "minios": "hvm"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A guest that is asked for.
+
+    :param values: every parameter of spec.py.
+    :param path: its configuration.
+    :param refusal: why it cannot be, as far as its parameters tell.
+    """
+
+    name: str
+    state: str
+    path: str
+    values: Mapping[str, Any] = field(repr=False)
+    refusal: Optional[UserError] = None
+
+    @property
+    def written(self) -> bool:
+        """Whether its configuration is to be written; one without a type stays as it is."""
+        return self.state != "absent" and self.values["type"] is not None
+
+    @property
+    def link(self) -> str:
+        """The link by which the host starts the guest."""
+        return os.path.join(os.path.dirname(self.path), "auto", os.path.basename(self.path))
+
+
+def read(params: Mapping[str, Any]) -> List[Wanted]:
+    """The guests of the module's parameters, in order.
+
+    :raises UserError: the defaults are wrong.
+    """
+    defaults = _defaults(params["defaults"])
+    guests = [_wanted(given, defaults, params["directory"]) for given in params["guests"]]
+    return _refuse_shared(guests)
+
+
+def ordered(guests: Sequence[Wanted]) -> List[Wanted]:
+    """The guests so that each comes behind those that it is to start after, else in the order of the list.
+
+    :raises UserError: some are to start after each other.
+    """
+    names = {guest.name for guest in guests}
+    done: Set[str] = set()
+    left, found = list(guests), []
+    while left:
+        ready = next((guest for guest in left if {*guest.values["start_after"]} & names <= done), None)
+        if ready is None:
+            raise UserError(
+                f"These guests are to start after each other: {', '.join(guest.name for guest in left)}.",
+                "Correct start_after of one of them.",
+            )
+        left.remove(ready)
+        done.add(ready.name)
+        found.append(ready)
+    return found
+
+
+def _defaults(given: Mapping[str, Any]) -> Dict[str, Any]:
+    known = {name: option for name, option in spec.argument_spec().items() if name not in _OWN}
+    validated = ArgumentSpecValidator(known).validate({key: value for key, value in given.items() if value is not None})
+    if validated.error_messages:
+        raise UserError(
+            f"defaults cannot be those of guests: {'; '.join(validated.error_messages)}.",
+            "Set defaults to parameters of guests, but for name, uuid and path.",
+        )
+    return dict(validated.validated_parameters)
+
+
+def _wanted(given: Mapping[str, Any], defaults: Mapping[str, Any], directory: str) -> Wanted:
+    values = spec.filled({**defaults, **{key: value for key, value in given.items() if value is not None}})
+    name, state = str(values["name"]), values["state"]
+    if values["type"] is None and values["flavour"] is not None:
+        values["type"] = _TYPE_OF[values["flavour"]]
+    elif values["flavour"] is None and values["type"] is not None:
+        values["flavour"] = _FLAVOUR_OF[values["type"]]
+    path = values["path"] or os.path.join(directory, f"{name}.cfg")
+    refusal = None
+    try:
+        plan.check_name(name)
+        _check(values)
+    except UserError as error:
+        refusal = error
+    return Wanted(name, state, path, values, refusal)
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for row in spec.GUEST:
+        value = values[row.name]
+        if row.type == "path" and value is not None and not value.startswith("/"):
+            raise UserError(
+                f"{row.name} is {value!r}, which is not an absolute path.",
+                f"Set {row.name} to a path that starts with a slash.",
+            )
+    says = values["says"]
+    if says is not None and (not says.strip() or visible(says) != says):
+        raise UserError(
+            f"says is {says!r}, which is not a text that a guest can be seen to write.",
+            "Set says to what the guest shows when it has started, for example 'login:', or leave it out.",
+        )
+
+
+def _refuse_shared(guests: Sequence[Wanted]) -> List[Wanted]:
+    """Refuse what two guests of the list cannot both have."""
+    there = [guest for guest in guests if guest.state != "absent"]
+    names = Counter(guest.name for guest in guests)
+    ordered([guest for guest in guests if guest.refusal is None])
+    paths = Counter(guest.path for guest in there)
+    stub_domains = {f"{guest.name}-dm" for guest in there if guest.values["flavour"] in _STUBBED}
+    macs = Counter(mac for guest in there for mac in {*_macs(guest)})
+    found = []
+    for guest in guests:
+        refusal = guest.refusal
+        shared = next((mac for mac in _macs(guest) if macs[mac] > 1), None)
+        if refusal is not None:
+            pass
+        elif names[guest.name] > 1:
+            refusal = UserError(f"Two guests are called {guest.name}.", "Set another name for one of them.")
+        elif set(guest.values["start_after"]) - set(names):
+            unknown = sorted(set(guest.values["start_after"]) - set(names))[0]
+            refusal = UserError(
+                f"start_after names {unknown!r}, which is no guest of this list.", "Correct start_after."
+            )
+        elif guest.state == "absent":
+            pass
+        elif paths[guest.path] > 1:
+            refusal = UserError(f"Two guests have the configuration {guest.path}.", "Set another path for one of them.")
+        elif guest.name in stub_domains:
+            refusal = UserError(
+                f"{guest.name} is what the stub domain of {guest.name[: -len('-dm')]} will be called.",
+                "Set another name for the guest.",
+            )
+        elif shared is not None:
+            refusal = UserError(
+                f"The MAC address {shared} is another guest's, too.", "Set another mac for one of them."
+            )
+        found.append(guest if refusal is guest.refusal else replace(guest, refusal=refusal))
+    return found
+
+
+def _macs(guest: Wanted) -> List[str]:
+    return [nic["mac"].lower() for nic in guest.values["nics"] if nic["mac"]]

@@ -1,0 +1,287 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Several guests in one list: planned together, refused together, changed in one transaction, started in their order.
+
+from __future__ import annotations
+
+import resource
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xen_host
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xen_host import Host
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    yield from xen_host.played(tmp_path, monkeypatch)
+
+
+def pv(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": "pv", "memory": 64, **more}
+
+
+def hvm(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": "hvm", "memory": 64, **more}
+
+
+KINDS = (pv("a"), {"name": "b", "type": "pvh", "memory": 64}, hvm("c"), pv("d", autostart=True))
+
+
+def test_guests_of_all_kinds_in_four_steps(host: Host) -> None:
+    running = {"state": "running"}
+    steps = [host.run(*KINDS, defaults=running, check=check) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    for step in steps:
+        assert [guest["name"] for guest in step["guests"]] == ["a", "b", "c", "d"]
+    assert [guest["actions"] for guest in steps[1]["guests"]] == [
+        ["written", "started"], ["written", "started"], ["written", "started"], ["written", "linked", "started"],
+    ]  # fmt: skip
+    assert [guest["state"] for guest in steps[0]["guests"]] == ["running"] * 4
+    assert [guest["state"] for guest in steps[3]["guests"]] == ["blocked"] * 4
+    assert steps[1]["acted"] == ["a", "b", "c", "d"] and steps[3]["acted"] == []
+    assert len(steps[1]["diff"]) == 5 and steps[0]["diff"] == steps[1]["diff"]
+
+
+def test_all_that_is_wrong_is_refused_at_once_and_nothing_is_written(host: Host) -> None:
+    before = host.tree()
+    wrong = (pv("e", memory=0), pv("f", disks=[{"target": "/srv/none.img"}]))
+    for check in (True, False):
+        with pytest.raises(UserError) as refused:
+            host.run(*KINDS, *wrong, defaults={"state": "running"}, check=check)
+        lines = str(refused.value).splitlines()
+        assert lines[0] == "2 of 6 guests cannot be configured; nothing was changed."
+        assert [line.split(":")[0] for line in lines[1:]] == ["e", "f"]
+    assert host.tree() == before and host.acts == []
+
+
+def test_a_guest_that_fails_hides_no_other(host: Host) -> None:
+    host.fails["b"] = "libxl: error: no luck\n"
+    with pytest.raises(UserError, match="1 of 4 guests failed; the others are as asked for") as failed:
+        host.run(*KINDS, defaults={"state": "running"})
+    found = {guest["name"]: guest for guest in failed.value.details["guests"]}
+    assert [name for name, guest in found.items() if guest["failed"]] == ["b"]
+    assert "no luck" in found["b"]["msg"] and found["c"]["state"] == "blocked"
+    assert failed.value.details["changed"]
+
+
+@pytest.mark.parametrize(("on_failure", "started"), [("continue", ["b", "d"]), ("stop", [])])
+def test_what_is_to_start_after_a_guest_that_failed_is_left(host: Host, on_failure: str, started: list[str]) -> None:
+    host.fails["a"] = "libxl: error: no luck\n"
+    listed = [pv("a"), pv("b"), pv("c", start_after=["a"]), pv("d")]
+    with pytest.raises(UserError) as failed:
+        host.run(*listed, defaults={"state": "running"}, on_failure=on_failure)
+    assert sorted(host.domains) == started
+    found = {guest["name"]: guest["msg"] for guest in failed.value.details["guests"]}
+    assert "a failed, after which it is to start" in found["c"]
+
+
+def test_guests_start_in_their_order_and_end_in_the_reverse_one(host: Host) -> None:
+    listed = [pv("a", start_after=["c"]), pv("b", start_after=["a"]), pv("c")]
+    host.run(*listed, defaults={"state": "running", "says": "hello"})
+    assert [call for call in host.calls if call.startswith("create")] == [
+        f"create -p /etc/xen/{name}.cfg" for name in "cab"
+    ]
+    ids = {name: str(host.domains[name].domid) for name in "abc"}
+    host.run(*listed, defaults={"state": "stopped"})
+    ended = [call for call in host.calls if call.startswith("shutdown")]
+    assert ended == [f"shutdown -F {ids[name]}" for name in "bac"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ([pv("a"), pv("a")], "Two guests are called a"),
+        ([pv("a"), pv("b", path="@/a.cfg")], "Two guests have the configuration"),
+        ([hvm("a"), pv("a-dm")], "what the stub domain of a will be called"),
+        ([pv("a", start_after=["b"])], "start_after names 'b', which is no guest"),
+        ([pv("a", start_after=["b"]), pv("b", start_after=["a"])], "to start after each other: a, b"),
+        ([pv(n, nics=[{"mac": "00:16:3e:00:00:0A"}]) for n in "ab"], "address 00:16:3e:00:00:0a is another guest's"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_in_one_list(host: Host, listed: list[dict[str, Any]], message: str) -> None:
+    directory = str(host.root / "etc/xen")
+    given = [
+        {key: value.replace("@", directory) if key == "path" else value for key, value in one.items()} for one in listed
+    ]
+    with pytest.raises(UserError, match=message):
+        host.run(*given)
+
+
+def test_memory_for_all_that_are_started_together(host: Host) -> None:
+    host.free = 200
+    listed = [pv(name, memory=90) for name in "abc"]
+    with pytest.raises(UserError, match="need 276 MiB together, and the host has 200 MiB for them"):
+        host.run(*listed, defaults={"state": "running"})
+    assert host.domains == {}
+    assert host.run(*listed[:2], defaults={"state": "running"})["memory"] == {"free_mib": 200, "needed_mib": 184}
+
+
+def test_a_steady_run_asks_little(host: Host) -> None:
+    host.run(*KINDS, defaults={"state": "running", "says": "hello"})
+    asked: list[list[str]] = []
+    real = host.run_command
+
+    def run_command(arguments: list[str], **options: Any) -> xen_host.Answer:
+        asked.append(arguments[:2])
+        return real(arguments, **options)
+
+    host.run_command = run_command  # type: ignore[method-assign]
+    more = [pv(f"more{number}") for number in range(20)]
+    host.run(*KINDS, *more, defaults={"state": "running", "says": "hello"})
+    asked.clear()
+    assert not host.run(*KINDS, *more, defaults={"state": "running", "says": "hello"})["changed"]
+    # One HVM guest among them costs two reads of what its stub domain can write.
+    assert [one[0] for one in asked].count("xenstore-read") <= 5, asked
+    assert [one[1] for one in asked if one[0] == "xl"] == ["info", "list"] or len(asked) <= 8, asked
+
+
+def test_a_running_guest_is_not_forgotten_and_the_others_are(host: Host) -> None:
+    host.run(pv("a", state="running"), pv("b"))
+    for check in (True, False):
+        with pytest.raises(
+            UserError, match=r"1 of 2 guests failed.*\n?.*still there as domain 3 \(blocked\)"
+        ) as failed:
+            host.run({"name": "a", "state": "absent"}, {"name": "b", "state": "absent"}, check=check)
+        assert [guest["actions"] for guest in failed.value.details["guests"]] == [[], ["removed"]]
+        assert (host.root / "etc/xen/a.cfg").exists()
+        assert (host.root / "etc/xen/b.cfg").exists() == check
+    steps = [
+        host.run({"name": "a", "state": "absent", "stop": "force"}, check=check) for check in (True, False, True, False)
+    ]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert steps[0]["guests"][0]["actions"] == steps[1]["guests"][0]["actions"] == ["stopped", "removed"]
+    assert not (host.root / "etc/xen/a.cfg").exists() and host.domains == {}
+
+
+def test_a_guest_of_another_kind_with_the_same_name_is_not_replaced(host: Host) -> None:
+    host.run(pv("a"))
+    with pytest.raises(
+        UserError, match="is the configuration of a PV or PVH guest called a, and an HVM guest is asked for"
+    ):
+        host.run(hvm("a"))
+    assert host.run(hvm("a"), replace=True)["changed"]
+
+
+def test_states_of_a_life(host: Host) -> None:
+    def state(wanted: str, **more: Any) -> tuple[list[str], str]:
+        results = [host.run(pv("a", state=wanted, **more), check=check)["guests"][0] for check in (True, False)]
+        assert results[0]["actions"] == results[1]["actions"], wanted
+        return results[1]["actions"], results[1]["state"]
+
+    assert state("running") == (["written", "started"], "blocked")
+    assert state("paused") == (["paused"], "paused")
+    assert state("paused") == ([], "paused")
+    assert state("running") == (["unpaused"], "blocked")
+    assert state("saved") == (["saved"], "absent")
+    assert state("saved") == ([], "absent")
+    with pytest.raises(UserError, match="is saved in .*, whose memory would not fit"):
+        state("restarted")
+    assert state("running") == (["restored"], "blocked")
+    assert state("rebooted") == (["rebooted"], "blocked")
+    assert state("restarted") == (["restarted"], "blocked")
+    assert state("restarted", stop="force") == (["restarted"], "blocked")
+    assert state("stopped") == (["stopped"], "absent")
+    assert state("stopped") == ([], "absent")
+    assert state("paused") == (["started"], "paused")
+    assert state("stopped", stop="force") == (["stopped"], "absent")
+    with pytest.raises(UserError, match="does not run .absent., so there is nothing to save"):
+        state("saved")
+    assert state("restarted") == (["started"], "blocked")
+
+
+def test_a_guest_with_a_stub_domain_is_not_saved(host: Host) -> None:
+    host.run(hvm("a", state="running"))
+    with pytest.raises(UserError, match="has its device model in a stub domain, which cannot be saved"):
+        host.run(hvm("a", state="saved"))
+    assert host.domains["a"].letters == "-b----"
+
+
+def test_a_configuration_of_somebody_else_is_started_and_ended_as_it_is(host: Host) -> None:
+    host.put("etc/xen/old.cfg", "name = 'old'\nmemory = 128\n")
+    before = host.tree()
+    steps = [host.run({"name": "old", "state": "running"}, check=check) for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert host.run({"name": "old", "state": "stopped"})["changed"]
+    assert host.tree() == before
+
+
+def test_the_keys_that_a_guest_has_to_be_started_again_for(host: Host) -> None:
+    host.run(pv("a", state="running"), pv("b", state="running"))
+    changed = (pv("a", state="running", memory=65, maxmem=70), pv("b", state="running"))
+    for check in (True, False, False):
+        result = host.run(*changed, check=check)
+        assert [guest["restart_required"] for guest in result["guests"]] == [["maxmem", "memory"], []]
+        assert result["restart_required"] == ["a"]
+    assert host.run(*changed, defaults={"restart": True})["guests"][0]["actions"] == ["restarted"]
+    assert host.run(*changed)["restart_required"] == []
+
+
+def test_more_guests_than_files_may_be_open(host: Host) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    listed = [pv(f"more{number}", autostart=True) for number in range(120)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        steps = [host.run(*listed, check=check)["changed"] for check in (True, False, True, False)]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (100, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert steps == [True, True, False, False]
+
+
+ANY_GUEST = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from("abcd"),
+        "state": st.sampled_from(("present", "running", "stopped", "paused", "absent")),
+        "type": st.sampled_from(("pv", "pvh", "hvm")),
+        "memory": st.sampled_from((64, 65, 0, 5000)),
+    },
+    optional={
+        "autostart": st.booleans(),
+        "stop": st.sampled_from(("graceful", "force")),
+        "restart": st.booleans(),
+        "disks": st.just([{"target": "/srv/web.img"}]),
+        "start_after": st.lists(st.sampled_from("abcd"), max_size=1),
+    },
+)
+LISTS = st.lists(ANY_GUEST, max_size=4, unique_by=lambda guest: guest["name"])
+
+
+def tried(host: Host, listed: list[dict[str, Any]], *, check: bool = False) -> tuple[bool, dict[str, Any]]:
+    """Whether a run succeeds, and its result; an empty one where nothing was begun."""
+    try:
+        return True, host.run(*listed, check=check)
+    except UserError as error:
+        return False, dict(error.details)
+
+
+@settings(max_examples=60)
+@given(first=LISTS, second=LISTS)
+def test_any_list_after_any_other(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> None:
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as directory:
+        for host in xen_host.played(Path(directory), patched):
+            tried(host, first)
+            before = host.tree()
+            foreseen = tried(host, second, check=True)
+            assert host.tree() == before and host.acts == []
+            well, result = tried(host, second)
+            if not result:
+                assert host.tree() == before and host.acts == []
+                # Memory may be there when an earlier role has done its work, and is a warning.
+                assert not foreseen[0] or foreseen[1]["warnings"]
+                continue
+            # Each has a result, in order, whatever becomes of the others.
+            assert [guest["name"] for guest in result["guests"]] == [guest["name"] for guest in second]
+            assert well == (not any(guest["failed"] for guest in result["guests"])) == foreseen[0]
+            told = [[guest["actions"] for guest in one["guests"]] for one in (foreseen[1], result)]
+            assert told[0] == told[1]
+            if well:
+                assert not host.run(*second)["changed"] and host.acts == []

@@ -1,0 +1,260 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Xen host in a tree of files, with a toolstack that is played, and guests that write on real terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import tty
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import console, xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+from ansible_collections.xen.stubdom.plugins.modules import guests
+
+BOOT = "usr/lib/xen-4.20/boot"
+GRUB = "usr/lib/grub-xen/grub-x86_64-xen.bin"
+PROXY = "usr/lib/xen-4.20/bin/vchan-socket-proxy"
+FILES = (
+    GRUB,
+    "usr/lib/grub-xen/grub-i386-xen_pvh.bin",
+    f"{BOOT}/hvmloader",
+    f"{BOOT}/qemu-stubdom-linux-kernel",
+    f"{BOOT}/qemu-stubdom-linux-rootfs",
+    PROXY,
+    "srv/web.img",
+)
+Answer = tuple[int, str, str]
+
+
+@dataclass
+class Played:
+    """A domain."""
+
+    domid: int
+    letters: str
+    uuid: str
+    memory: int = 256
+    stub: int | None = None
+    terminals: list[int] = field(default_factory=list)
+
+
+class Host:
+    """A host as the module sees it."""
+
+    check_mode = False
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.params: dict[str, Any] = {}
+        self.no_log_values: set[str] = set()
+        self.calls: list[str] = []
+        self.nodes: dict[str, str] = {"/tool": ""}
+        self.domains: dict[str, Played] = {}
+        self.next = 3
+        self.free = 2900
+        self.release = 20
+        self.line = "placeholder dom0_mem=1G,max:1G"
+        self.dmesg = "(XEN) boot\n"
+        # By guest: what it writes, and whether it ends then.
+        self.words: dict[str, bytes] = {}
+        self.dies: set[str] = set()
+        self.fails: dict[str, str] = {}
+        self.stub: str | None = None
+        self.stub_state = "running"
+        self.deaf = False
+        # What xl says of a configuration, and what it was given to read.
+        self.says = (0, "Parsing config from FILE\n")
+        self.read_by_xl: list[str] = []
+        for path in FILES:
+            self.put(path, "")
+            (root / path).chmod(0o755)
+        self.put("etc/os-release", "ID=debian\n")
+        self.put("proc/xen/capabilities", "control_d\n")
+        self.put("etc/xen/xl.conf", 'autoballoon="off"\n')
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def tree(self) -> dict[str, str]:
+        found = {str(path.relative_to(self.root)): path for path in self.root.rglob("*")}
+        return {
+            name: os.readlink(path) if path.is_symlink() else path.read_text()
+            for name, path in found.items()
+            if (path.is_file() or path.is_symlink()) and not name.startswith("lock/")
+        }
+
+    def run(self, *listed: dict[str, Any], check: bool = False, **params: Any) -> dict[str, Any]:
+        """Run the module on a list of guests."""
+        given = {"guests": json.loads(json.dumps(listed)), "directory": str(self.root / "etc/xen"), **params}
+        validated = ArgumentSpecValidator(guests.ARGUMENTS).validate(given)
+        assert validated.error_messages == []
+        self.params, self.check_mode = validated.validated_parameters, check
+        self.calls.clear()
+        return guests.run(self)  # type: ignore[arg-type]
+
+    @property
+    def acts(self) -> list[str]:
+        """The commands of xl that change something, without their arguments."""
+        return [call.split()[0] for call in self.calls if call.split()[0] not in ("info", "list", "dmesg")]
+
+    def run_command(self, arguments: list[str], **_options: Any) -> Answer:
+        command, rest = arguments[0], arguments[1:]
+        if arguments[:3] == ["xl", "create", "--dryrun"]:
+            self.read_by_xl.append(Path(arguments[3]).read_text())
+            return self.says[0], '{"name": "web"}', self.says[1].replace("FILE", arguments[3])
+        if command == "xl":
+            self.calls.append(" ".join(rest).replace(str(self.root), ""))
+            return getattr(self, f"xl_{rest[0]}")(*rest[1:])  # type: ignore[no-any-return]
+        if command == "xenstore-read":
+            values = []
+            for path in rest:
+                if path not in self.nodes:
+                    return 1, "".join(values), f"xenstore-read: couldn't read path {path}"
+                values.append(self.nodes[path] + "\n")
+            return 0, "".join(values), ""
+        if command == "xenstore-rm":
+            self.nodes.pop(rest[0], None)
+            return 0, "", ""
+        assert command == "xenstore-write" and len(rest[1]) < 4000, arguments
+        self.nodes[rest[0]] = rest[1]
+        return 0, "", ""
+
+    def xl_info(self) -> Answer:
+        memory = f"total_memory : 4095\nfree_memory : {self.free}\nxen_caps : xen-3.0-x86_64 hvm-3.0-x86_64\n"
+        return 0, f"xen_major : 4\nxen_minor : {self.release}\n{memory}xen_commandline : {self.line}\n", ""
+
+    def xl_list(self) -> Answer:
+        rows = "Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\n"
+        for name, played in self.domains.items():
+            rows += f"{name}  {played.domid}  {played.memory}  1  {played.letters}  1.0\n"
+            if played.stub is not None:
+                rows += f"{name}-dm  {played.stub}  136  1  -b----  1.0\n"
+        return 0, rows, ""
+
+    def xl_dmesg(self) -> Answer:
+        return 0, self.dmesg, ""
+
+    def there(self, name: str, uuid: str, letters: str = "-b----") -> Played:
+        """Have a domain run that this module has not started."""
+        played = Played(self.next, letters, uuid)
+        self.next += 1
+        self.domains[name] = played
+        self.nodes[f"/local/domain/{played.domid}/vm"] = f"/vm/{uuid}"
+        self.nodes[f"/libxl/{played.domid}/type"] = "pv"
+        return played
+
+    def xl_create(self, *words: str) -> Answer:
+        assert words[0] == "-p"
+        settings = xl_cfg.read("", Path(words[1]).read_bytes())
+        name = str(settings["name"])
+        if name in self.fails:
+            return 1, "", self.fails[name]
+        played = self.there(name, str(settings.get("uuid", "0")), "--p---")
+        played.memory = int(str(settings.get("memory", 256)))
+        master, slave = os.openpty()
+        tty.setraw(slave)
+        played.terminals += [master, slave]
+        terminal = os.ttyname(slave)
+        domid = played.domid
+        if settings.get("device_model_stubdomain_override"):
+            played.stub = self.next
+            self.next += 1
+            home = str(played.stub) if self.stub is None else self.stub
+            self.nodes.update(
+                {
+                    f"/libxl/{domid}/type": "hvm",
+                    f"/libxl/{domid}/dm-version": "qemu_xen",
+                    f"/local/domain/{domid}/image/device-model-domid": home,
+                    f"/local/domain/{home}/target": str(domid),
+                    f"/local/domain/{home}/device-model/{domid}/state": self.stub_state,
+                    f"/local/domain/{home}/device/console/3/tty": terminal,
+                }
+            )
+        else:
+            self.nodes[f"/local/domain/{domid}/console/tty"] = terminal
+        if self.deaf:
+            self.nodes = {path: value for path, value in self.nodes.items() if not path.endswith("tty")}
+        return 0, "", "Parsing config\n"
+
+    def named(self, word: str) -> str:
+        return (
+            word if word in self.domains else next(name for name, one in self.domains.items() if one.domid == int(word))
+        )
+
+    def xl_unpause(self, word: str) -> Answer:
+        name = self.named(word)
+        played = self.domains[name]
+        if played.terminals:
+            os.write(played.terminals[0], self.words.get(name, f"hello from {name}\r\n".encode()))
+        played.letters = "-b----"
+        if name in self.dies:
+            self.gone(name)
+            domid = played.domid
+            self.dmesg += f"(XEN) HVM d{domid}v0 save: CPU\n(XEN) HVM restore d{domid}: CPU 0\n"
+            self.dmesg += f"(XEN) d{domid}v0 Triple fault\n(XEN) d99v0 Triple fault\n"
+        return 0, "", ""
+
+    def xl_pause(self, word: str) -> Answer:
+        self.domains[self.named(word)].letters = "--p---"
+        return 0, "", ""
+
+    def gone(self, name: str) -> None:
+        domid = self.domains.pop(name).domid
+        self.nodes = {
+            path: value
+            for path, value in self.nodes.items()
+            if not path.startswith((f"/libxl/{domid}/", f"/local/domain/{domid}/"))
+        }
+
+    def xl_shutdown(self, *words: str) -> Answer:
+        self.gone(self.named(words[-1]))
+        return 0, "", ""
+
+    xl_destroy = xl_shutdown
+
+    def xl_reboot(self, *words: str) -> Answer:
+        name = self.named(words[-1])
+        uuid = self.domains[name].uuid
+        self.gone(name)
+        self.there(name, uuid)
+        return 0, "", ""
+
+    def xl_save(self, word: str, path: str) -> Answer:
+        name = self.named(word)
+        self.put(path.lstrip("/"), f"{name} {self.domains[name].uuid}")
+        self.gone(name)
+        return 0, "", ""
+
+    def xl_restore(self, *words: str) -> Answer:
+        name, uuid = (self.root / words[-1].lstrip("/")).read_text().split()
+        self.there(name, uuid)
+        return 0, "", ""
+
+
+AnyHost = TypeVar("AnyHost", bound=Host)
+
+
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AnyHost] = Host) -> Iterator[AnyHost]:  # type: ignore[assignment]
+    """A host for a fixture."""
+    monkeypatch.setattr(guests, "Xen", lambda run: Xen(run, root=str(tmp_path)))
+    monkeypatch.setattr(guest_domain, "TTY_TIMEOUT", 0.1)
+    monkeypatch.setattr(guest_domain, "PAUSED_TIMEOUT", 0)
+    monkeypatch.setattr(console, "LOOK", 0.1)
+    (tmp_path / "lock").mkdir()
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(tmp_path / "lock"),))
+    host = kind(tmp_path)
+    yield host
+    for domain in host.domains.values():
+        for descriptor in domain.terminals:
+            os.close(descriptor)
