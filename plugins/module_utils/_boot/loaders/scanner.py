@@ -17,6 +17,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line imp
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
+# Bytes that a program may have to be parsed; a distribution's /etc/default/grub has a hundredth of it.
+LARGEST = 1 << 18
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>\+?=)")
 _HERE_DOCUMENT = re.compile(r"<<(?P<dash>-?)[ \t]*(?P<end>(?:[^ \t\n;&|()<>\"'\\]|\"[^\"\n]*\"|'[^'\n]*'|\\.)+)")
 _REDIRECTION = re.compile(r"(?:<>|<&|>>|>&|>\||<|>)(?:[ \t]|\\\n)*")
@@ -303,6 +305,11 @@ def scan(path: str, content: bytes, variables: Sequence[str]) -> List[Assignment
     text = content.decode(ENCODING)
     if not any(name in text for name in variables):
         return []
+    if len(content) > LARGEST:
+        raise UserError(
+            f"{path} has {len(content)} bytes, which is more than the {LARGEST} that are parsed as a program.",
+            "Nothing was changed. Simplify that file, then run again.",
+        )
     return [assignment for assignment in _assignments(path, text) if assignment.name in variables]
 
 

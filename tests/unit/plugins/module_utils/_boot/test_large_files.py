@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Callable, Dict, Iterator, Optional
+from typing import Callable, Dict, Iterator, Mapping, Optional
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
@@ -23,7 +23,13 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     tree,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_cfg, extlinux, grub2, grub_legacy
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    efi_cfg,
+    extlinux,
+    grub2,
+    grub_legacy,
+    scanner,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 OPTION = ("dom0_mem", "dom0_mem=1G")
@@ -34,6 +40,10 @@ def menu(text: str, block: Optional[str] = None) -> object:
     return grub2.next_boot("/boot/grub/grub.cfg", grub_script.Host(files.get, "/boot/grub", "pc", ()))
 
 
+def shell(text: str) -> Mapping[str, bytes]:
+    return {grub2.MAIN: f"GRUB_CMDLINE_XEN=a\n{text}".encode("latin-1")}
+
+
 READERS: Dict[str, Callable[[str], object]] = {
     "grub.cfg": menu,
     "an entry of grub.cfg": lambda text: menu(
@@ -42,6 +52,8 @@ READERS: Dict[str, Callable[[str], object]] = {
     "grub.cfg by hand": lambda text: grub_by_hand.edit("p", f"multiboot2 /xen.gz a\n{text}", *OPTION),
     "entries of grub.cfg": grub_menu.parse,
     "grubenv": lambda text: menu("load_env\nset default=$saved_entry\nmenuentry a {\n linux /a\n}\n", text),
+    "/etc/default/grub": lambda text: grub2.VARIABLES.read(shell(text)),
+    "/etc/default/grub, changed": lambda text: grub2.VARIABLES.edit(shell(text), *OPTION, drop_ins=False),
     "menu.lst": lambda text: grub_legacy.next_boot("p", text),
     "menu.lst, changed": lambda text: grub_legacy.edit("p", f"title a\nkernel /xen.gz a\n{text}", *OPTION),
     "xen.cfg": efi_cfg.options,
@@ -99,7 +111,7 @@ def seconds(reader: str, unit: str, size: int) -> float:
     """Read a text of so many bytes, and return how long that took this process; a refusal is an answer."""
     text = (unit * (size // len(unit) + 1))[:size]
     start = time.process_time()
-    with contextlib.suppress(UserError), limited(2 * max(size, 1 << 17) / tree.LARGEST):
+    with contextlib.suppress(UserError), limited(2):
         READERS[reader](text)
     return time.process_time() - start
 
@@ -109,7 +121,7 @@ def test_any_text_is_read_in_time(reader: str) -> None:
     """Each a small one, and the one that takes the longest of them at the size of the largest file."""
     times = {unit: seconds(reader, unit, tree.LARGEST // 128) for unit in UNITS}
     slowest = max(times, key=lambda unit: times[unit])
-    seconds(reader, slowest, tree.LARGEST)
+    seconds(reader, slowest, scanner.LARGEST - 1000 if "default" in reader else tree.LARGEST)
 
 
 def test_larger_files_are_refused(tmp_path: Path) -> None:
@@ -123,6 +135,15 @@ def test_larger_files_are_refused(tmp_path: Path) -> None:
             with pytest.raises(UserError, match=f"has {size} bytes, which is more than the {tree.LARGEST}") as caught:
                 found.text("/boot/grub.cfg")
             assert len(str(caught.value).splitlines()) == 2
+
+
+def test_larger_programs_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=f"{grub2.MAIN} has .* more than the {scanner.LARGEST} that are parsed"
+    ) as caught:
+        READERS["/etc/default/grub"]("#" * scanner.LARGEST)
+    assert len(str(caught.value).splitlines()) == 2
+    assert scanner.scan(grub2.MAIN, b"#" * scanner.LARGEST * 2, grub2.VARIABLES.names) == []
 
 
 def test_what_doubles_is_refused() -> None:
