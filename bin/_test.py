@@ -4,7 +4,7 @@
 """Tests the collection, tier by tier, and stops at the first tier that fails. It installs what the tiers need.
 
 unit     the core, the modules and the tools by themselves: seconds
-faults   system calls that go wrong under the modules that write files, and hostile parameters; each 40th of them,
+faults   system calls that go wrong under the modules that write files, and hostile parameters; each 100th of them,
          all: bin/test --in faults python tests/faults/matrix.py
 sanity   ansible-test sanity
 lint     ruff, mypy, yamllint, ansible-lint, shellcheck, reuse
@@ -138,7 +138,7 @@ def lint(environment: Environment, asked: Sequence[str]) -> None:
 
 
 def faults(environment: Environment, asked: Sequence[str]) -> None:
-    run(["python", "tests/faults/matrix.py", *(asked or ["--every", "40"])], environment)
+    run(["python", "tests/faults/matrix.py", *(asked or ["--every", "100"])], environment)
 
 
 PLUGINS = "ansible_collections/xen/stubdom/plugins"
