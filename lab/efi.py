@@ -1,10 +1,11 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A lab host that UEFI firmware starts through xen.efi and its xen.cfg, without any GRUB.
+"""A lab host that UEFI firmware starts through xen.efi and its configuration, without any GRUB.
 
 It is any lab host's disk with an EFI system partition beside it, on which lie the hypervisor, the kernel and the initrd
-that the disk has in /boot.
+that the disk has in /boot. The hypervisor has the name that firmware looks for where it has no boot entry, as on
+machines that know no other.
 """
 
 from __future__ import annotations
@@ -28,12 +29,10 @@ OWN_SETTINGS = "settings.fd"
 PARTITION = "esp.raw"
 PARTITION_MIB = 128
 # What is taken from /boot, under the name that it gets on the partition.
-BOOT_FILES = {"xen.efi": r"xen-[0-9.]+-amd64\.efi", "vmlinuz": r"vmlinuz-.*", "initrd.img": r"initrd\.img-.*"}
-
-# The firmware's own shell runs this; there is no boot entry in its settings.
-STARTUP = "fs0:\r\ncd \\EFI\\xen\r\nxen.efi\r\n"
+BOOT_FILES = {"BOOTX64.EFI": r"xen-[0-9.]+-amd64\.efi", "vmlinuz": r"vmlinuz-.*", "initrd.img": r"initrd\.img-.*"}
+CONFIGURATION = "BOOTX64.cfg"
 XEN_CFG = """\
-# Read by xen.efi, which lies beside it.
+# Read by the hypervisor, which lies beside it under the same name.
 [global]
 default=debian
 
@@ -91,12 +90,10 @@ def _make_partition(image: Image, files: Path, partition: Path) -> None:
         if found is None or uuid is None:
             raise LabError(f"The disk has no {pattern} in /boot.", f"Remove {image.directory} to have it made again.")
         run("debugfs", "-R", f'dump "/boot/{found}" "{files / name}"', disk)
-    (files / "xen.cfg").write_text(XEN_CFG.format(uuid=uuid[1] if uuid else ""))
-    (files / "startup.nsh").write_text(STARTUP)
+    (files / CONFIGURATION).write_text(XEN_CFG.format(uuid=uuid[1] if uuid else ""))
     partition.unlink(missing_ok=True)
     with partition.open("wb") as stream:
         stream.truncate(PARTITION_MIB << 20)
     run("mkfs.fat", "-F", "32", "-n", "ESP", partition)
-    run("mmd", "-i", partition, "::EFI", "::EFI/xen")
-    run("mcopy", "-i", partition, *(files / name for name in (*BOOT_FILES, "xen.cfg")), "::EFI/xen/")
-    run("mcopy", "-i", partition, files / "startup.nsh", "::")
+    run("mmd", "-i", partition, "::EFI", "::EFI/BOOT")
+    run("mcopy", "-i", partition, *(files / name for name in (*BOOT_FILES, CONFIGURATION)), "::EFI/BOOT/")
