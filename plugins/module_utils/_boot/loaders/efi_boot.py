@@ -308,7 +308,7 @@ def _newer(one: str, other: str) -> int:
 
 
 def _older(one: str, other: str) -> int:
-    return _newer(other, one)
+    return -_newer(one, other)
 
 
 _newest_first = functools.cmp_to_key(_older)
