@@ -94,7 +94,7 @@ def test_xen_hosts_are_ended_when_one_does_not_start(tmp_path: Path, monkeypatch
 def test_file_systems_are_fresh_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def make(_release: str, result: Path) -> None:
+    def make(_release: str, _packages: object, result: Path) -> None:
         (tmp_path / "etc").mkdir(exist_ok=True)
         subprocess.run(["tar", "--create", "--file", str(result), "--directory", str(tmp_path), "etc"], check=True)
 
