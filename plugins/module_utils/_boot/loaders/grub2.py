@@ -42,7 +42,7 @@ VARIABLES = Variables(
 )
 
 # 20_linux_xen passes the first two to dom0's Linux; where one of them is empty, what 10_linux passes to Linux without
-# Xen (grub 2.00 to 2.12, the same in the packages of Debian, Fedora and SUSE). Entries of the Boot Loader Specification
+# Xen (grub 2.00 to 2.12, the same in the packages of Debian and Fedora). Entries of the Boot Loader Specification
 # start no Xen.
 KERNEL_VARIABLES = Variables(
     names=("GRUB_CMDLINE_LINUX_XEN_REPLACE", "GRUB_CMDLINE_LINUX_XEN_REPLACE_DEFAULT"),
