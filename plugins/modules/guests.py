@@ -375,7 +375,9 @@ options:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
     type: path
   replace:
-    description: Whether files that were not written by this module may be replaced or removed.
+    description:
+      - Whether files that were not written by this module may be replaced or removed, and those of guests of another
+        type with the same name.
     type: bool
     default: false
   backup:

@@ -21,10 +21,13 @@ HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten
 _NAME = re.compile(rb"^[ \t]*name[ \t]*=[ \t]*([\"'])(?P<name>[^\"'\n]+)\1", re.MULTILINE)
 
 
-def check_ours(path: str, name: str, before: Optional[bytes], keys: Mapping[str, xl_cfg.Value]) -> None:
-    """Refuse to take a file away from another program or administrator, or to make another guest of it.
+def check_ours(path: str, name: str, before: Optional[bytes], *, hvm: Optional[bool], removed: bool = False) -> None:
+    """Refuse to take a file away from another program or administrator, or from a guest of another kind.
 
-    :param keys: what is to be written; empty for a file that is to be removed.
+    Two lists that have one name, as those of two roles, would else undo each other's work at every run.
+
+    :param hvm: whether an HVM guest is meant, None where the kind does not matter.
+    :param removed: whether the file is to be removed.
     """
     if before is None:
         return
@@ -33,12 +36,15 @@ def check_ours(path: str, name: str, before: Optional[bytes], keys: Mapping[str,
             f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
             "Set another name for the guest, or set replace to true to take the file over.",
         )
-    there = settings_of(before) if keys else {}
-    if there and plan.hvm(there) != plan.hvm(keys):
-        kinds = ["an HVM guest" if plan.hvm(these) else "a PV or PVH guest" for these in (there, keys)]
+    there = {} if hvm is None else settings_of(before)
+    if there and plan.hvm(there) != hvm:
+        kinds = ["an HVM guest" if kind else "a PV or PVH guest" for kind in (plan.hvm(there), hvm)]
         raise UserError(
-            f"{path} is the configuration of {kinds[0]} called {name}, and {kinds[1]} is asked for.",
-            "Set another name for one of the two, or set replace to true to make one of the other.",
+            f"{path} is the configuration of {kinds[0]} called {name}, and {kinds[1]} is "
+            f"{'to be absent' if removed else 'asked for'}.",
+            "Take the guest out of one of the two lists, or set replace to true to remove it all the same."
+            if removed
+            else "Set another name for one of the two, or set replace to true to make one of the other.",
         )
 
 

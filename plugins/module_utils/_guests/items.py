@@ -207,7 +207,8 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
         item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
     after = xl_cfg.emit(planned.keys, header=[config_files.HEADER])
     if not options.replace:
-        config_files.check_ours(wanted.path, item.name, item.before, planned.keys if after != item.before else {})
+        kind = None if after == item.before else plan.hvm(planned.keys)
+        config_files.check_ours(wanted.path, item.name, item.before, hvm=kind)
     config_files.check_names(item.name, planned.keys, taken)
     if after != item.before and observed.running:
         # What xl's own parser says, before anything is written.
@@ -229,7 +230,9 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
 
 def _remove(item: Item, options: Options) -> None:
     if not options.replace:
-        config_files.check_ours(item.wanted.path, item.name, item.before, {})
+        asked = item.wanted.values["type"]
+        kind = None if asked is None else asked == "hvm"
+        config_files.check_ours(item.wanted.path, item.name, item.before, hvm=kind, removed=True)
     linked = files.link(item.wanted.link)
     # xendomains never finds a link to a file that is not there.
     item.changes = [

@@ -171,6 +171,75 @@ def test_a_guest_of_another_kind_with_the_same_name_is_not_replaced(host: Host) 
     assert host.run(hvm("a"), replace=True)["changed"]
 
 
+# The defaults of the roles, which have one list each.
+PVGRUB_GUEST = {"type": "pv", "flavour": "grub2"}
+HVM_STUBDOM = {"type": "hvm", "flavour": "linux"}
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            ({"name": "a"}, PVGRUB_GUEST),
+            ({"name": "a"}, HVM_STUBDOM),
+            "a.cfg is the configuration of a PV or PVH guest called a, and an HVM guest is asked for",
+        ),
+        (
+            ({"name": "a"}, HVM_STUBDOM),
+            ({"name": "a"}, PVGRUB_GUEST),
+            "a.cfg is the configuration of an HVM guest called a, and a PV or PVH guest is asked for",
+        ),
+        (
+            ({"name": "a"}, HVM_STUBDOM),
+            ({"name": "a", "state": "absent"}, PVGRUB_GUEST),
+            "a.cfg is the configuration of an HVM guest called a, and a PV or PVH guest is to be absent",
+        ),
+        (
+            ({"name": "a"}, PVGRUB_GUEST),
+            ({"name": "a", "state": "absent"}, HVM_STUBDOM),
+            "a.cfg is the configuration of a PV or PVH guest called a, and an HVM guest is to be absent",
+        ),
+        (
+            ({"name": "a-dm"}, PVGRUB_GUEST),
+            ({"name": "a"}, HVM_STUBDOM),
+            "stub domain of a will be called a-dm, and that is taken by another configuration: .*/a-dm.cfg",
+        ),
+        (
+            ({"name": "a"}, HVM_STUBDOM),
+            ({"name": "a-dm"}, PVGRUB_GUEST),
+            "guest name a-dm is taken by another configuration: .*/a.cfg",
+        ),
+    ],
+)
+def test_one_name_in_the_lists_of_both_roles_is_refused_by_the_second(
+    host: Host, first: tuple[Any, Any], second: tuple[Any, Any], message: str, check: bool
+) -> None:
+    body = {"memory": 64}
+    host.run({**body, **first[0]}, defaults={**first[1], "state": "running"})
+    before, there = host.tree(), dict(host.domains)
+    given = second[0] if second[0].get("state") == "absent" else {**body, **second[0]}
+    for _again in range(2):
+        with pytest.raises(UserError, match=message) as refused:
+            host.run(given, defaults={**second[1], "stop": "force"}, check=check)
+        assert len(str(refused.value).splitlines()) == 2
+        assert (host.tree(), host.domains, host.acts) == (before, there, [])
+        # The first of them is as it was asked for.
+        assert not host.run({**body, **first[0]}, defaults={**first[1], "state": "running"})["changed"]
+
+
+def test_a_guest_of_another_kind_is_removed_where_that_is_meant(host: Host) -> None:
+    for asked in (
+        {"guest": {}, "replace": True, "defaults": PVGRUB_GUEST},
+        {"guest": {"type": "hvm", "flavour": "linux"}, "defaults": PVGRUB_GUEST},
+        {"guest": {}},
+    ):
+        host.run(hvm("a"))
+        given = {"name": "a", "state": "absent", **asked.pop("guest")}
+        assert host.run(given, **asked)["changed"]
+        assert not (host.root / "etc/xen/a.cfg").exists()
+
+
 def test_states_of_a_life(host: Host) -> None:
     def state(wanted: str, **more: Any) -> tuple[list[str], str]:
         results = [host.run(pv("a", state=wanted, **more), check=check)["guests"][0] for check in (True, False)]
