@@ -29,6 +29,7 @@ class Requirement:
     :param contains: bytes that have to be in it.
     :param key: the key of xl.cfg that names the path which was found.
     :param own: what the first of *paths* needs itself.
+    :param unfit: why the file that is there cannot serve, as a sentence.
     """
 
     paths: Tuple[str, ...]
@@ -39,6 +40,7 @@ class Requirement:
     contains: Optional[bytes] = None
     key: Optional[str] = None
     own: Optional[Requirement] = None
+    unfit: Optional[str] = None
 
 
 def satisfied(requirement: Requirement, path: str, locate: Locate = str) -> bool:
@@ -52,7 +54,7 @@ def satisfied(requirement: Requirement, path: str, locate: Locate = str) -> bool
 def satisfy(requirement: Requirement, locate: Locate = str) -> str:
     """Return the first path that is as it has to be.
 
-    :raises UserError: none is.
+    :raises UserError: none is, or it cannot serve.
     """
     path = next((path for path in requirement.paths if satisfied(requirement, path, locate)), None)
     if path is None:
@@ -60,6 +62,8 @@ def satisfy(requirement: Requirement, locate: Locate = str) -> str:
         if requirement.contains is not None and others:
             raise UserError(f"{others[0]} is not {requirement.what}.", requirement.remedy)
         raise UserError(f"There is no {' and no '.join(requirement.paths)}: {requirement.what}.", requirement.remedy)
+    if requirement.unfit is not None:
+        raise UserError(requirement.unfit, requirement.remedy)
     if requirement.own is not None and path == requirement.paths[0]:
         satisfy(requirement.own, locate)
     return path

@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     STUB_MEMORY,
     Flavour,
@@ -91,14 +92,28 @@ def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     for key in ("stubdomain_kernel", "stubdomain_memory"):
         if guest.get(key):
             keys[key] = guest[key]
-    kernel = guest.get("stubdomain_kernel") or f"{firmware_directory(host)}/ioemu-stubdom.gz"
+    own = guest.get("stubdomain_kernel")
+    kernel = own or f"{firmware_directory(host)}/ioemu-stubdom.gz"
     remedy = f"{helpers.REMEDY}, or use the flavour linux."
-    planned.needs.append(Requirement((kernel,), "the image of the Mini-OS stub domain", remedy))
+    unfit = None if own else _of_another_release(kernel, host)
+    planned.needs.append(Requirement((kernel,), "the image of the Mini-OS stub domain", remedy, unfit=unfit))
     named = {"hvmloader": guest.get("firmware_override"), "qemu-dm": guest.get("device_model_override")}
     firmware = "" if all(named.values()) else firmware_directory(host)
     for need in helpers.needs(firmware, host.version, row=host.distribution, named=named).values():
         planned.needs.append(need)
         keys[str(need.key)] = need.paths[0]
+
+
+def _of_another_release(kernel: str, host: Host) -> Optional[str]:
+    """Why this device model cannot serve, None where it can, or where a release is not known.
+
+    It makes hypercalls that only a toolstack of the same release may rely on (__XEN_TOOLS__ in xen/include/public:
+    those of hvm/hvm_op.h @ stable-4.8 with which it raises interrupts are in hvm/dm_op.h @ stable-4.9).
+    """
+    made_for, running = host.ioemu_release, text(host.version)
+    if made_for is None or host.version is None or made_for == running:
+        return None
+    return f"{kernel} is an image for Xen {made_for}, and this host has Xen {running}."
 
 
 def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, xl_cfg.Value]) -> None:

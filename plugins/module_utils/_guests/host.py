@@ -18,8 +18,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
-# The record of the Linux stub domain's image, beside it in the firmware directory.
-_LINUX = "linux"
+# The records of the device models' images, beside them in the firmware directory: their names, and kinds of image.
+_LINUX = ("linux", "linux")
+_MINIOS = ("ioemu-stubdom", "ioemu")
 
 
 @dataclass
@@ -80,7 +81,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
     :param named: the firmware directory that the user names.
     """
     directory = firmware.find(xen, named)
-    record = _linux_image(xen, directory)
+    record, ioemu = (_record(xen, directory, *image) for image in (_LINUX, _MINIOS))
     running = xen.is_dom0()
     rows = xen.domains() if running else []
     host = model.Host(
@@ -89,17 +90,18 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
         stub_memory_mib=None if record is None else record.memory_mib,
         stub_command_line=None if record is None else record.command_line,
+        ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
     )
     return Observed(xen, running, host, rows, memory.observe(xen, rows))
 
 
-def _linux_image(xen: Xen, directory: Optional[str]) -> Optional[manifest.Manifest]:
-    """The record of the Linux stub domain's image, None where there is none, or none that can be read."""
+def _record(xen: Xen, directory: Optional[str], name: str, kind: str) -> Optional[manifest.Manifest]:
+    """The record of an image, None where there is none, or none that can be read."""
     if directory is None:
         return None
-    path = manifest.path(xen.path(directory), _LINUX)
+    path = manifest.path(xen.path(directory), name)
     with contextlib.suppress(UserError):
         found = manifest.parse(files.read(path, longest=manifest.LARGEST))
-        return found if found is not None and found.kind == _LINUX else None
+        return found if found is not None and found.kind == kind else None
     return None

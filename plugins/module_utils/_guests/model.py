@@ -27,13 +27,17 @@ VIDEO_MEMORY: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True)
 class Host:
-    """What a guest is judged by; None and nothing where it is not known."""
+    """What a guest is judged by; None and nothing where it is not known.
+
+    :param ioemu_release: the release of Xen that the image of the Mini-OS stub domain was made for, as "4.20".
+    """
 
     version: Optional[Version] = None
     firmware_directory: Optional[str] = None
     capabilities: FrozenSet[str] = frozenset()
     stub_memory_mib: Optional[int] = None
     stub_command_line: Optional[str] = None
+    ioemu_release: Optional[str] = None
     distribution: Distribution = GENERIC
 
 

@@ -197,6 +197,38 @@ def test_a_missing_piece_of_ioemu_is_named_with_what_makes_it(host: Host, piece:
     assert run(host, **linux(flavour="minios"))["settings"]["firmware_override"] == f"/{HELPERS}/hvmloader"
 
 
+def record_of_ioemu(release: str) -> str:
+    empty = dict.fromkeys(("compiler", "flags", "built", "sha256"))
+    files = {"ioemu-stubdom.gz": None}
+    return json.dumps({**empty, "kind": "ioemu", "xen": release, "identity": "1", "sources": [], "files": files})
+
+
+def test_an_image_of_ioemu_for_another_release_starts_no_guest(host: Host) -> None:
+    ioemu(host)
+    host.put(f"{BOOT}/ioemu-stubdom.json", record_of_ioemu("4.17"))
+    wanted = linux(flavour="minios")
+    before = host.tree()
+    with pytest.raises(
+        UserError, match=f"/{BOOT}/ioemu-stubdom.gz is an image for Xen 4.17, and this host has Xen 4.20"
+    ):
+        run(host, **wanted)
+    assert host.tree() == before and host.acts == []
+    # What a play makes before it starts guests is not there in check mode, and configurations come before guests.
+    assert any("an image for Xen 4.17" in warning for warning in run(host, check=True, **wanted)["warnings"])
+    assert run(host, **{**wanted, "state": "present"})["changed"]
+    host.put("opt/ioemu.gz", "")
+    assert run(host, **wanted, stubdomain_kernel="/opt/ioemu.gz")["changed"]
+    host.put(f"{BOOT}/ioemu-stubdom.json", record_of_ioemu("4.20"))
+    assert run(host, **wanted)["changed"]
+
+
+@pytest.mark.parametrize("record", ["", "{", record_of_ioemu("4.17").replace('"ioemu"', '"c"')])
+def test_an_image_of_ioemu_of_which_no_release_is_known_is_taken(host: Host, record: str) -> None:
+    ioemu(host)
+    host.put(f"{BOOT}/ioemu-stubdom.json", record)
+    assert run(host, **linux(flavour="minios"))["changed"]
+
+
 def test_what_the_toolstack_has_itself_is_good_enough(host: Host) -> None:
     # Before anything is built, a configuration names what will be.
     assert run(host, type="hvm", flavour="minios")["settings"]["firmware_override"] == f"/{HELPERS}/hvmloader"
