@@ -30,6 +30,8 @@ import _machine
 import _playbook
 from _machine import REPOSITORY
 from errors import LabError
+from files import scratch
+from programs import end_as_by_ctrl_c, started
 
 sys.path[:0] = [str(REPOSITORY / "tests" / "tools"), str(REPOSITORY / "bench")]
 
@@ -101,10 +103,11 @@ def run(way: Way, log: Path, *, changes: bool) -> Measure:
         environment = _playbook.with_events(environment, events)
     with log.open("wb") as output:
         begin = time.monotonic()
-        process = subprocess.Popen(way.words, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-        _pid, status, used = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - begin
-        process.returncode = os.waitstatus_to_exitcode(status)
+        given = {"env": environment, "stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        with started(way.words, **given) as process:
+            _pid, status, used = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - begin
+            process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         kept = Path(tempfile.gettempdir()) / f"bench-{way.name}.log"
         shutil.copy(log, kept)
@@ -226,6 +229,7 @@ def main(words: Sequence[str]) -> int:
         help="what is compared; pyinfra is installed from PyPI where it is named",
     )  # fmt: skip
     arguments = parser.parse_args(words)
+    end_as_by_ctrl_c()
     try:
         if os.geteuid() != 0:
             raise LabError("Only root may start played hosts.", "Run it as root.")
@@ -233,8 +237,7 @@ def main(words: Sequence[str]) -> int:
         packages = (*chroots.PACKAGES, *played.PACKAGES)
         archive = chroots.ensure(RELEASE, _machine.progress("bin/bench"), packages)
         found = {}
-        with tempfile.TemporaryDirectory(prefix="xen-stubdom-bench-") as name:
-            directory = Path(name)
+        with scratch("xen-stubdom-bench", Path(tempfile.gettempdir())) as directory:
             lower = played.file_system(archive, directory, max(arguments.guests))
             for guests in arguments.guests:
                 found[guests] = measured(arguments.ways, lower, directory, arguments.hosts, guests, arguments.repeat)
@@ -244,6 +247,9 @@ def main(words: Sequence[str]) -> int:
     except LabError as error:
         print(f"bin/bench: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("bin/bench: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

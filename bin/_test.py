@@ -35,7 +35,8 @@ from pathlib import Path
 import _machine
 from _machine import REPOSITORY
 from errors import LabError
-from files import base_directory, key_of
+from files import base_directory, key_of, scratch
+from programs import end_as_by_ctrl_c, started
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "tools"))
 
@@ -53,9 +54,10 @@ def run(command: Sequence[str], environment: Environment, directory: Path = REPO
     print("$ " + " ".join(command), flush=True)
     if not sys.stdout.isatty():
         environment = {**environment, "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
-        raise Failure(f"{command[0]} ended with status {done.returncode}.")
+    with started(command, env=environment, cwd=directory, stdin=subprocess.DEVNULL) as process:
+        status = process.wait()
+    if status != 0:
+        raise Failure(f"{command[0]} ended with status {status}.")
 
 
 # ---- tiers ----------------------------------------------------------------------------------------------------------
@@ -78,14 +80,14 @@ def kept_bytecode() -> Environment:
 
 def unit_with_coverage(environment: Environment, asked: Sequence[str]) -> None:
     """The unit tier, with the lines and branches of the plugins that it runs, also in processes that tests start."""
-    with tempfile.TemporaryDirectory(prefix="xen-stubdom-coverage-") as directory:
+    with scratch("xen-stubdom-coverage", Path(tempfile.gettempdir())) as directory:
         # Builds run as an account of their own.
         os.chmod(directory, 0o1777)
         environment = {**environment, **kept_bytecode(), "COVERAGE_FILE": f"{directory}/data"}
         run(["coverage", "run", f"--source={REPOSITORY / 'plugins'}", "-m", *pytest_command(asked)], environment)
         run(["coverage", "combine", "--quiet"], environment)
         # A process that a test has killed leaves half a file, of which each further command would complain.
-        for left in Path(directory).glob("data.*"):
+        for left in directory.glob("data.*"):
             left.unlink()
         # A part of the tests says nothing about the whole.
         run(["coverage", "report", *(["--fail-under=0"] if asked else [])], environment)
@@ -238,7 +240,8 @@ def run_inside(words: Sequence[str]) -> int:
     except LabError as error:
         print(f"bin/test: {error}", file=sys.stderr)
         return 1
-    return subprocess.run(command, env=environment, check=False).returncode
+    with started(command, env=environment) as process:
+        return process.wait()
 
 
 def table(rows: Sequence[tuple[str, float, str]]) -> str:
@@ -262,12 +265,16 @@ def main(words: Sequence[str]) -> int:
     )  # fmt: skip
     options = parser.parse_args(words)
     os.chdir(REPOSITORY)
+    end_as_by_ctrl_c()
     try:
         if options.inside is not None:
             return run_inside(options.inside)
         asked = plan(options.tiers)
     except ValueError as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        print("bin/test: interrupted", file=sys.stderr, flush=True)
+        return 130
     rows: list[tuple[str, float, str]] = []
     lab = None
     for name, things in asked.items():

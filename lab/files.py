@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,27 @@ def remove(tree: Path) -> None:
         shutil.rmtree(tree)
     else:
         tree.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(name: str, parent: Path) -> Iterator[Path]:
+    """A directory for this process alone, which is removed at the end; so are those that killed processes have left."""
+    for left in parent.glob(f"{name}-*-*"):
+        owner = left.name[len(name) + 1 :].partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists() and _is_our_directory(left):
+            # Two that begin at once remove the same.
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}-{os.getpid()}-", dir=parent) as directory:
+        yield Path(directory)
+
+
+def _is_our_directory(path: Path) -> bool:
+    """Whether it is no link, and nobody else's."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def made_once(

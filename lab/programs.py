@@ -9,7 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from errors import LabError
 
@@ -53,6 +56,28 @@ def run(name: str, *words: str | Path) -> str:
             "Check that there is room on the disk.",
         )
     return done.stdout
+
+
+# Seconds in which a program that was asked to end can clean up.
+PATIENCE = 30.0
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that ends, and cleans up, when this process is killed or the block is left by an exception.
+
+    :param options: those of `subprocess.Popen`.
+    """
+    process = subprocess.Popen(command, preexec_fn=die_with_parent, **options)  # noqa: PLW1509 -- there is one thread
+    try:
+        yield process
+    except BaseException:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+        process.kill()
+        process.wait()
+        raise
 
 
 def end_as_by_ctrl_c() -> None:

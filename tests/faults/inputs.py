@@ -123,7 +123,11 @@ def played(system: Path, name: str, asked: list[dict[str, Any]]) -> Iterator[dic
             status = 0
         finally:
             os._exit(status)
-    os.waitpid(child, 0)
+    try:
+        os.waitpid(child, 0)
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGKILL)
+        raise
     yield from map(json.loads, answers.read_text().splitlines())
 
 

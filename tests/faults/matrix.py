@@ -28,7 +28,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +36,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "tools"), str(HERE.parents[1] / "lab")]
+
+from files import scratch
+from programs import end_as_by_ctrl_c, started
+
 # Where the unit tests have what they know of hostile parameters.
 UNIT = (HERE.parent / "unit", HERE.parent / "unit" / "plugins" / "modules")
 # The layout of struct state in fault.c.
@@ -188,15 +192,18 @@ class Lab:
         if child == 0:
             self._become(scenario, arguments, at, fault)
         deadline = time.monotonic() + PATIENCE
-        while True:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                break
-            if time.monotonic() > deadline:
-                os.killpg(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return -1, "hangs"
-            time.sleep(0.001)
+        try:
+            while True:
+                done, status = os.waitpid(child, os.WNOHANG)
+                if done:
+                    break
+                if time.monotonic() > deadline:
+                    end(child)
+                    return -1, "hangs"
+                time.sleep(0.001)
+        except KeyboardInterrupt:
+            end(child)
+            raise
         self.fired, self.counted = self.call, self.count
         self.disarm()
         return status, self._answer.read_text(errors="replace")
@@ -205,6 +212,8 @@ class Lab:
         status = 70
         try:
             os.setsid()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
             output = os.open(self._answer, os.O_WRONLY)
             for descriptor in (1, 2):
                 os.dup2(output, descriptor)
@@ -254,6 +263,14 @@ class Lab:
                 if not BACKUP.search(shown):
                     found[shown] = (kind, status.st_mode, status.st_uid, status.st_gid)
         return found
+
+
+def end(child: int) -> None:
+    """Kills a module with all that it has started; it may have no group of its own yet."""
+    for kill in (os.kill, os.killpg):
+        with contextlib.suppress(ProcessLookupError):
+            kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def answer(printed: str) -> dict[str, Any]:
@@ -373,8 +390,16 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="try each Nth fault only (default: all)")
     parser.add_argument("--show", type=int, default=20, metavar="N", help="how many failures are shown (default: 20)")
     asked = parser.parse_args(words)
-    if "FAULT_STATE" not in os.environ:
-        return inside(words)
+    end_as_by_ctrl_c()
+    try:
+        return everything(parser, asked) if "FAULT_STATE" in os.environ else inside(words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def everything(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
+    """Tries what is asked for, and prints what was found."""
     import cases
     import inputs
 
@@ -417,7 +442,6 @@ def main(words: Sequence[str]) -> int:
 @contextlib.contextmanager
 def debian() -> Iterator[Path]:
     """A fresh Debian file system of this machine's release, whose Python modules fit this Python."""
-    sys.path[:0] = [str(HERE.parent / "tools"), str(HERE.parents[1] / "lab")]
     import apt_sources
     import chroots
 
@@ -444,7 +468,7 @@ def inside(words: Sequence[str]) -> int:
     command = [sys.executable, __file__, *words]
     with contextlib.ExitStack() as stack:
         # Not /tmp, which may be mounted in ways that change what is tried.
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xen-stubdom-faults-", dir="/var/tmp")))
+        directory = stack.enter_context(scratch("xen-stubdom-faults", Path("/var/tmp")))
         environment = {
             **os.environ,
             "LD_PRELOAD": str(library(directory)),
@@ -459,7 +483,8 @@ def inside(words: Sequence[str]) -> int:
             # The mounts end with the process, whatever ends it, and before the file system is removed.
             command = ["unshare", "--mount", "--net", "--propagation", "private", *command]
         (directory / "state").write_bytes(bytes(STATE.size))
-        return subprocess.run(command, env=environment, check=False).returncode
+        with started(command, env=environment) as process:
+            return process.wait()
 
 
 if __name__ == "__main__":

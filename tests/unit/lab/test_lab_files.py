@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -83,3 +84,31 @@ def test_nothing_stays_of_what_was_not_finished(tmp_path: Path, directory: bool)
     with pytest.raises(KeyboardInterrupt):
         files.made_once(tmp_path / "it", lambda: None, fail)
     assert [path.name for path in tmp_path.iterdir()] == ["it.lock"]
+
+
+def test_a_scratch_directory_goes_at_the_end_and_those_of_killed_processes_before(tmp_path: Path) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left = tmp_path / f"work-{killed.pid}-x"
+    (left / "deep").mkdir(parents=True)
+    others = [tmp_path / f"work-{os.getppid()}-x", tmp_path / f"play-{killed.pid}-x", tmp_path / "work-a-b"]
+    for other in others:
+        other.mkdir()
+    link = tmp_path / f"work-{killed.pid}-link"
+    link.symlink_to(others[0])
+    with pytest.raises(KeyboardInterrupt), files.scratch("work", tmp_path) as directory:
+        (directory / "file").touch()
+        assert sorted(tmp_path.iterdir()) == sorted([directory, link, *others])
+        raise KeyboardInterrupt
+    assert sorted(tmp_path.iterdir()) == sorted([link, *others])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_scratch_directory_of_somebody_else_stays(tmp_path: Path) -> None:
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left = tmp_path / f"work-{killed.pid}-x"
+    left.mkdir()
+    os.chown(left, 4321, 4321)
+    with files.scratch("work", tmp_path):
+        assert left.exists()

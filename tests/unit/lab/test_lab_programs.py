@@ -60,6 +60,44 @@ def test_what_ends_a_command(ctrl_c: str, hang_up: str, sent: signal.Signals, en
         assert running.stdout.read() == f"{end}\n"
 
 
+CLEANS_UP = "trap 'sleep 0.2; touch {}; exit' TERM; echo waits; while :; do sleep 0.05; done"
+
+
+def test_a_program_that_was_started_ends_with_the_block_and_cleans_up(tmp_path: Path) -> None:
+    command = ["sh", "-c", CLEANS_UP.format(tmp_path / "cleaned")]
+    with pytest.raises(KeyboardInterrupt), programs.started(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"waits\n"
+        raise KeyboardInterrupt
+    assert process.returncode == 0
+    assert (tmp_path / "cleaned").exists()
+
+
+def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "PATIENCE", 0.1)
+    command = ["sh", "-c", "trap '' TERM; echo waits; while :; do sleep 0.05; done"]
+    with pytest.raises(LabError), programs.started(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        raise LabError("No.", "Stop.")
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_program_that_was_started_does_not_outlive_who_is_killed(tmp_path: Path) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(Path(programs.__file__).parent)!r})\nimport programs\n"
+        f"with programs.started(['sh', '-c', {CLEANS_UP.format(tmp_path / 'cleaned')!r}]) as process:\n"
+        "    process.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        running.kill()
+        # It has the other end until it ends.
+        running.stdout.read()
+    assert (tmp_path / "cleaned").exists()
+
+
 def test_a_program_that_fails_is_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, script in (("mmd", "echo why >&2; exit 1"), ("mcopy", "exit 3"), ("tar", "echo $1")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
