@@ -133,6 +133,22 @@ def test_scenarios_that_begin_together_remove_the_same_leftovers(
     assert not list(chroots.cache().glob("run-*"))
 
 
+def test_nobody_waits_for_the_removal_of_a_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (chroots.cache() / "run-99999999-x" / "trixie").mkdir(parents=True)
+    free = []
+
+    def remove(_tree: Path) -> None:
+        descriptor = chroots.files.lock(chroots.cache() / "removal.lock")
+        free.append(descriptor is not None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    monkeypatch.setattr(chroots.files, "remove", remove)
+    chroots.remove_leftovers()
+    assert free == [True]
+
+
 def test_a_file_system_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(chroots.apt_sources, "mmdebstrap_words", lambda _: ([], []))
