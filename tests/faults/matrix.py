@@ -422,20 +422,23 @@ def everything(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> in
     if not kinds:
         names = ", ".join([*(one.name for one in cases.ALL), inputs.NAME])
         parser.error(f"There is no such scenario. There are: {names}")
-    total = failed = shown = 0
-    for name, tries in kinds:
-        start, before, wrong_here = time.monotonic(), total, 0
-        for what, wrong in tries():
-            total += 1
-            if wrong:
-                failed += 1
-                wrong_here += 1
-                shown += 1
-                if shown <= asked.show:
-                    print(f"FAILED {what}: {'; '.join(wrong)}", flush=True)
-        seconds = time.monotonic() - start
-        print(f"{name:45} {total - before:6} tried {wrong_here:6} failed {seconds:7.1f} s", flush=True)
-    print(f"{total} tried, {total - failed} survived")
+    total = failed = 0
+    try:
+        for name, tries in kinds:
+            start, before, wrong_before = time.monotonic(), total, failed
+            try:
+                for what, wrong in tries():
+                    total += 1
+                    if wrong:
+                        failed += 1
+                        if failed <= asked.show:
+                            print(f"FAILED {what}: {'; '.join(wrong)}", flush=True)
+            finally:
+                # A run that is ended says how far it has come, too.
+                seconds, wrong_here = time.monotonic() - start, failed - wrong_before
+                print(f"{name:45} {total - before:6} tried {wrong_here:6} failed {seconds:7.1f} s", flush=True)
+    finally:
+        print(f"{total} tried, {total - failed} survived", flush=True)
     return int(failed > 0)
 
 
