@@ -59,7 +59,7 @@ def run(name: str, *words: str | Path) -> str:
 
 
 # Seconds in which a program that was asked to end can clean up.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 @contextmanager
