@@ -42,3 +42,18 @@ options:
     type: bool
     default: false
 """
+
+    ENTRIES = r"""
+options:
+  entries:
+    description:
+      - Which entries for Xen are changed where the loader's own menu is edited. That is C(xen.cfg), whose sections are
+        entries, C(menu.lst) of GRUB 0.97, and a menu of GRUB 2, extlinux or syslinux that no program has written.
+      - V(all) changes all of them.
+      - V(default) changes only the entry that the next boot starts, as RV(effective) shows it; one that is selected for
+        the next boot alone counts. It is refused where that entry does not start Xen, where it is not known, and where
+        a program writes the menu, as all entries have their options in common there.
+    type: str
+    choices: [all, default]
+    default: all
+"""

@@ -25,6 +25,7 @@ author:
 extends_documentation_fragment:
   - xen.stubdom.attributes
   - xen.stubdom.boot_line
+  - xen.stubdom.boot_line.entries
 attributes:
   check_mode:
     support: full
@@ -244,6 +245,7 @@ def main() -> None:
             "values": {"type": "list", "elements": "str"},
             "target": {"type": "str", "choices": [*RECIPIENTS], "default": "hypervisor"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            **change.ENTRIES,
             **change.ARGUMENTS,
         },
         mutually_exclusive=[("value", "values")],

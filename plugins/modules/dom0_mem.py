@@ -26,6 +26,7 @@ author:
 extends_documentation_fragment:
   - xen.stubdom.attributes
   - xen.stubdom.boot_line
+  - xen.stubdom.boot_line.entries
 attributes:
   check_mode:
     support: full
@@ -226,6 +227,7 @@ def main() -> None:
             "min": {"type": "str"},
             "max": {"type": "str"},
             "value": {"type": "str"},
+            **change.ENTRIES,
             **change.ARGUMENTS,
         },
         supports_check_mode=True,

@@ -14,9 +14,12 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    ALL_ENTRIES,
+    DEFAULT_ENTRY,
     LOADERS,
     Loader,
     find,
+    for_entries,
     for_recipient,
     generate,
     generated,
@@ -35,6 +38,10 @@ ARGUMENTS: Mapping[str, Any] = {
     "root": {"type": "path", "default": "/"},
     "regenerate": {"type": "bool", "default": True},
     "backup": {"type": "bool", "default": False},
+}
+# The parameter of those that change the options of entries.
+ENTRIES: Mapping[str, Any] = {
+    "entries": {"type": "str", "choices": [ALL_ENTRIES, DEFAULT_ENTRY], "default": ALL_ENTRIES},
 }
 
 # Options as they are written, NAME or NAME=VALUE.
@@ -164,13 +171,14 @@ def running_line(xen: Xen, root: str, recipient: Recipient = HYPERVISOR) -> Opti
 def target(params: Mapping[str, Any], run: Runner, xen: Xen, recipient: Recipient = HYPERVISOR) -> Target:
     """Return the loader that was asked for, or the one that starts the hypervisor of these files.
 
-    :param params: the parameters loader, root and regenerate of a module.
-    :raises UserError: it cannot be found.
+    :param params: the parameters loader, root and regenerate of a module, and entries where it has that.
+    :raises UserError: it cannot be found, or not edit those entries alone.
     """
     root = params["root"]
     running = running_line(xen, root)
     loader = find(params["loader"], run, root=root, foreign=root != "/", running=running)
-    return Target(for_recipient(loader, recipient), run, xen, root, params["regenerate"])
+    loader = for_entries(for_recipient(loader, recipient), params.get("entries", ALL_ENTRIES))
+    return Target(loader, run, xen, root, params["regenerate"])
 
 
 def observe(desired: DesiredOption, target: Target) -> Observed:

@@ -33,13 +33,29 @@ def arguments(words: Sequence[str]) -> List[str]:
     return [f'"{word}"' if " " in word else word for word in words[at + 1 :]]
 
 
-def edit(path: str, text: str, name: str, option: Optional[str], recipient: Recipient = HYPERVISOR) -> str:
+def edit(
+    path: str,
+    text: str,
+    name: str,
+    option: Optional[str],
+    recipient: Recipient = HYPERVISOR,
+    within: Optional[Tuple[int, int]] = None,
+) -> str:
     """Return the menu with *option* as the only one called *name* in every entry that starts a hypervisor.
 
+    :param within: where the commands of the only entry are that is edited; None for all entries.
     :raises UserError: there is no such entry, or its options are not plain words.
     """
     changes: List[command_line.Edit] = []
     found = list(_places(text, recipient))
+    if within is not None:
+        found = [(start, command) for start, command in found if within[0] <= start <= within[1]]
+    if within is not None and not found:
+        line = text.count("\n", 0, within[0]) + 1
+        raise UserError(
+            f"{path} line {line}: the entry that boots starts Xen by commands that are not in the entry itself.",
+            "Nothing was changed. Set entries to all, or change the value by hand.",
+        )
     if not found and option is not None:
         raise UserError(
             f"{path} was not written by grub-mkconfig, and has no entry that starts Xen.",

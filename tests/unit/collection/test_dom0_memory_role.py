@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
         return {result!r}
 """
 KEYS = {
-    "dom0_mem": ["state", "size", "value", "min", "max", "loader", "regenerate", "backup"],
+    "dom0_mem": ["state", "size", "value", "min", "max", "loader", "entries", "regenerate", "backup"],
     "boot_default": ["state", "loader", "regenerate", "backup"],
     "xl_conf": ["settings", "state", "backup"],
     "boot_trial": ["state", "options", "timeout"],
@@ -107,7 +107,7 @@ def test_booleans_and_numbers_may_be_strings(tmp_path: Path) -> None:
     status, output, calls = play(tmp_path, *(f"-edom0_memory_{one}" for one in strings))
     assert status == 0, output
     assert "Reboot needed: It has to." in output
-    value = {"state": "present", "size": "2G", "loader": "auto", "regenerate": False, "backup": True}
+    value = {"state": "present", "size": "2G", "loader": "auto", "regenerate": False, "backup": True, "entries": "all"}
     assert calls == [
         ("boot_trial", False, {"state": "absent"}),
         ("dom0_mem", False, value),
@@ -123,6 +123,30 @@ def test_the_default_entry_is_changed_before_the_next_boot_is_looked_at(tmp_path
     assert status == 0, output
     assert [name for name, _check, _given in calls][:3] == ["boot_trial", "boot_default", "dom0_mem"]
     assert calls[1][2] == {"state": state, "loader": "auto", "regenerate": True, "backup": False}
+
+
+@pytest.mark.parametrize(
+    ("strings", "given"),
+    [
+        (["reboot=true"], ["default", "default", "default"]),
+        # Before Xen is the default, the entry that boots is not the one that is meant.
+        (["reboot=true", "default_entry=true"], ["all", "default", "default"]),
+        (["default_entry=true"], ["default", "default"]),
+    ],
+)
+def test_the_entry_that_boots_alone(tmp_path: Path, strings: List[str], given: List[str]) -> None:
+    extra = [f"-edom0_memory_{one}" for one in ["size=2G", "entries=default", *strings]]
+    still = {**BOOT_LINE, "reboot_required": False}
+    status, output, calls = play(tmp_path, *extra, dom0_mem=still)
+    assert status == 0, output
+    assert [one["entries"] for name, _check, one in calls if name == "dom0_mem"] == given
+
+
+def test_a_dry_run_knows_no_entry_that_is_to_become_the_default(tmp_path: Path) -> None:
+    extra = [f"-edom0_memory_{one}" for one in ["size=2G", "entries=default", "default_entry=true"]]
+    status, output, calls = play(tmp_path, "--check", *extra)
+    assert status == 0, output
+    assert {one["entries"] for name, _check, one in calls if name == "dom0_mem"} == {"all"}
 
 
 def test_a_trial_without_leave_to_reboot_writes_nothing(tmp_path: Path) -> None:

@@ -27,12 +27,14 @@ class Loader(Protocol):
 
     :cvar name: its key in LOADERS.
     :cvar recipient: whose options are meant: the hypervisor's, or those of dom0's Linux in the entries that start Xen.
+    :cvar default_only: whether only the entry that the next boot starts is edited, and not all those that start Xen.
     :cvar first_option: what it passes before all other options, so that the running options identify it.
     :cvar cannot_boot_once: why no entry can be selected for the next boot alone, in one sentence; None where one can.
     """
 
     name: str
     recipient: Recipient
+    default_only: bool
     first_option: Optional[str]
     cannot_boot_once: Optional[str]
 
@@ -171,6 +173,36 @@ def for_recipient(loader: Loader, recipient: Recipient) -> Loader:
     """Return a loader for the options of another recipient."""
     twin = copy.copy(loader)
     twin.recipient = recipient
+    return twin
+
+
+# Which entries are edited where the loader's menu is edited itself.
+ALL_ENTRIES, DEFAULT_ENTRY = "all", "default"
+
+
+def for_entries(loader: Loader, entries: str) -> Loader:
+    """Return a loader that edits all entries for Xen, or only the one that the next boot starts.
+
+    :param entries: ALL_ENTRIES or DEFAULT_ENTRY.
+    :raises UserError: the entries cannot be told apart, or the next boot starts no Xen, or that is not known.
+    """
+    if entries == ALL_ENTRIES:
+        return loader
+    if loader.generates:
+        raise UserError(
+            f"The parameter entries is {entries}, but a program writes the menu of {loader.name} from options that all "
+            "entries for Xen have in common.",
+            f"Set entries to {ALL_ENTRIES}.",
+        )
+    boots = loader.next_boot()
+    if boots.options is None:
+        raise UserError(
+            f"The parameter entries is {entries}, but no entry is known that starts Xen at the next boot. "
+            f"{boots.reason}",
+            f"Make an entry for Xen the default one first, or set entries to {ALL_ENTRIES}.",
+        )
+    twin = copy.copy(loader)
+    twin.default_only = True
     return twin
 
 

@@ -123,6 +123,8 @@ def edit(
     option: Optional[str],
     chosen: Optional[str] = None,
     recipient: Recipient = HYPERVISOR,
+    *,
+    default_only: bool = False,
 ) -> str:
     """Return the file with *option* in every section that starts a kernel, as the sections are entries of one menu.
 
@@ -131,12 +133,15 @@ def edit(
     new one in some section could precede it.
 
     :param chosen: the section that the loader's line selects.
+    :param default_only: whether only the section that boots is edited.
     :raises UserError: xen.efi would not read what is written.
     """
     items = parse(text)
-    whole = chosen is None and default_section(items) is None
-    sections: List[Optional[str]] = [None] if whole else []
-    sections += [item.section for item in items if item.key == "kernel" and item.section not in (None, _UNNAMED)]
+    boots = chosen or default_section(items)
+    whole = boots is None
+    sections: List[Optional[str]] = [boots] if whole or default_only else []
+    if not default_only:
+        sections += [item.section for item in items if item.key == "kernel" and item.section not in (None, _UNNAMED)]
     if not any(item.key == "kernel" for item in items):
         chain = next((item for item in items if item.key == "chain"), None)
         line = text.count("\n", 0, chain.start) + 1 if chain else 0
@@ -280,6 +285,7 @@ class EfiCfg:
     name = "efi_cfg"
     generates = False
     recipient: Recipient = HYPERVISOR
+    default_only = False
     first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "xen.efi boots the default section of xen.cfg, and another section cannot be selected for one boot."
@@ -313,7 +319,15 @@ class EfiCfg:
         for one in used:
             if not one.unified and one.path in sources:
                 before = sources[one.path]
-                text = edit(one.path, before.decode(ENCODING), name, option, one.line.section, self.recipient)
+                text = edit(
+                    one.path,
+                    before.decode(ENCODING),
+                    name,
+                    option,
+                    one.line.section,
+                    self.recipient,
+                    default_only=self.default_only,
+                )
                 after = text.encode(ENCODING)
                 if after != before:
                     changes[one.path] = Change(self.tree.path(one.path), before, after)
@@ -388,11 +402,23 @@ class EfiCfg:
         return f"Several configurations of xen.efi differ, and which of them boots is not known here: {paths}."
 
     def _used(self) -> List[Candidate]:
-        """Return what a change is made in: what boots and what agrees with it, else whatever may boot."""
+        """Return what a change is made in: what boots and what agrees with it, else whatever may boot.
+
+        :raises UserError: only what boots is to be changed, and what that is is not known.
+        """
         candidates, chosen = self._candidates(), self._chosen()
         if chosen is None or chosen.candidate is None:
+            if self.default_only and len(candidates) > 1:
+                paths = " and ".join(dict.fromkeys(one.path for one in candidates))
+                raise UserError(
+                    "The parameter entries is default, but which configuration of xen.efi boots is not known: "
+                    f"{paths}.",
+                    "Nothing was changed. Set entries to all.",
+                )
             return candidates
         boots = chosen.candidate
+        if self.default_only:
+            return [boots]
         same = [one for one in candidates if one.words == boots.words and not one.unified and one.path != boots.path]
         return [boots, *same]
 

@@ -356,12 +356,16 @@ def next_boot(path: str, read: Callable[[str], Optional[str]], recipient: Recipi
     )
 
 
-def edit(menu: Menu, sources: Mapping[str, str], name: str, option: Optional[str]) -> Dict[str, str]:
+def edit(
+    menu: Menu, sources: Mapping[str, str], name: str, option: Optional[str], only: Optional[Label] = None
+) -> Dict[str, str]:
     """Return the files of a menu with *option* as the only one called *name* in every entry that starts Xen.
 
+    :param only: the only entry that is edited; None for all.
     :raises UserError: there is no such entry.
     """
-    places = [label.place for label in menu.labels if label.place is not None]
+    labels = menu.labels if only is None else [only]
+    places = [label.place for label in labels if label.place is not None]
     if not places and option is not None:
         raise UserError(
             f"{menu.files[0]} was not written by {PROGRAM}, and has no entry that starts Xen.",
@@ -385,6 +389,7 @@ class Extlinux:
 
     name = "extlinux"
     recipient: Recipient = HYPERVISOR
+    default_only = False
     first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "Only extlinux --once selects an entry for one boot, and update-extlinux writes the same options into every "
@@ -428,7 +433,9 @@ class Extlinux:
         if by_hand is None:
             return self._files.plan(sources, name, option)
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
-        edited = edit(parse(by_hand, texts.get, self.recipient), texts, name, option)
+        menu = parse(by_hand, texts.get, self.recipient)
+        only, _reason = chosen(by_hand, menu) if self.default_only else (None, "")
+        edited = edit(menu, texts, name, option, only)
         return self.tree.changes((path, sources[path], text.encode(ENCODING)) for path, text in edited.items())
 
     def configured(self, sources: Mapping[str, bytes]) -> str:

@@ -150,6 +150,7 @@ class Grub2:
 
     name = "grub2"
     recipient: Recipient = HYPERVISOR
+    default_only = False
     # 20_linux_xen adds it, as older loaders took the first argument for the name of the image.
     first_option: Optional[str] = "placeholder"
     cannot_boot_once: Optional[str] = None
@@ -181,8 +182,23 @@ class Grub2:
         if by_hand is None:
             return self._files.plan(sources, name, option, drop_ins=self.drop_ins())
         before = sources[by_hand]
-        after = grub_by_hand.edit(by_hand, before.decode(ENCODING), name, option, self.recipient).encode(ENCODING)
-        return self.tree.changes([(by_hand, before, after)])
+        within = self._default_entry(by_hand) if self.default_only else None
+        after = grub_by_hand.edit(by_hand, before.decode(ENCODING), name, option, self.recipient, within)
+        return self.tree.changes([(by_hand, before, after.encode(ENCODING))])
+
+    def _default_entry(self, by_hand: str) -> Tuple[int, int]:
+        """Return where the commands of the entry that boots are in a menu that is kept by hand.
+
+        :raises UserError: they are in another file, or which entry boots is not known.
+        """
+        path, host = self.menu()
+        entry = grub_script.default_entry(grub_script.run(path, host), host)
+        if entry.file != by_hand:
+            raise UserError(
+                f"GRUB's entry '{entry.title}', which boots, is not in {by_hand} but in {entry.file or 'other files'}.",
+                "Nothing was changed. Set entries to all to change those in that menu, or change the entry by hand.",
+            )
+        return entry.position, entry.position + len(entry.body)
 
     def configured(self, sources: Mapping[str, bytes]) -> str:
         by_hand = self.hand_kept()

@@ -190,6 +190,15 @@ def _default(text: str, saved: int) -> int:
     return int(number.group(), 16 if "x" in number.group().lower() else 10)
 
 
+def _booting(text: str, saved: int) -> int:
+    """Return the number of the entry that boots.
+
+    GRUB 0.97 boots the first entry where the number is too large (cmain, stage2/stage2.c).
+    """
+    default = _default(text, saved)
+    return default if default < len(_numbers(text)) else 0
+
+
 @functools.lru_cache(maxsize=4)
 def _numbers(text: str) -> Mapping[int, int]:
     """Return the numbers of the entries by those of the lines with their titles.
@@ -207,9 +216,12 @@ def _numbers(text: str) -> Mapping[int, int]:
     return found
 
 
-def chosen(text: str, recipient: Recipient = HYPERVISOR) -> Optional[Place]:
-    """Return the place in the default entry if it boots a hypervisor, else in the first that does."""
-    default = _default(text, 0)
+def chosen(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0) -> Optional[Place]:
+    """Return the place in the default entry if it boots a hypervisor, else in the first that does.
+
+    :param saved: as for next_boot.
+    """
+    default = _booting(text, saved)
     entries = [place for place in places(text, recipient) if place.entry is not None]
     return next((place for place in entries if place.entry == default), entries[0] if entries else None)
 
@@ -222,9 +234,7 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
     numbers = _numbers(text)
     commands = (_COMMAND.match(line.text.replace("\f", " ")) for line in lines(text) if line.number in numbers)
     titles = [(command["rest"] or "").strip() if command else "" for command in commands]
-    default = _default(text, saved)
-    # GRUB 0.97 boots the first entry where the number is too large (run_menu, stage2/stage2.c).
-    default = default if default < len(titles) else 0
+    default = _booting(text, saved)
     found = reversed(places(text, recipient))
     entries = {place.entry: _plain(place.text, recipient) for place in found if place.entry is not None}
     return from_entries(
@@ -236,9 +246,12 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
     )
 
 
-def configured_line(text: str, recipient: Recipient = HYPERVISOR) -> str:
-    """Return what update-grub will write where it generates the entry, else the options of the entry."""
-    entry = chosen(text, recipient)
+def configured_line(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0) -> str:
+    """Return what update-grub will write where it generates the entry, else the options of the entry.
+
+    :param saved: as for next_boot.
+    """
+    entry = chosen(text, recipient, saved)
     comments = [place for place in places(text, recipient) if place.entry is None]
     comment = next((place for place in comments if not place.common), None)
     if comment is not None and (entry is None or entry.magic):
@@ -247,13 +260,29 @@ def configured_line(text: str, recipient: Recipient = HYPERVISOR) -> str:
     return "" if entry is None else _plain(entry.text, recipient)
 
 
-def edit(path: str, text: str, name: str, option: Optional[str], recipient: Recipient = HYPERVISOR) -> str:
+def edit(
+    path: str,
+    text: str,
+    name: str,
+    option: Optional[str],
+    recipient: Recipient = HYPERVISOR,
+    only: Optional[int] = None,
+) -> str:
     """Return the file with *option* in every entry that boots a hypervisor, and in Debian's comment.
 
+    :param only: number of the only entry that is edited; None for all and the comment.
     :raises UserError: there is no such entry, or update-grub would write another one.
     """
     found = [place for place in places(text, recipient) if not place.common]
     common = [place for place in places(text, recipient) if place.common]
+    if only is not None:
+        found = [place for place in found if place.entry == only]
+        if any(place.magic for place in found):
+            raise UserError(
+                f"The parameter entries is default, but update-grub writes entry {only} of {path}, which boots, from "
+                "options that all entries for Xen have in common.",
+                "Nothing was changed. Set entries to all.",
+            )
     magic = _MAGIC[recipient]
     logical = lines(text)
     marks = (line for line in logical if line.text.startswith(_OPTIONS) and "\n" in text[line.end : line.end + 2])
@@ -323,6 +352,7 @@ class GrubLegacy:
     name = "grub_legacy"
     generates = False
     recipient: Recipient = HYPERVISOR
+    default_only = False
     first_option: Optional[str] = None
     cannot_boot_once: Optional[str] = (
         "GRUB 0.97 boots an entry once only where it was installed for that (grub-set-default, savedefault --once)."
@@ -343,13 +373,17 @@ class GrubLegacy:
 
     def plan(self, sources: Mapping[str, bytes], name: str, option: Optional[str]) -> List[Change]:
         return self.tree.changes(
-            (path, content, edit(path, content.decode(ENCODING), name, option, self.recipient).encode(ENCODING))
+            (path, content, self._edited(path, content.decode(ENCODING), name, option).encode(ENCODING))
             for path, content in sources.items()
         )
 
+    def _edited(self, path: str, text: str, name: str, option: Optional[str]) -> str:
+        place = chosen(text, self.recipient, self._saved()) if self.default_only else None
+        return edit(path, text, name, option, self.recipient, None if place is None else place.entry)
+
     def configured(self, sources: Mapping[str, bytes]) -> str:
         texts = (content.decode(ENCODING) for content in sources.values())
-        return next((configured_line(text, self.recipient) for text in texts), "")
+        return next((configured_line(text, self.recipient, self._saved()) for text in texts), "")
 
     def written(self, sources: Mapping[str, bytes]) -> Dict[str, str]:
         return {path: self.configured({path: content}) for path, content in sources.items()}
@@ -363,8 +397,12 @@ class GrubLegacy:
         text = None if path is None else self.tree.text(path)
         if path is None or text is None:
             return NO_ENTRY
+        return next_boot(path, text, self._saved(), self.recipient)
+
+    def _saved(self) -> int:
+        """Return the number of the entry that `default saved` means."""
         number = (self.tree.read(SAVED) or b"").split(b"\n", 1)[0].strip()
-        return next_boot(path, text, int(number) if number.isdigit() else 0, self.recipient)
+        return int(number) if number.isdigit() else 0
 
     def output(self) -> Optional[str]:
         """Return nothing: no program generates the menu."""

@@ -67,7 +67,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
     defaults = {"state": "present", "value": None, "values": None, "target": "dom0_kernel", "loader": "auto"}
-    host.params = {**defaults, "root": "/", "regenerate": True, "backup": False, **params}
+    host.params = {**defaults, "root": "/", "regenerate": True, "backup": False, "entries": "all", **params}
     host.check_mode = check
     return boot_option.run(host)  # type: ignore[arg-type]
 

@@ -44,6 +44,7 @@ def run(image: Path, *, check: bool = False, **params: Any) -> Dict[str, Any]:
         "target": "hypervisor",
         "state": "present",
         "loader": "auto",
+        "entries": "all",
         "regenerate": True,
         "backup": False,
     }

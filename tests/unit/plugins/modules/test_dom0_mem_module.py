@@ -90,7 +90,7 @@ def play(host_root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) 
 
 
 def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
-    defaults = {"state": "present", "size": None, "min": None, "max": None, "value": None}
+    defaults = {"state": "present", "size": None, "min": None, "max": None, "value": None, "entries": "all"}
     host.params = {**defaults, "loader": "auto", "root": "/", "regenerate": True, "backup": False, **params}
     host.check_mode = check
     return dom0_mem.run(host)  # type: ignore[arg-type]
