@@ -149,6 +149,20 @@ def test_a_dry_run_knows_no_entry_that_is_to_become_the_default(tmp_path: Path) 
     assert {one["entries"] for name, _check, one in calls if name == "dom0_mem"} == {"all"}
 
 
+@pytest.mark.parametrize(("changed", "taken_back"), [(True, True), (False, False)])
+def test_xen_does_not_stay_the_default_where_its_memory_cannot_be_set(
+    tmp_path: Path, changed: bool, taken_back: bool
+) -> None:
+    failed = {"failed": True, "msg": "The size 9T comes to more than the host has."}
+    extra = [f"-edom0_memory_{one}" for one in ["default_entry=true", "size=9T"]]
+    status, output, calls = play(tmp_path, *extra, boot_default={"changed": changed}, dom0_mem=failed)
+    assert status != 0
+    assert output.count("The size 9T comes to more") >= 2
+    states = [given["state"] for name, _check, given in calls if name == "boot_default"]
+    assert states == (["present", "absent"] if taken_back else ["present"])
+    assert "xl_conf" not in [name for name, _check, _given in calls]
+
+
 def test_a_trial_without_leave_to_reboot_writes_nothing(tmp_path: Path) -> None:
     strings = ["reboot=false", "trial=true", "value=1G", "trial_timeout=120"]
     status, output, calls = play(tmp_path, *(f"-edom0_memory_{one}" for one in strings))

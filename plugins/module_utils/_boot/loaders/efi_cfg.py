@@ -28,7 +28,6 @@ PARTITIONS = ("/boot/efi", "/efi", "/boot", "/esp")
 _DEPTHS = ("", "*/", "*/*/")
 
 _IMAGE = re.compile(r"^xen(?!-syms)[^/]*\.efi$", re.IGNORECASE)
-_OTHER_LOADERS = re.compile(r"/(grub|shim|refind|bootmgfw|limine)[^/]*$", re.IGNORECASE)
 
 # Any control character ends a line there, a tab as well.
 _CONTROL = r"\x00-\x1f\x7f"
@@ -528,7 +527,9 @@ class EfiCfg:
         program = self._first_program(once=once)
         if program is not None:
             _entry, partition, path = program
-            partitions = () if self._is_image(path) or _OTHER_LOADERS.search(path) else (partition,)
+            # A configuration of systemd-boot may be left over beside another loader, whatever names both have.
+            with self.tree.open(path) as file:
+                partitions = (partition,) if pe.is_systemd_boot(file) else ()
         for partition in partitions:
             menu = efi_boot.systemd_boot(self.tree, partition, once=once)
             if menu is not None:

@@ -164,17 +164,19 @@ def places(text: str, recipient: Recipient = HYPERVISOR) -> Sequence[Place]:
     return found
 
 
-def default_line(text: str) -> Optional[Line]:
+def default_line(text: str, name: str = "default") -> Optional[Line]:
     """Return the line that says which entry is the default, the last one before the first entry; None for none.
 
     Behind a title it is a command of the entry (cmain in stage2/stage2.c).
+
+    :param name: of another command that is read in the same way.
     """
     found: Optional[Line] = None
     for line in lines(text):
         command = _COMMAND.match(line.text.replace("\f", " "))
         if command and command["name"] == "title":
             break
-        if command and command["name"] == "default":
+        if command and command["name"] == name:
             found = line
     return found
 
@@ -193,10 +195,28 @@ def _default(text: str, saved: int) -> int:
 def _booting(text: str, saved: int) -> int:
     """Return the number of the entry that boots.
 
-    GRUB 0.97 boots the first entry where the number is too large (cmain, stage2/stage2.c).
+    Where the number of the default entry is too large, GRUB 0.97 boots the first one that `fallback` names and that is
+    there, else the first of all (cmain, stage2/stage2.c).
     """
-    default = _default(text, saved)
-    return default if default < len(_numbers(text)) else 0
+    count = len(_numbers(text))
+    return next((number for number in (_default(text, saved), *_fallback(text)) if number < count), 0)
+
+
+# MAX_FALLBACK_ENTRIES in stage2/shared.h.
+_MOST_FALLBACKS = 8
+
+
+def _fallback(text: str) -> List[int]:
+    """Return the numbers that `fallback` names, up to one that is damaged (fallback_func in stage2/builtins.c)."""
+    line = default_line(text, "fallback")
+    command = _COMMAND.match(line.text.replace("\f", " ")) if line else None
+    numbers: Dict[int, None] = {}
+    for word in ((command["rest"] or "") if command else "").split():
+        number = re.match(r"0[xX][0-9A-Fa-f]+|[0-9]+", word[:32])
+        if number is None:
+            break
+        numbers[int(number.group(), 16 if "x" in number.group().lower() else 10)] = None
+    return list(numbers)[:_MOST_FALLBACKS]
 
 
 @functools.lru_cache(maxsize=4)

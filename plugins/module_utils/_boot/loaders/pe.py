@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: programs for EFI firmware, as far as they tell whether they are Xen.
+# Private to the xen.stubdom collection: programs for EFI firmware, as far as they tell whether they are Xen or
+# systemd-boot.
 # Sources: Microsoft's PE format; xen/arch/x86/xen.lds.S and docs/misc/efi.pandoc ("Unified Xen kernel image") @
-# stable-4.17; xen-4.17-amd64.efi of Debian 12, read.
+# stable-4.17; xen-4.17-amd64.efi of Debian 12, read; src/boot/efi/boot.c @ systemd 255.
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ _LONGEST_TEXT = 1 << 20
 # "Xen 4.17.7 (c/s ) EFI loader" is what xen.efi shows first, in the firmware's character set.
 _BANNER = " EFI loader".encode("utf-16-le")
 _NAME = "Xen ".encode("utf-16-le")
+_SYSTEMD_BOOT = b"#### LoaderInfo: systemd-boot"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def is_xen(file: BinaryIO) -> bool:
     content = file.read(_SEARCHED)
     at = content.find(_BANNER)
     return at >= 0 and _NAME in content[max(0, at - 256) : at]
+
+
+def is_systemd_boot(file: BinaryIO) -> bool:
+    """Whether a program is systemd-boot: it says so in its section .sdmagic, where systemd's stub of images differs."""
+    return (content(file, ".sdmagic") or b"").startswith(_SYSTEMD_BOOT)
 
 
 def configuration(file: BinaryIO) -> Optional[bytes]:

@@ -289,6 +289,34 @@ def test_the_firmware_of_this_host_tells_what_boots(
     assert loader(tmp_path, {}, foreign=True).next_boot().options is None
 
 
+SYSTEMD_BOOT = program({".text": b"", ".sdmagic": b"#### LoaderInfo: systemd-boot 255 ####\0"})
+SYSTEMD_STUB = program({".text": b"", ".sdmagic": b"#### LoaderInfo: systemd-stub 255 ####\0"})
+GRUB = program({".text": b"", ".data": b"", "mods": b"mimg"})
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "xen"),
+    [
+        ("EFI/BOOT/BOOTX64.EFI", SYSTEMD_BOOT, True),
+        ("EFI/systemd/systemd-bootx64.efi", SYSTEMD_BOOT, True),
+        # Systemd-boot under another name, as shim starts it.
+        ("EFI/BOOT/grubx64.efi", SYSTEMD_BOOT, True),
+        ("EFI/BOOT/BOOTX64.EFI", GRUB, None),
+        ("EFI/BOOT/BOOTX64.EFI", SYSTEMD_STUB, None),
+        ("EFI/systemd/systemd-bootx64.efi", GRUB, None),
+        ("EFI/BOOT/BOOTX64.EFI", b"MZ", None),
+    ],
+)
+def test_the_program_itself_tells_whether_it_is_systemd_boot(
+    tmp_path: Path, path: str, content: bytes, xen: Optional[bool]
+) -> None:
+    variables = efivars([1], {1: load_option(f"/{path}")})
+    one = loader(tmp_path, {**MENU, f"efi/{path}": content, **variables}, foreign=False)
+    assert one.next_boot().xen is xen
+    if xen is None:
+        assert f"The firmware starts /efi/{path} first" in one.next_boot().reason
+
+
 @pytest.mark.parametrize(
     ("pattern", "found"),
     [

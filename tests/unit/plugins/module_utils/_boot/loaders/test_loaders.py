@@ -286,6 +286,13 @@ def test_extlinux_is_generated_and_read_back(tmp_path: Path) -> None:
         ("default=0\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", None),
         ("default=1\ntitle Linux\nkernel /vmlinuz-xen x\ntitle b\nkernel /xen.gz two\n", "two"),
         ("default=7\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default 7\nfallback 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default 7\nfallback=9 0x1 0\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "two"),
+        ("default 7\nfallback 9\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "one"),
+        ("default 7\nfallback x 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "one"),
+        ("default 7\nfallback 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /vmlinuz\n", None),
+        ("default 0\nfallback 1\ntitle a\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "one"),
+        ("default 7\ntitle a\nfallback 1\nkernel /xen.gz one\ntitle b\nkernel /xen.gz two\n", "one"),
         ("default saved\ntitle a\nkernel (hd0,0)/boot/xen-4.1-amd64.gz one \\\n two\n", "one two"),
         ("title a\nkernel /vmlinuz\n#kernel /xen.gz x\n", None),
         # A title without a command is no entry, and a line that is no command is none.
