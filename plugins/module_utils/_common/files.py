@@ -470,8 +470,10 @@ def scratch(needed: int) -> Iterator[str]:
     require_room(directory, needed)
     sweep_scratch()
     with _writing(directory):
-        path = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}.", dir=directory)
+        path = ""
         try:
+            with signals.undisturbed():
+                path = tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}.", dir=directory)
             yield path
         finally:
             with signals.undisturbed():

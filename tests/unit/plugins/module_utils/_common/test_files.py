@@ -21,6 +21,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, Link
 from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import Permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
+from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
 
 
 @pytest.fixture(autouse=True)
@@ -482,6 +483,23 @@ def test_what_a_killed_writer_has_left_is_removed_and_what_another_one_writes_is
     with files.replacing(str(tmp_path / "file")) as stream:
         stream.write(b"1")
     assert names(tmp_path) == [f".file.{os.getppid()}.xen-stubdom-new", "file"]
+
+
+def test_a_scratch_directory_is_gone_when_a_signal_comes_as_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SCRATCH_DIRECTORY", str(tmp_path))
+    make = files.tempfile.mkdtemp
+
+    def mkdtemp(**options: str) -> str:
+        path = make(**options)
+        os.kill(os.getpid(), signal.SIGHUP)
+        return path
+
+    monkeypatch.setattr(files.tempfile, "mkdtemp", mkdtemp)
+    with pytest.raises(Interrupted), interruptible(), files.scratch(1):
+        pytest.fail("went on")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_run_has_left_in_the_scratch_directory_is_removed(
