@@ -59,7 +59,8 @@ NEEDS = {
     "chroot": Need(("mmdebstrap", "tar")),
     "pyinfra": Need(("openssh-client",), "pyinfra"),
     "lab": Need(LAB_PACKAGES),
-    "efi": Need(efi.PACKAGES),
+    # xen_efi makes an image of several with objcopy.
+    "efi": Need((*efi.PACKAGES, "binutils")),
 }
 
 
