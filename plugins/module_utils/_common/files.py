@@ -294,12 +294,17 @@ def _left_by_killed(target: Place) -> List[Place]:
     # The descriptor gives no access to the content.
     for name in _names(f"/proc/self/fd/{target.directory}"):
         process = name[len(start) : -len(end)]
-        if name.startswith(start) and name.endswith(end) and process.isdecimal() and not _runs(int(process)):
+        if name.startswith(start) and name.endswith(end) and _ended(process):
             left.append(target.beside(name))
     return left
 
 
-def _runs(process: int) -> bool:
+def _ended(process: str) -> bool:
+    return process.isdecimal() and not runs(int(process))
+
+
+def runs(process: int) -> bool:
+    """Whether there is such a process."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -484,7 +489,7 @@ def sweep_scratch() -> None:
     """Remove what killed runs have left of `scratch`."""
     for name in _names(SCRATCH_DIRECTORY):
         process = name[len(_SCRATCH) :].partition(".")[0]
-        if name.startswith(_SCRATCH) and process.isdecimal() and not _runs(int(process)):
+        if name.startswith(_SCRATCH) and _ended(process):
             _discard(os.path.join(SCRATCH_DIRECTORY, name))
 
 

@@ -12,6 +12,7 @@ import os
 import time
 from typing import Any, Dict, Sequence
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account, records
 
@@ -114,25 +115,15 @@ def require_success(status: Dict[str, Any]) -> None:
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and was not waited for does not."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
-            return stream.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except (OSError, IndexError):
-        return not os.path.exists("/proc/self/stat") and _takes_signals(pid)
+    if not files.runs(pid):
+        return False
+    # Where /proc is not mounted, that is all there is to know.
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as stream:
+        return stream.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return True
 
 
 def _touch(directory: str) -> None:
     """Show the job that somebody watches."""
     with open(os.path.join(directory, "heartbeat"), "a", encoding="utf-8"):
         os.utime(os.path.join(directory, "heartbeat"))
-
-
-def _takes_signals(pid: int) -> bool:
-    """Whether a process is there, for a tree in which /proc is not mounted."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
