@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -21,6 +21,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, 
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
+
+_Answer = TypeVar("_Answer")
 
 # What the configuration was that a domain was started with (`fingerprint`). The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
@@ -271,19 +273,18 @@ class Guest:
         old = self.facts["domid"]
         record = self.xen.read(RECORD.format(domid=old))
         self._xl("reboot", "-F", str(old))
-        begin = time.monotonic()
-        while True:
+
+        def rebooted() -> Optional[Domain]:
             domain = self.observe()
-            if domain is not None and domain.domid != old and self.facts["state"] not in _GONE:
-                break
-            waited = time.monotonic() - begin
-            self._may_go_on()
-            if waited > timeout:
-                raise UserError(
-                    f"The guest {self.name} has not rebooted within {waited:.0f} seconds of `xl reboot`.",
-                    "Raise stop_timeout, or use state restarted, which starts it with its configuration again.",
-                )
-            time.sleep(1)
+            there = domain is not None and domain.domid != old and self.facts["state"] not in _GONE
+            return domain if there else None
+
+        domain = self._wait(
+            rebooted,
+            timeout,
+            "rebooted within {:.0f} seconds of `xl reboot`",
+            "Raise stop_timeout, or use state restarted, which starts it with its configuration again.",
+        )
         if record is not None:
             # xl starts it with what it was started with the first time, whatever the file is by now.
             self.xen.write(RECORD.format(domid=domain.domid), record)
@@ -296,6 +297,23 @@ class Guest:
                 f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}",
                 f"Look at `xl list` and /var/log/xen/xl-{self.name}.log.",
             )
+
+    def _wait(self, done: Callable[[], Optional[_Answer]], timeout: int, what: str, remedy: str) -> _Answer:
+        """Ask every second until there is an answer.
+
+        :param what: what the guest has not done; it takes the seconds that were waited.
+        :raises UserError: there is none in time.
+        """
+        begin = time.monotonic()
+        while True:
+            answer = done()
+            if answer is not None:
+                return answer
+            waited = time.monotonic() - begin
+            self._may_go_on()
+            if waited > timeout:
+                raise UserError(f"The guest {self.name} has not {what.format(waited)}.", remedy)
+            time.sleep(1)
 
     def _may_go_on(self) -> None:
         if self.halt.is_set():
@@ -443,21 +461,18 @@ class Guest:
         words = ("destroy",) if force else ("shutdown", "-F")
         if self.facts["state"] not in _GONE or force:
             self._xl(*words, str(domain.domid))
-        begin = time.monotonic()
-        while True:
+
+        def ended() -> Optional[bool]:
             left = {other.domid: domains.state(other.state) for other in self.xen.domains()}
-            if domain.domid not in left and (not model["domid"] or model["domid"] not in left):
-                break
-            if not force and left.get(domain.domid) in ("shutdown", "crashed"):
-                break
-            waited = time.monotonic() - begin
-            self._may_go_on()
-            if waited > timeout:
-                raise UserError(
-                    f"The guest {self.name} has not ended within {waited:.0f} seconds of `xl {words[0]}`.",
-                    "Raise stop_timeout, or end it at once with stop force.",
-                )
-            time.sleep(1)
+            gone = domain.domid not in left and (not model["domid"] or model["domid"] not in left)
+            return gone or (not force and left.get(domain.domid) in ("shutdown", "crashed")) or None
+
+        self._wait(
+            ended,
+            timeout,
+            f"ended within {{:.0f}} seconds of `xl {words[0]}`",
+            "Raise stop_timeout, or end it at once with stop force.",
+        )
         self.observe()
         self.facts.update(device_model=None, restart_required=[])
 
