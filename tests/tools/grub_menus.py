@@ -11,6 +11,7 @@ model: normal/menu.c, script/execute.c, commands/{menuentry,test,loadenv}.c and 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -239,13 +240,14 @@ def split_path(text: str) -> tuple[str, str]:
 # ---- statements -----------------------------------------------------------------------------------------------------
 
 
-class Statement:
+class Statement(ABC):
+    @abstractmethod
     def lines(self) -> Iterator[str]:
-        raise NotImplementedError
+        """Its lines in a menu."""
 
+    @abstractmethod
     def run(self, machine: Machine) -> int:
         """Carry it out and return its status."""
-        raise NotImplementedError
 
 
 Block = Sequence[Statement]
