@@ -12,19 +12,17 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import spec
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.xl_keys import KEYS
 
 # What a guest's options may not say, as its parameters say it, or as it would undo them; and what there is for it.
 _PARAMETER = "Use the parameter {} for it, and leave the option out."
 _FLAVOUR = "The flavour decides it; leave the option out."
 MANAGED: Mapping[str, str] = {
     **{
-        key: _PARAMETER.format(key)
-        for key in (
-            *("name", "uuid", "type", "kernel", "serial", "boot", "vnc", "firmware_override", "device_model_override"),
-            *("stubdomain_kernel", "stubdomain_ramdisk", "stubdomain_memory", "stubdomain_cmdline"),
-        )
+        row.key or row.name: _PARAMETER.format(row.name)
+        for row in spec.GUEST
+        if row.key or row.name in KEYS  # what code writes has the name of its key
     },
-    **{row.key: _PARAMETER.format(row.name) for row in spec.GUEST if row.key},
     "cmdline": _PARAMETER.format("cmdline"),
     "root": _PARAMETER.format("cmdline"),
     "builder": _PARAMETER.format("type"),
