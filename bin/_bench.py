@@ -226,7 +226,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="how many unchanged runs of each (3)")
     parser.add_argument(
         "--ways", nargs="+", choices=["role", "plain", "pyinfra", "ping"], default=["role", "plain", "ping"],
-        help="what is compared; pyinfra is installed from PyPI where it is named",
+        help="what is compared; pyinfra is installed where it is named",
     )  # fmt: skip
     arguments = parser.parse_args(words)
     end_as_by_ctrl_c()
