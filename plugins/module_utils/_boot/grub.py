@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -21,36 +21,47 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 
 @dataclass(frozen=True)
 class Grub:
-    """GRUB 2 on a host.
+    """GRUB 2 on a host with a menu.
 
     :param tree: the file tree of the host.
     :param run: runs a command without a shell.
+    :param path: the menu that it reads.
+    :param host: what the menu is run on.
     """
 
     tree: Tree
     run: Runner
-    layout: distributions.GrubLayout
+    path: str
+    host: grub_script.Host
 
     @property
     def directory(self) -> str:
-        return self.layout.directory
+        return self.host.directory
 
     @property
     def block(self) -> str:
         """Path of the environment block."""
-        return self.tree.path(f"{self.directory}/grubenv")
+        return self.tree.path(self.host.block)
 
     @property
     def custom(self) -> str:
         """The administrator's own part of the menu."""
         return f"{self.directory}/custom.cfg"
 
+    @property
+    def prefix(self) -> str:
+        """What the names of its programs begin with."""
+        known = distributions.grub_layouts(distributions.detect(self.tree.root))
+        found = layout(self.tree)
+        layouts = known if found is None else (found, *known)
+        return next((one.prefix for one in layouts if one.directory == self.directory), layouts[0].prefix)
+
     def tool(self, name: str, *arguments: str) -> str:
         """Run one of GRUB's programs and return its output.
 
         :raises UserError: it is not installed or fails.
         """
-        command = [f"{self.layout.prefix}{name}", *arguments]
+        command = [f"{self.prefix}{name}", *arguments]
         try:
             status, output, errors = self.run(command)
         except FileNotFoundError as error:
@@ -62,16 +73,17 @@ class Grub:
             raise UserError(f"`{' '.join(command)}` failed: {last_line(errors)}.", "Run that command by hand.")
         return output.strip()
 
-    def menu(self) -> grub_menu.Menu:
-        """Return the generated menu.
+    def default_entry(self) -> Tuple[grub_script.Entry, grub_script.Menu]:
+        """Return the entry that boots, whatever is selected for the next start alone, and the menu that it stands in.
 
-        :raises UserError: it is not understood.
+        :raises UserError: that is not known, or the menu is not understood.
         """
-        return grub_menu.parse(self.tree.text(f"{self.directory}/grub.cfg") or "")
+        host = self.host.selecting(None)
+        return grub_script.chosen(grub_script.run(self.path, host), host)
 
     def environment(self) -> Dict[str, str]:
         """Return the variables of the environment block."""
-        return grub_menu.environment(self.tree.read(f"{self.directory}/grubenv"))
+        return grub_menu.environment(self.tree.read(self.host.block))
 
     def set_environment(self, variables: Mapping[str, Optional[str]]) -> None:
         """Set variables of the environment block, and remove those that are None, all of them in one step.
@@ -93,15 +105,6 @@ class Grub:
                 self.tool("editenv", copy, "set", *present)
             new = files.read(copy)
         files.apply([files.Change(self.block, old, new)])
-
-
-def find(tree: Tree, run: Runner) -> Optional[Grub]:
-    """Return GRUB 2 of a host with a generated menu, None where there is no such menu."""
-    found = layout(tree)
-    others = distributions.grub_layouts(distributions.detect(tree.root))
-    candidates = others if found is None else (found, *others)
-    with_menu = next((one for one in candidates if tree.is_file(f"{one.directory}/grub.cfg")), None)
-    return None if with_menu is None else Grub(tree, run, with_menu)
 
 
 def layout(tree: Tree) -> Optional[distributions.GrubLayout]:

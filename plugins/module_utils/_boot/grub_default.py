@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Tuple
@@ -51,7 +50,7 @@ class GrubDefault:
             path, host = self._loader.menu()
         except UserError as error:
             return NextBoot(None, None, error.what)
-        return grub2.next_boot(path, _without_next_entry(host))
+        return grub2.next_boot(path, host.selecting(None))
 
     def entry(self) -> Optional[str]:
         """Return the name by which GRUB's `default` leads to an entry for Xen; None where there is none.
@@ -62,7 +61,7 @@ class GrubDefault:
             path, host = self._loader.menu()
         except UserError:
             return None
-        return _find(path, _without_next_entry(host))
+        return _find(path, host.selecting(None))
 
     def refusal(self) -> None:
         """Return nothing: each of its menus can be changed, or that is refused when it is tried."""
@@ -73,8 +72,7 @@ class GrubDefault:
         except UserError:
             return []
         found = []
-        block = host.read(posixpath.join(host.directory, "grubenv")) or ""
-        once = _ONCE.search(block)
+        once = _ONCE.search(host.read(host.block) or "")
         if once:
             name = once.group().partition("=")[2].strip()
             found.append(f"GRUB's environment block selects '{name}' for the next start alone.")
@@ -117,12 +115,12 @@ class GrubDefault:
 
     def _by_hand(self, path: str, entry: str) -> str:
         text = replaced_line.restore(self._loader.tree.text(path) or "")
-        host = _without_next_entry(self._loader.menu()[1])
+        host = self._loader.menu()[1].selecting(None)
         places = [(match.start(), match.end()) for match in _DEFAULT.finditer(text)]
         for start, end in [*reversed(places)] if places else [(0, 0)]:
             indent = re.match(r"[ \t]*", text[start:end])
             edited = replaced_line.put(text, start, end, f'{indent.group() if indent else ""}set default="{entry}"')
-            if grub2.next_boot(path, _with(host, path, edited)).xen:
+            if grub2.next_boot(path, host.reading({path: edited})).xen:
                 return edited
         raise UserError(
             f"No line `set default=` of {path}, which is kept by hand, decides alone which entry GRUB starts.",
@@ -166,17 +164,3 @@ def _names(
                 yield ">".join([*parents, name]), entry, menu
             elif len(parents) < _DEEPEST:
                 yield from _names(grub_script.submenu(entry, menu, host), host, (*parents, name))
-
-
-def _without_next_entry(host: grub_script.Host) -> grub_script.Host:
-    block = posixpath.join(host.directory, "grubenv")
-
-    def read(path: str) -> Optional[str]:
-        content = host.read(path)
-        return content if content is None or path != block else _ONCE.sub("", content)
-
-    return replace(host, read=read)
-
-
-def _with(host: grub_script.Host, path: str, text: str) -> grub_script.Host:
-    return replace(host, read=lambda name: text if name == path else host.read(name))

@@ -63,6 +63,7 @@ class Entry:
     :param body: the commands between its braces; empty for an entry of blscfg.
     :param position: where *body* begins in the file.
     :param arguments: what $1 and those after it are in the body; the title is the first.
+    :param options: the options that it is defined with but for its identity, as they are written.
     """
 
     title: Value
@@ -73,6 +74,7 @@ class Entry:
     position: int = 0
     certain: bool = True
     arguments: Tuple[Value, ...] = ()
+    options: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,26 @@ class Host:
     directory: str
     platform: Value = None
     bls: Sequence[Tuple[str, str, str]] = ()
+
+    @property
+    def block(self) -> str:
+        """Path of the environment block."""
+        return posixpath.join(self.directory, "grubenv")
+
+    def reading(self, files: Mapping[str, Optional[str]]) -> Host:
+        """Return the same with other contents of files, None for one that is not there."""
+        return replace(self, read=lambda path: files[path] if path in files else self.read(path))
+
+    def selecting(self, entry: Optional[str]) -> Host:
+        """Return the same with an entry selected for the next start alone, None for none."""
+        content = self.read(self.block)
+        if content is None and entry is None:
+            return self
+        selected = "" if entry is None else f"next_entry={entry}\n"
+        return self.reading({self.block: selected + _SELECTED.sub("", content or "")})
+
+
+_SELECTED = re.compile(r"^next_entry=[^\n]*(?:\n|\Z)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -129,11 +151,13 @@ class Menu:
     :param variables: all that were set; one that is not there is empty, one that is None is not known.
     :param exported: the variables that a menu inside of this one has too.
     :param functions: all that were defined; they are the same everywhere.
+    :param commands: what is run outside of entries and decides nothing about them.
     """
 
     file: str
     variables: Dict[str, Value]
     entries: List[Entry] = field(default_factory=list)
+    commands: List[Command] = field(default_factory=list)
     exported: FrozenSet[str] = frozenset()
     functions: Mapping[str, Tuple[_Node, ...]] = field(default_factory=dict)
     budget: _Budget = field(default_factory=_Budget, repr=False, compare=False)
@@ -474,7 +498,15 @@ class _Machine:
     def _menu(self, path: str, state: _State) -> Menu:
         if state.instead is not None:
             return state.instead
-        return Menu(path, state.variables, state.entries, frozenset(state.exported), state.functions, self._budget)
+        return Menu(
+            path,
+            state.variables,
+            state.entries,
+            state.commands,
+            frozenset(state.exported),
+            state.functions,
+            self._budget,
+        )
 
     def _run_text(self, path: str, text: str, state: _State, position: int = 0) -> None:
         self._depth += 1
@@ -598,6 +630,7 @@ class _Machine:
         identity: Value = None
         named = False
         arguments: List[Value] = []
+        options: List[str] = []
         words = iter([(word, raw) for raw in block.words[1:] for word in state.words(raw)])
         for word, raw in words:
             # Where the option is not known, it is the one that GRUB has had since 2.00.
@@ -606,9 +639,11 @@ class _Machine:
             elif word is not None and word.startswith("--id="):
                 identity, named = word[len("--id=") :], True
             elif word in ("--class", "--users", "--hotkey", "--source"):
-                next(words, "")
+                options += [raw, next(words, ("", ""))[1]]
             elif word is None or not word.startswith("--"):
                 arguments.append(word)
+            else:
+                options.append(raw)
         if not arguments:
             return False
         # GRUB takes the title for the identity of an entry without one (grub_normal_add_menu_entry).
@@ -622,6 +657,7 @@ class _Machine:
                 self._file,
                 block.position,
                 arguments=tuple(arguments),
+                options=tuple(options),
             )
         )
         return True

@@ -18,14 +18,13 @@ from typing import Any, Dict, List, Mapping, Optional
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     change,
     command_line,
-    grub,
-    grub_menu,
+    grub_script,
     trial_entry,
     trial_watchdog,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub import Grub
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -139,20 +138,33 @@ def plan(grub: Grub, options: Mapping[str, Optional[str]], timeout: int) -> Reco
             f"The timeout of {timeout} seconds would expire before the trial could be confirmed.",
             f"Set timeout to at least {SHORTEST_TIMEOUT} seconds.",
         )
-    menu = grub.menu()
-    entry = grub_menu.default_entry(menu, grub.environment())
-    old = trial_entry.hypervisor_options(menu.body(entry)) or ""
+    entry, place = grub.default_entry()
+    default = grub2.passed(entry, place, grub.host)
+    if default is not None and default.options is None:
+        raise UserError(
+            f"There is no trial of GRUB's default entry. {default.reason}", "Set the value without a trial."
+        )
+    old = "" if default is None or default.options is None else default.options
     boot = _text(grub.tree, "/proc/sys/kernel/random/boot_id")
     token = hashlib.sha256(f"{boot} {old} {sorted(options.items())}".encode()).hexdigest()[:12]
-    text = trial_entry.entry_text(menu, entry, options, token)
+    text = trial_entry.entry_text(entry, options, token)
     if trial_entry.with_options(old, options) == old:
         raise UserError(
             f"GRUB's default entry already has {trial_entry.shown(options)}, so there is nothing to return to.",
             "Reboot without a trial, or set the old value first.",
         )
-    _require_writable(grub, menu)
+    _require_writable(grub)
+    top = _require_selectable(grub, entry, text)
+    # As it will be run: outside of the submenu that the default entry may stand in.
+    trial = grub2.passed(replace(entry, body=trial_entry.trial_body(entry.body, options, token)), top, grub.host)
+    new = "" if trial is None or trial.options is None else trial.options
+    if new != trial_entry.trial_line(old, options):
+        raise UserError(
+            f"GRUB's default entry cannot be copied: the copy would pass '{new}' to the hypervisor.",
+            "Write the options of that entry as plain words, outside of a submenu, or set the value without a trial.",
+        )
     armed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Record(token, dict(options), old, trial_entry.hypervisor_options(text) or "", boot, armed, timeout)
+    return Record(token, dict(options), old, new, boot, armed, timeout)
 
 
 def require_grub(run: Runner, tree: Tree) -> Grub:
@@ -162,7 +174,7 @@ def require_grub(run: Runner, tree: Tree) -> Grub:
     """
     running = change.running_line(Xen(run, root=tree.root), "/")
     loader = find("auto", run, root=tree.root, running=running)
-    found = grub.find(tree, run)
+    found = _grub(run, tree)
     if loader.cannot_boot_once is not None or found is None:
         raise UserError(
             f"A trial boot needs GRUB 2 with a generated menu, and this host boots with {loader.name}. "
@@ -172,8 +184,16 @@ def require_grub(run: Runner, tree: Tree) -> Grub:
     return found
 
 
-def _require_writable(grub: Grub, menu: grub_menu.Menu) -> None:
-    """:raises UserError: GRUB could not clear the selection of the trial entry, or would not find the entry."""
+def _grub(run: Runner, tree: Tree) -> Optional[Grub]:
+    """Return GRUB 2 of a host, None where it has no menu."""
+    try:
+        return Grub(tree, run, *grub2.Grub2(run, root=tree.root).menu())
+    except UserError:
+        return None
+
+
+def _require_writable(grub: Grub) -> None:
+    """:raises UserError: GRUB could not clear the selection of the trial entry."""
     where = grub.tree.path(grub.directory)
     filesystem = grub.tool("probe", "--target=fs", where)
     layers = grub.tool("probe", "--target=abstraction", where)
@@ -183,21 +203,44 @@ def _require_writable(grub: Grub, menu: grub_menu.Menu) -> None:
             "the trial entry at every boot.",
             f"Put {grub.directory} on a plain partition with {' or '.join(WRITABLE)}, or do without a trial.",
         )
-    if not any(command[0] == "save_env" and "next_entry" in command[1:] for command in menu.commands):
+
+
+def _require_selectable(grub: Grub, default: grub_script.Entry, text: str) -> grub_script.Menu:
+    """Return the menu of the next start, in which the trial entry is selected.
+
+    :param default: the default entry without the trial.
+    :raises UserError: GRUB would not find the entry, not start it, start it at every boot, or another one after it.
+    """
+    custom = trial_entry.remove_block(grub.tree.read(grub.custom), grub.custom)
+    host = grub.host.reading({grub.custom: trial_entry.add_block(custom, text).decode(ENCODING)})
+    menu = grub_script.run(grub.path, host.selecting(trial_entry.ENTRY))
+    if not any(entry.identity == trial_entry.ENTRY for entry in menu.entries):
         raise UserError(
-            "GRUB's generated menu does not clear the entry that was selected for one boot.",
-            "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
-        )
-    if not any(command[0] == "source" and command[-1].endswith("/custom.cfg") for command in menu.commands):
-        raise UserError(
-            f"GRUB's generated menu does not include {grub.custom}, which would contain the trial entry.",
+            f"GRUB's menu does not include {grub.custom}, which would contain the trial entry.",
             "Restore /etc/grub.d/41_custom and run update-grub, then run this again.",
         )
+    if grub_script.default_entry(menu, host.selecting(trial_entry.ENTRY)).identity != trial_entry.ENTRY:
+        raise UserError(
+            "GRUB's menu does not start the entry that is selected for one boot.",
+            "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
+        )
+    if not any(one.words[0] == "save_env" and "next_entry" in one.words and one.certain for one in menu.commands):
+        raise UserError(
+            "GRUB's menu does not clear the entry that was selected for one boot.",
+            "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
+        )
+    afterwards = host.selecting(None)
+    if grub_script.default_entry(grub_script.run(grub.path, afterwards), afterwards) != default:
+        raise UserError(
+            f"With one entry more in {grub.custom} GRUB's menu would have another default entry.",
+            "Set GRUB_DEFAULT in /etc/default/grub to the identity of an entry, not to a number, then run update-grub.",
+        )
+    return menu
 
 
 def observe(run: Runner, tree: Tree) -> Observed:
     """Read what is left of an earlier trial, and what became of it."""
-    found = grub.find(tree, run)
+    found = _grub(run, tree)
     environment = found.environment() if found is not None else {}
     record = load(tree.read(RECORD))
     state = state_of(
@@ -261,9 +304,8 @@ def difference(observed: Observed, record: Optional[Record]) -> Difference:
     if found is not None:
         wanted[found.custom] = trial_entry.remove_block(tree.read(found.custom), found.custom)
     if record is not None and found is not None:
-        menu = found.menu()
-        entry = grub_menu.default_entry(menu, observed.environment)
-        text = trial_entry.entry_text(menu, entry, record.options, record.token)
+        entry, _menu = found.default_entry()
+        text = trial_entry.entry_text(entry, record.options, record.token)
         wanted[found.custom] = trial_entry.add_block(wanted[found.custom], text)
         wanted[RECORD] = record.dump()
         if trial_watchdog.has_systemd(tree):

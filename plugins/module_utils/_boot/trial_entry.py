@@ -13,7 +13,7 @@ import re
 from typing import List, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_menu import Entry, Menu
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_script import Entry
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 ENTRY = "xen-stubdom-trial"
@@ -32,14 +32,6 @@ _MODULE_COMMAND = re.compile(
 )
 # Where GRUB cannot load a file, it would print why and wait in its menu for a key.
 _OR_RESTART = 'if [ "$?" != 0 ]; then reboot; fi'
-
-
-def hypervisor_options(body: str) -> Optional[str]:
-    """Return the options that an entry passes to the hypervisor, None if it starts none."""
-    lines = _hypervisor_commands(body)
-    if not lines:
-        return None
-    return " ".join(command_line.configured_options(lines[0]["options"]))
 
 
 def _hypervisor_commands(body: str) -> List[re.Match[str]]:
@@ -82,29 +74,32 @@ def shown(options: Mapping[str, Optional[str]]) -> str:
     return ", ".join(f"no {name}" if option is None else option for name, option in sorted(options.items()))
 
 
-def entry_text(menu: Menu, entry: Entry, options: Mapping[str, Optional[str]], token: str) -> str:
+def entry_text(entry: Entry, options: Mapping[str, Optional[str]], token: str) -> str:
     """Return the trial entry: the default one with other options, guarded so that it starts once at most.
 
     :raises UserError: the default entry does not start a hypervisor, or is not understood.
     """
-    body = menu.body(entry)
-    trial = _trial_body(body, options, token)
-    arguments = "".join(f" {menu.text[slice(*place)]}" for place in entry.arguments)
+    trial = trial_body(entry.body, options, token)
+    given = "".join(f" {word}" for word in entry.options)
     return (
-        f"menuentry 'Trial of {shown(options)}'{arguments} --id {ENTRY} {{\n"
+        f"menuentry 'Trial of {shown(options)}'{given} --id {ENTRY} {{\n"
         "\tset next_entry=\n"
         f"\tset {MARK}={token}\n"
         f"\tif save_env next_entry {MARK}; then\n"
         f"{trial.strip(chr(10))}\n"
         "\telse\n"
         "\t# Without a saved environment the trial would be started at every boot.\n"
-        f"{body.strip(chr(10))}\n"
+        f"{entry.body.strip(chr(10))}\n"
         "\tfi\n"
         "}\n"
     )
 
 
-def _trial_body(body: str, options: Mapping[str, Optional[str]], token: str) -> str:
+def trial_body(body: str, options: Mapping[str, Optional[str]], token: str) -> str:
+    """Return the commands of an entry with other options, and with a restart where one of them fails.
+
+    :raises UserError: as for entry_text.
+    """
     commands = _hypervisor_commands(body)
     if not commands:
         raise UserError(

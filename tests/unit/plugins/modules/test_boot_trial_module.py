@@ -270,7 +270,26 @@ def attributes(**values: Any) -> Callable[[Host], None]:
         (attributes(keeps_variables=False), OPTIONS, "does not keep what is written to it"),
         (menu("save_env next_entry", "true"), OPTIONS, "does not clear the entry"),
         (menu("/custom.cfg", "/other.cfg"), OPTIONS, "does not include /boot/grub/custom.cfg"),
-        (menu('with Xen hypervisor"', 'with nothing"'), OPTIONS, "does not exist in its menu"),
+        # GRUB then starts the first one, which is a Linux.
+        (menu('with Xen hypervisor"', 'with nothing"'), OPTIONS, "does not start a hypervisor"),
+        (menu('set default="${next_entry}"', "true"), OPTIONS, "does not start the entry that is selected"),
+        (
+            lambda host: host.put(
+                "/boot/grub/grub.cfg",
+                "source $prefix/custom.cfg\n" + MENU.replace("Debian GNU/Linux, with Xen hypervisor", "1", 1),
+            ),
+            OPTIONS,
+            "would have another default entry",
+        ),
+        (
+            lambda host: host.put(
+                "/boot/grub/grub.cfg", "set words=dom0_mem=2G\n" + MENU.replace("dom0_mem=2G,max:2G", "${words}")
+            ),
+            OPTIONS,
+            "the copy would pass 'dom0_mem=2G loglvl=all dom0_mem=1G,max:1G watchdog'",
+        ),
+        (menu("\tmultiboot2\t/boot/xen", "\tchainloader\t/xen.efi\n\tmultiboot2\t/boot/xen"), OPTIONS, "from its own"),
+        (menu("\tmultiboot2\t/boot/xen", "if a; then\nmultiboot2 /boot/xen\nfi\n#"), OPTIONS, "on a condition"),
         (
             menu('set default="Debian GNU/Linux, with Xen hypervisor', 'set default="0'),
             OPTIONS,

@@ -17,7 +17,6 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     command_line,
     grub_by_hand,
-    grub_menu,
     grub_script,
     replaced_line,
     tree,
@@ -50,7 +49,6 @@ READERS: Dict[str, Callable[[str], object]] = {
         f"menuentry 'a' {{\n multiboot2 /xen.gz a\n}}\nmenuentry b {{\n{text}\n}}\n"
     ),
     "grub.cfg by hand": lambda text: grub_by_hand.edit("p", f"multiboot2 /xen.gz a\n{text}", *OPTION),
-    "entries of grub.cfg": grub_menu.parse,
     "grubenv": lambda text: menu("load_env\nset default=$saved_entry\nmenuentry a {\n linux /a\n}\n", text),
     "/etc/default/grub": lambda text: grub2.VARIABLES.read(shell(text)),
     "/etc/default/grub, changed": lambda text: grub2.VARIABLES.edit(shell(text), *OPTION, drop_ins=False),

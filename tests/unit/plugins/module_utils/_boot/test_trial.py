@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Dict, Optional
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial, trial_entry, trial_watchdog
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script, trial, trial_entry, trial_watchdog
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +24,17 @@ OPTIONS: Dict[str, Optional[str]] = {"dom0_mem": "dom0_mem=1G,max:1G"}
 RECORD = trial.Record(
     TOKEN, OPTIONS, "loglvl=all", "loglvl=all dom0_mem=1G,max:1G watchdog", "boot-1", "2026-01-31", 300
 )
-SAVED = {"saved_entry": "xen-gnulinux-simple-0002"}
+SAVED = "saved_entry=xen-gnulinux-simple-0002\n"
+
+
+def chosen(**files: str) -> grub_script.Entry:
+    host = grub_script.Host({f"/g/{name}": text for name, text in files.items()}.get, "/g", "pc")
+    return grub_script.default_entry(grub_script.run("/g/grub.cfg", host), host)
 
 
 def entry(case: str, options: Dict[str, Optional[str]] = OPTIONS) -> str:
-    menu = grub_menu.parse((MENUS / case / "grub.cfg").read_text())
-    return trial_entry.entry_text(menu, grub_menu.default_entry(menu, SAVED), options, TOKEN)
+    default = chosen(**{"grub.cfg": (MENUS / case / "grub.cfg").read_text(), "grubenv": SAVED})
+    return trial_entry.entry_text(default, options, TOKEN)
 
 
 @pytest.mark.parametrize("case", sorted(path.name for path in MENUS.iterdir()))
@@ -39,9 +44,11 @@ def test_the_trial_entry_is_the_default_one_with_other_options(case: str) -> Non
 
 @pytest.mark.parametrize("case", sorted(path.name for path in MENUS.iterdir()))
 def test_grub_and_our_own_reader_read_it(case: str, tmp_path: Path) -> None:
-    menu = grub_menu.parse((MENUS / case / "grub.cfg").read_text() + (MENUS / case / "custom.cfg").read_text())
-    assert menu.entries[-1].identity == ENTRY
-    assert menu.entries[-1].title == "Trial of dom0_mem=1G,max:1G"
+    names = ("grub.cfg", "custom.cfg")
+    found = chosen(
+        grubenv=f"next_entry={ENTRY}\n{SAVED}", **{name: (MENUS / case / name).read_text() for name in names}
+    )
+    assert (found.identity, found.title) == (ENTRY, "Trial of dom0_mem=1G,max:1G")
     checker = shutil.which("grub-script-check")
     if checker is not None:
         subprocess.run([checker, str(MENUS / case / "custom.cfg")], check=True)
@@ -97,9 +104,21 @@ def test_options_that_grub_would_run_are_refused(options: Dict[str, object]) -> 
     ],
 )
 def test_an_entry_that_cannot_be_tried_is_refused(body: str, message: str) -> None:
-    menu = grub_menu.parse(f"menuentry 'a' {{\n{body}}}\n")
     with pytest.raises(UserError, match=message):
-        trial_entry.entry_text(menu, menu.entries[0], OPTIONS, TOKEN)
+        trial_entry.entry_text(chosen(**{"grub.cfg": f"menuentry 'a' {{\n{body}}}\n"}), OPTIONS, TOKEN)
+
+
+def test_options_of_the_default_entry_are_those_of_the_trial() -> None:
+    text = """
+        set default=x
+        menuentry "it's --class" --users "a b" --class=c $menuentry_id_option 'x' --unrestricted --hotkey x argument {
+        multiboot2 /boot/xen.gz
+        module2 /boot/vmlinuz
+        }
+    """
+    trial = trial_entry.entry_text(chosen(**{"grub.cfg": text}), OPTIONS, TOKEN)
+    title = "menuentry 'Trial of dom0_mem=1G,max:1G'"
+    assert trial.startswith(f'{title} --users "a b" --class=c --unrestricted --hotkey x --id {ENTRY} {{\n')
 
 
 @given(st.one_of(st.none(), st.binary(max_size=80)))
