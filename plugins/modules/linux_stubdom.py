@@ -108,7 +108,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest impor
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._images import installed
+from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.assembly import Assembly
@@ -157,7 +157,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     xen = Xen(run_program, root=ROOT)
     # Plan
     directory = firmware_directory(xen, module.params["firmware_directory"])
-    place = Place(directory, (parts.KERNEL, parts.ROOT_FILE_SYSTEM), parts.IMAGE)
+    place = Place(directory, (kinds.LINUX_KERNEL, kinds.LINUX_ROOT_FILE_SYSTEM), kinds.LINUX)
     assembly = None
     if state == "present":
         xen.require_dom0()

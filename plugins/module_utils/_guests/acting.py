@@ -12,6 +12,7 @@ from typing import Callable, Optional, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain, items, lives, wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.record import fingerprint
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 _RUNNING = ("running", "restarted", "rebooted")
@@ -106,7 +107,7 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         if step == "start":
             listening = guest.start(awaited=says is not None, paused=paused)
         elif step == "go_on":
-            record = guest.interrupted_start() or domain.fingerprint(guest.settings)
+            record = guest.interrupted_start() or fingerprint(guest.settings)
             listening = guest.go_on(record, awaited=says is not None)
         else:
             listening = guest.listen()

@@ -13,7 +13,7 @@ from typing import Dict, List, Mapping, Optional, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
@@ -37,8 +37,8 @@ def check_ours(path: str, name: str, before: Optional[bytes], *, hvm: Optional[b
             "Set another name for the guest, or set replace to true to take the file over.",
         )
     there = {} if hvm is None else settings_of(before)
-    if there and plan.hvm(there) != hvm:
-        kinds = ["an HVM guest" if kind else "a PV or PVH guest" for kind in (plan.hvm(there), hvm)]
+    if there and virtualisation.hvm(there) != hvm:
+        kinds = ["an HVM guest" if kind else "a PV or PVH guest" for kind in (virtualisation.hvm(there), hvm)]
         raise UserError(
             f"{path} is the configuration of {kinds[0]} called {name}, and {kinds[1]} is "
             f"{'to be absent' if removed else 'asked for'}.",
@@ -144,7 +144,7 @@ def names(directory: str, own: Set[str]) -> Dict[str, str]:
 
 def domain_names(name: str, keys: Mapping[str, xl_cfg.Value]) -> List[str]:
     """The names of the domains that a guest becomes (libxl__stub_dm_name, libxl_dm.c)."""
-    return [name, f"{name}-dm"] if plan.stubbed(keys) else [name]
+    return [name, f"{name}-dm"] if virtualisation.stubbed(keys) else [name]
 
 
 def _names(path: str) -> List[str]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import threading
@@ -17,15 +16,12 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, record, virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 _Answer = TypeVar("_Answer")
-
-# What the configuration was that a domain was started with (`fingerprint`). The node goes with the domain.
-RECORD = "/libxl/{domid}/xen-stubdom-config"
 
 # Whether the guest has written the text that it was to write when it was started; beside the record.
 PROOF = "/libxl/{domid}/xen-stubdom-proof"
@@ -61,11 +57,6 @@ MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firm
 _GONE = ("shutdown", "crashed", "dying")
 ENDED = ("absent", "shutdown", "crashed")
 
-# What a key of xl.cfg is called that differs, where it is not known which.
-UNKNOWN = "unknown"
-# xenstore takes values of up to 4096 bytes, the path included.
-_LONGEST_RECORD = 3000
-
 # What a guest shows that waits for somebody, and what that means.
 _KNOWN: Sequence[Tuple[str, str]] = (
     (r"grubdom>", "PV-GRUB has found no menu where menu says"),
@@ -93,34 +84,6 @@ class Halted(BaseException):
     """This process is to end: what is half started is taken back."""
 
 
-def fingerprint(settings: Mapping[str, xl_cfg.Value]) -> str:
-    """What is recorded of a configuration: a checksum of all of it, and a short one of each key as far as they fit."""
-    texts = {key: json.dumps(_plain(value)) for key, value in sorted(settings.items())}
-    whole = files.sha256(json.dumps(texts).encode())
-    parts = [f"{key}:{files.sha256(text.encode())[:6]}" for key, text in texts.items()]
-    found = " ".join([whole, *parts])
-    return found if len(found) <= _LONGEST_RECORD else whole
-
-
-def differing(recorded: str, settings: Mapping[str, xl_cfg.Value]) -> List[str]:
-    """The keys in which a configuration is not the recorded one."""
-    now = fingerprint(settings)
-    old_parts, new_parts = recorded.split(" "), now.split(" ")
-    if old_parts[0] == new_parts[0]:
-        return []
-    old, new = (dict(part.rpartition(":")[::2] for part in parts[1:]) for parts in (old_parts, new_parts))
-    if not old or not new:
-        return [UNKNOWN]
-    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key)) or [UNKNOWN]
-
-
-def _plain(value: Any) -> Any:
-    """A value as it is read from a file again."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return int(value) if isinstance(value, bool) else value
-
-
 def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
     """Look at all these guests at once.
 
@@ -130,8 +93,8 @@ def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
     there = [(guest, by_name[guest.name]) for guest in guests if guest.name in by_name]
     domids = [domain.domid for _guest, domain in there]
     nodes = domains.nodes_of(xen, domids)
-    nodes.update(xen.read_many([path.format(domid=domid) for domid in domids for path in (RECORD, PROOF)]))
-    unrecorded = [domid for domid in domids if RECORD.format(domid=domid) not in nodes]
+    nodes.update(xen.read_many([path.format(domid=domid) for domid in domids for path in (record.RECORD, PROOF)]))
+    unrecorded = [domid for domid in domids if record.RECORD.format(domid=domid) not in nodes]
     nodes.update(xen.read_many([f"/vm/{domains.uuid(nodes, domid)}/start_time" for domid in unrecorded]))
     for guest in guests:
         guest.take(by_name.get(guest.name), nodes)
@@ -205,14 +168,8 @@ class Guest:
         self.facts["restart_required"] = self._differs(domain, nodes) if self.settings else []
 
     def _differs(self, domain: Domain, nodes: Mapping[str, str]) -> List[str]:
-        recorded = nodes.get(RECORD.format(domid=domain.domid))
-        if recorded is not None:
-            return differing(recorded, self.settings)
-        # Started by another program, such as the host's own service at boot: the file may be younger than the domain.
-        started = nodes.get(f"/vm/{self.uuid}/start_time", "")
-        if re.match(r"\d+(\.\d+)?\Z", started) and os.path.exists(self.config):
-            return [UNKNOWN] if os.stat(self.config).st_mtime > float(started) else []
-        return []
+        written = os.stat(self.config).st_mtime if os.path.exists(self.config) else 0.0
+        return record.restart_required(domain.domid, self.uuid, nodes, self.settings, written)
 
     def interrupted_start(self) -> Optional[str]:
         """Return the fingerprint of what an interrupted start was made with; None if there is none."""
@@ -271,7 +228,7 @@ class Guest:
         :raises UserError: it does not in time.
         """
         old = self.facts["domid"]
-        record = self.xen.read(RECORD.format(domid=old))
+        recorded = self.xen.read(record.RECORD.format(domid=old))
         self._xl("reboot", "-F", str(old))
 
         def rebooted() -> Optional[Domain]:
@@ -285,9 +242,9 @@ class Guest:
             "rebooted within {:.0f} seconds of `xl reboot`",
             "Raise stop_timeout, or use state restarted, which starts it with its configuration again.",
         )
-        if record is not None:
+        if recorded is not None:
             # xl starts it with what it was started with the first time, whatever the file is by now.
-            self.xen.write(RECORD.format(domid=domain.domid), record)
+            self.xen.write(record.RECORD.format(domid=domain.domid), recorded)
         self.look_inside(domain)
 
     def _xl(self, *words: str) -> None:
@@ -326,8 +283,8 @@ class Guest:
         :param paused: whether it is to stay paused.
         """
         before = self.xen.dmesg()
-        record = fingerprint(self.settings)
-        self.xen.write(STARTING.format(key=self.key), record)
+        started_with = record.fingerprint(self.settings)
+        self.xen.write(STARTING.format(key=self.key), started_with)
         with self._taken_back(before):
             begin = time.monotonic()
             status, _output, errors = self.xen.xl("create", "-p", self.config)
@@ -338,23 +295,23 @@ class Guest:
                     "Nothing was left running; look at "
                     f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
                 )
-        return self._release(before, record, awaited=awaited, paused=paused)
+        return self._release(before, started_with, awaited=awaited, paused=paused)
 
-    def go_on(self, record: str, *, awaited: bool) -> Listening:
+    def go_on(self, started_with: str, *, awaited: bool) -> Listening:
         """Look at a guest that an interrupted start has left paused, and let it go with its console open.
 
-        :param record: of the configuration that it was created with.
+        :param started_with: the record of the configuration that it was created with.
         """
-        return self._release(self.xen.dmesg(), record, awaited=awaited, paused=False)
+        return self._release(self.xen.dmesg(), started_with, awaited=awaited, paused=False)
 
-    def _release(self, before: str, record: str, *, awaited: bool, paused: bool) -> Listening:
+    def _release(self, before: str, started_with: str, *, awaited: bool, paused: bool) -> Listening:
         with self._taken_back(before):
             domain = self.observe()
             if domain is None:
                 raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
             self.look_inside(domain)
-            self.xen.write(RECORD.format(domid=domain.domid), record)
-            self.facts["restart_required"] = differing(record, self.settings)
+            self.xen.write(record.RECORD.format(domid=domain.domid), started_with)
+            self.facts["restart_required"] = record.differing(started_with, self.settings)
             self.require_stub_domain()
             console = Console(self._tty(domain.domid))
             self.xen.write(PROOF.format(domid=domain.domid), _AWAITED if awaited else _NOTHING)
@@ -433,7 +390,7 @@ class Guest:
     def require_stub_domain(self) -> None:
         """:raises UserError: the device model is not where the configuration says."""
         model = self.facts["device_model"]
-        if not plan.stubbed(self.settings):
+        if not virtualisation.stubbed(self.settings):
             return
         if model is None or not model["stub_domain"]:
             raise UserError(
@@ -485,10 +442,10 @@ class Guest:
         return self.xen.read(self._tty_path(domid)) or ""
 
     def _tty_path(self, domid: int) -> str:
-        if plan.stubbed(self.settings):
+        if virtualisation.stubbed(self.settings):
             # Consoles 0 to 2 of a stub domain are its log, save and restore; then come the guest's serial ports.
             return f"/local/domain/{self.facts['device_model']['domid']}/device/console/3/tty"
-        if plan.hvm(self.settings):
+        if virtualisation.hvm(self.settings):
             return f"/local/domain/{domid}/serial/0/tty"
         return f"/local/domain/{domid}/console/tty"
 

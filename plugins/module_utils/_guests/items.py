@@ -13,7 +13,13 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, 
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking, permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, domain, lives, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    config_files,
+    domain,
+    lives,
+    plan,
+    virtualisation,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
@@ -207,7 +213,7 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
         item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
     after = xl_cfg.emit(planned.keys, header=[config_files.HEADER])
     if not options.replace:
-        kind = None if after == item.before else plan.hvm(planned.keys)
+        kind = None if after == item.before else virtualisation.hvm(planned.keys)
         config_files.check_ours(wanted.path, item.name, item.before, hvm=kind)
     config_files.check_names(item.name, planned.keys, taken)
     if after != item.before and observed.running:

@@ -12,7 +12,7 @@ import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, toolstack, xl_cfg, xl_rules
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
 
@@ -118,8 +118,8 @@ def parse_leases(output: str) -> Dict[str, List[str]]:
 
 
 def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[str, Any]:
-    kind = "hvm" if plan.hvm(keys) else str(keys.get("type") or "pv")
-    place = ("stub_domain" if plan.stubbed(keys) else "dom0") if kind == "hvm" else "none"
+    kind = "hvm" if virtualisation.hvm(keys) else str(keys.get("type") or "pv")
+    place = ("stub_domain" if virtualisation.stubbed(keys) else "dom0") if kind == "hvm" else "none"
     return {
         "name": name,
         "config": path,

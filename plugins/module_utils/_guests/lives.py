@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import ENDED, Guest, Halted, differing
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import ENDED, Guest, Halted
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.record import differing
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
 
 # What is no change of the host.
@@ -103,7 +104,7 @@ def _save(guest: Guest, state: str) -> List[str]:
             f"The guest {guest.name} does not run ({state}), so there is nothing to save.", "Start it first."
         )
     model = guest.facts["device_model"]
-    if plan.stubbed(guest.settings) or (model is not None and model["stub_domain"]):
+    if virtualisation.stubbed(guest.settings) or (model is not None and model["stub_domain"]):
         raise UserError(
             f"The guest {guest.name} has its device model in a stub domain, which cannot be saved.",
             "Use state stopped, or paused.",

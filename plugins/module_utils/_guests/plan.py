@@ -19,6 +19,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     disks,
     options,
     spec,
+    virtualisation,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     STUB_MEMORY,
@@ -86,11 +87,11 @@ def memory_mib(keys: Mapping[str, xl_cfg.Value]) -> int:
     """
     mib = _int(keys, "memory", 32)
     most, vcpus = max(mib, _int(keys, "maxmem", 0)), _int(keys, "vcpus", 1)
-    if not hardware(keys):
+    if not virtualisation.hardware(keys):
         return _even(mib + 1)
     paging = (4 * (256 * vcpus + 2 * most) + 1023) // 1024
     total = mib + paging + 2
-    if stubbed(keys):
+    if virtualisation.stubbed(keys):
         flavour = "minios" if keys.get("device_model_version") == "qemu-xen-traditional" else "linux"
         total += _int(keys, "stubdomain_memory", STUB_MEMORY[flavour]) + _int(
             keys, "videoram", _video_mib(keys, flavour)
@@ -100,21 +101,6 @@ def memory_mib(keys: Mapping[str, xl_cfg.Value]) -> int:
 
 def _video_mib(keys: Mapping[str, xl_cfg.Value], flavour: str) -> int:
     return VIDEO_MEMORY[flavour].get(str(keys.get("vga", "cirrus")), VIDEO_MEMORY[flavour]["cirrus"])
-
-
-def hardware(keys: Mapping[str, xl_cfg.Value]) -> bool:
-    """Whether the guest runs in hardware virtualisation (PVH or HVM)."""
-    return keys.get("type") in ("pvh", "hvm") or keys.get("builder") == "hvm"
-
-
-def hvm(keys: Mapping[str, xl_cfg.Value]) -> bool:
-    """Whether the guest is an HVM guest."""
-    return keys.get("type") == "hvm" or keys.get("builder") == "hvm"
-
-
-def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
-    """Whether the guest's device model is to run in a stub domain."""
-    return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
 
 
 def refuse_namesake(name: str, uuid: Optional[str], domid: Optional[int], running_uuid: Optional[str]) -> None:
@@ -132,7 +118,7 @@ def refuse_namesake(name: str, uuid: Optional[str], domid: Optional[int], runnin
 
 def refuse_unfixed(keys: Mapping[str, xl_cfg.Value], memory: Mapping[str, Any]) -> None:
     """:raises UserError: the guest needs a stub domain, and xl would take memory from dom0 while both start."""
-    if stubbed(keys) and not memory["dom0_fixed"]:
+    if virtualisation.stubbed(keys) and not memory["dom0_fixed"]:
         raise UserError(
             f"The memory of dom0 is not fixed, and the guest {keys.get('name')} needs a stub domain: dom0 would be "
             "taken memory away while the two start.",

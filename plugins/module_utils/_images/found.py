@@ -17,13 +17,12 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest impor
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
 from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.helpers import needs
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 # The files that images go by, in the firmware directory: the names that libxl, the stub domains' own makefiles and
 # xenstored's service look for.
 IMAGES: Mapping[str, Sequence[str]] = {
-    parts.IMAGE: (parts.KERNEL, parts.ROOT_FILE_SYSTEM),
+    kinds.LINUX: (kinds.LINUX_KERNEL, kinds.LINUX_ROOT_FILE_SYSTEM),
     **{name: (image.installed,) for name, image in kinds.IMAGES.items()},
     "xenstore": ("xenstore-stubdom.gz",),
     "xenstorepvh": ("xenstorepvh-stubdom.gz",),

@@ -63,6 +63,12 @@ HELPERS: Dict[str, Image] = {
     "qemu-dm": Image("", "", "qemu-dm", path="tools/xen-stubdom-qemu-dm", mode=0o755),
 }
 
+# The one image that is assembled from packages, and the names that libxl looks for
+# (tools/libs/light/libxl_internal.h @ stable-4.20, LIBXL_LINUX_STUBDOM_*).
+LINUX = "linux"
+LINUX_KERNEL = "qemu-stubdom-linux-kernel"
+LINUX_ROOT_FILE_SYSTEM = "qemu-stubdom-linux-rootfs"
+
 # The user's own kernels, named custom-NAME, are made in the manner of c.
 CUSTOM = re.compile(r"custom-(?P<name>[a-z0-9][a-z0-9_-]*)\Z")
 

@@ -15,14 +15,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import (
-    IMAGE,
-    KERNEL,
-    ROOT_FILE_SYSTEM,
-    Part,
-    Plan,
-)
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Part, Plan
 
 
 class Assembly:
@@ -68,16 +63,16 @@ class Assembly:
                 f"{self.plan.kernel.path} cannot be started by Xen: {error}.", "Use the kernel of the distribution."
             ) from error
         root_file_system = self._root_file_system()
-        contents = {KERNEL: kernel, ROOT_FILE_SYSTEM: root_file_system}
+        contents = {kinds.LINUX_KERNEL: kernel, kinds.LINUX_ROOT_FILE_SYSTEM: root_file_system}
         checksums = {name: files.sha256(content) for name, content in contents.items()}
         return contents, Manifest(
-            kind=IMAGE,
+            kind=kinds.LINUX,
             xen=self.xen,
             sources=self._sources(),
             compiler=None,
             flags=None,
             built=manifest.now(),
-            sha256=checksums[ROOT_FILE_SYSTEM],
+            sha256=checksums[kinds.LINUX_ROOT_FILE_SYSTEM],
             identity=self.identity,
             files=checksums,
             memory_mib=image.memory_mib(kernel_bytes, len(root_file_system)),

@@ -20,12 +20,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf
-
-IMAGE = "linux"
-# The names that libxl looks for (tools/libs/light/libxl_internal.h @ stable-4.20, LIBXL_LINUX_STUBDOM_*).
-KERNEL = "qemu-stubdom-linux-kernel"
-ROOT_FILE_SYSTEM = "qemu-stubdom-linux-rootfs"
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ def _kernel(host: _Host, release: str) -> Part:
             f"Install {distributions.install_hint('kernel', host.distribution)} again, "
             "or reboot into the kernel that is installed.",
         )
-    return Part(KERNEL, path)
+    return Part(kinds.LINUX_KERNEL, path)
 
 
 def _find(host: _Host, wanted: Wanted, version: Version, *, mode: int = 0o644) -> Part:

@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, record
 from xen_host import Host
 
 UUID = plan.identity("web")
@@ -147,7 +147,7 @@ def test_a_guest_that_the_host_itself_started_is_compared_by_time(host: One) -> 
     run(host)
     del host.nodes["/libxl/3/xen-stubdom-config"]
     written = os.stat(host.root / "etc/xen/web.cfg").st_mtime
-    for started, required in ((written - 60, [guest_domain.UNKNOWN]), (written + 60, [])):
+    for started, required in ((written - 60, [record.UNKNOWN]), (written + 60, [])):
         host.nodes[f"/vm/{UUID}/start_time"] = f"{started:.2f}"
         assert run(host)["restart_required"] == required
 

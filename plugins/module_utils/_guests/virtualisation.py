@@ -1,0 +1,26 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: what kind of guest a configuration describes.
+
+from __future__ import annotations
+
+from typing import Mapping
+
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+
+
+def hardware(keys: Mapping[str, xl_cfg.Value]) -> bool:
+    """Whether the guest runs in hardware virtualisation (PVH or HVM)."""
+    return keys.get("type") in ("pvh", "hvm") or keys.get("builder") == "hvm"
+
+
+def hvm(keys: Mapping[str, xl_cfg.Value]) -> bool:
+    """Whether the guest is an HVM guest."""
+    return keys.get("type") == "hvm" or keys.get("builder") == "hvm"
+
+
+def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
+    """Whether the guest's device model is to run in a stub domain."""
+    return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
