@@ -58,7 +58,8 @@ options:
           - V(restarted) stops the guest and starts it with its configuration.
           - V(rebooted) asks the guest to reboot; it keeps the configuration that it was started with.
           - V(saved) writes the guest's memory to C(/var/lib/xen/saved/NAME.save), from where V(running) goes on. Guests
-            with a stub domain cannot be saved.
+            with a stub domain cannot be saved. What is there of a guest that has run since is discarded, as it does not
+            fit the guest's disks any more.
           - V(absent) removes the configuration. While the guest runs this needs O(guests[].stop).
         type: str
         choices: [present, running, stopped, paused, restarted, rebooted, saved, absent]
@@ -459,6 +460,7 @@ guests:
         - unpaused
         - rebooted
         - saved
+        - discarded
       sample: [written, started]
     settings:
       description: The keys of the configuration, passwords masked; empty where there is none.

@@ -112,7 +112,13 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         else:
             listening = guest.listen()
         return lambda: guest.hear(listening, says, values["timeout"])
-    {"pause": guest.pause, "unpause": guest.unpause, "save": guest.save, "restore": guest.restore}[step]()
+    {
+        "pause": guest.pause,
+        "unpause": guest.unpause,
+        "save": guest.save,
+        "restore": guest.restore,
+        "discard": guest.saved.discard,
+    }[step]()
     return None
 
 

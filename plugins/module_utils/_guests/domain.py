@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, record, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.saved import Saved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
@@ -33,9 +34,6 @@ PAUSED = "/libxl/{domid}/xen-stubdom-paused"
 # From before a guest is created until it is let go: the fingerprint of its configuration. Whoever finds a paused guest
 # and this node finds a start that was interrupted.
 STARTING = "/tool/xen-stubdom/starting/{key}"
-
-# Where a guest's memory is saved. Not in /var/lib/xen/save, from where the host's own service restores guests.
-SAVED = "/var/lib/xen/saved/{name}.save"
 
 # How much of a console is returned.
 SHOWN = 4000
@@ -111,6 +109,7 @@ class Guest:
         self.name = name
         self.settings = settings
         self.config = config
+        self.saved = Saved(name, xen.path(""))
         self.halt = threading.Event()
         self._listened = 0.0
         # Of a name, as xenstore does not take every letter in a path.
@@ -130,15 +129,6 @@ class Guest:
             "restart_required": [],
             "seconds": None,
         }
-
-    @property
-    def saved(self) -> str:
-        """Where the guest's memory is saved."""
-        return SAVED.format(name=self.name)
-
-    def is_saved(self) -> bool:
-        """Whether there is a saved state to go on from."""
-        return os.path.exists(self.xen.path(self.saved))
 
     def observe(self) -> Optional[Domain]:
         """Look for the domain, and take down its state."""
@@ -179,6 +169,11 @@ class Guest:
         """Whether the guest is paused because its state was to be so."""
         return self.facts["state"] == "paused" and self.xen.read(PAUSED.format(domid=self.facts["domid"])) is not None
 
+    def has_run(self) -> bool:
+        """Whether the guest is there and has run, which one that is being started or restored has not."""
+        state = self.facts["state"]
+        return state != "absent" and (state != "paused" or self.paused_by_us())
+
     def require_no_pause(self) -> None:
         """:raises UserError: another program or administrator has paused the guest, and does not let it go."""
         deadline = time.monotonic() + PAUSED_TIMEOUT
@@ -208,17 +203,19 @@ class Guest:
 
         :raises UserError: xl cannot, and the guest runs on.
         """
-        os.makedirs(os.path.dirname(self.xen.path(self.saved)), mode=0o700, exist_ok=True)
-        self._xl("save", str(self.facts["domid"]), self.saved)
+        with self.saved.written() as path:
+            self._xl("save", str(self.facts["domid"]), path)
         self.observe()
 
     def restore(self) -> None:
         """Have the guest go on where it was saved."""
-        self._xl("restore", self.saved)
+        with self.saved.read() as path:
+            self._xl("restore", path)
         domain = self.observe()
         if domain is None:
-            raise UserError(f"xl has restored no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
-        os.unlink(self.xen.path(self.saved))
+            raise UserError(
+                f"The guest {self.name} went on and has ended already.", f"Look at /var/log/xen/xl-{self.name}.log."
+            )
         # With the configuration that it was saved with; which that was the file does not say.
         self.look_inside(domain)
 

@@ -316,8 +316,7 @@ def find_steps(item: Item) -> None:
     try:
         if wanted.state not in _FILES_ONLY:
             plan.refuse_namesake(item.name, item.uuid, guest.facts["domid"], guest.uuid)
-        elif wanted.state == "absent" and (item.before is None or guest.uuid != (item.uuid or guest.uuid)):
-            # Not the guest that this configuration describes.
+        elif wanted.state == "absent" and _is_another(item):
             return
     except UserError as error:
         item.refusal = error
@@ -326,6 +325,12 @@ def find_steps(item: Item) -> None:
         item.steps = lives.steps(guest, wanted)
     except UserError as error:
         item.failure = error
+
+
+def _is_another(item: Item) -> bool:
+    """Whether the domain of that name is not the guest that the configuration describes."""
+    there = item.guest.facts["domid"] is not None
+    return there and (item.before is None or item.guest.uuid != (item.uuid or item.guest.uuid))
 
 
 def _unstartable(item: Item, observed: Observed, freed: int) -> Iterator[UserError]:

@@ -30,6 +30,7 @@ _ACTIONS = {
     "unpause": "unpaused",
     "reboot": "rebooted",
     "save": "saved",
+    "discard": "discarded",
 }
 # How often a job that has to wait is looked at, in seconds.
 _LOOK = 0.5
@@ -40,11 +41,21 @@ def steps(guest: Guest, wanted: Wanted) -> List[str]:
 
     :raises UserError: it cannot come into that state from the one it is in.
     """
+    # Whatever comes next: it must not go on with that memory some day. With state present, a domain of that name may be
+    # another guest's.
+    outdated = wanted.state != "present" and guest.has_run() and guest.saved.outdated()
+    return (["discard"] if outdated else []) + _life(guest, wanted)
+
+
+def _life(guest: Guest, wanted: Wanted) -> List[str]:
     state, stop = guest.facts["state"], wanted.values["stop"]
     there = state != "absent"
-    if wanted.state == "present" or (wanted.state == "absent" and not there):
+    if wanted.state == "present":
         return []
     if wanted.state == "absent":
+        if not there:
+            guest.saved.refuse("which the next guest of that name would go on with")
+            return []
         if stop is None:
             raise UserError(
                 f"The guest {guest.name} is still there as domain {guest.facts['domid']} ({state}).",
@@ -56,9 +67,9 @@ def steps(guest: Guest, wanted: Wanted) -> List[str]:
     if wanted.state == "saved":
         return _save(guest, state)
     if not there:
-        return [_start(guest, wanted)] + (["pause"] if wanted.state == "paused" and guest.is_saved() else [])
+        return [_start(guest, wanted)] + (["pause"] if wanted.state == "paused" and guest.saved.there() else [])
     if wanted.state == "restarted":
-        return ["end", _start(guest, wanted)]
+        return ["end", "start" if guest.has_run() else _start(guest, wanted)]
     if state in ENDED:
         raise UserError(
             f"The guest {guest.name} has ended ({state}), and its domain {guest.facts['domid']} is kept.",
@@ -73,31 +84,28 @@ def steps(guest: Guest, wanted: Wanted) -> List[str]:
 
 def actions(taken: Sequence[str]) -> List[str]:
     """The names of steps in a result."""
-    if "end" in taken and "start" in taken:
-        return ["restarted"]
-    return [_ACTIONS[step] for step in taken if step not in QUIET]
+    restarted = {"end", "start"} <= set(taken)
+    found = [_ACTIONS[step] for step in taken if step not in QUIET and not (restarted and step == "end")]
+    return ["restarted" if restarted and one == "started" else one for one in found]
 
 
 def predicted(guest: Guest, wanted: Wanted, taken: Sequence[str]) -> str:
     """The state that the guest would be in after these steps."""
-    if not set(taken) - QUIET:
+    if not set(taken) - QUIET - {"discard"}:
         return str(guest.facts["state"])
     return {"stopped": "absent", "saved": "absent", "absent": "absent", "paused": "paused"}.get(wanted.state, "running")
 
 
 def _start(guest: Guest, wanted: Wanted) -> str:
-    if not guest.is_saved():
+    if not guest.saved.there():
         return "start"
     if wanted.state == "restarted":
-        raise UserError(
-            f"The guest {guest.name} is saved in {guest.saved}, whose memory would not fit its disks after a start.",
-            "Let it go on with state running first, or remove that file to give up what it was doing.",
-        )
+        guest.saved.refuse("whose memory would not fit its disks after a start")
     return "restore"
 
 
 def _save(guest: Guest, state: str) -> List[str]:
-    if state == "absent" and guest.is_saved():
+    if state == "absent" and guest.saved.there():
         return []
     if state in ENDED:
         raise UserError(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -265,6 +266,108 @@ def test_states_of_a_life(host: Host) -> None:
     with pytest.raises(UserError, match="does not run .absent., so there is nothing to save"):
         state("saved")
     assert state("restarted") == (["started"], "blocked")
+
+
+class Killed(BaseException):
+    """What no code of ours takes for an error."""
+
+
+def kill(host: Host, number: int, *, after: bool, **asked: Any) -> bool:
+    """Have a run end before or after its program of this number; whether it has that many."""
+    real, calls = host.run_command, []
+
+    def run_command(arguments: list[str], **options: Any) -> xen_host.Answer:
+        calls.append(arguments)
+        if len(calls) == number and not after:
+            raise Killed
+        answer = real(arguments, **options)
+        if len(calls) == number:
+            raise Killed
+        return answer
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(host, "run_command", run_command)
+        with contextlib.suppress(Killed):
+            host.run(pv("a", **asked))
+    return len(calls) >= number
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_no_guest_goes_on_with_memory_that_does_not_fit_its_disks(host: Host, after: bool) -> None:
+    """Wherever a run is killed that saves or restores: the memory is used once, and not lost without a word."""
+    ends = []
+    for number in range(1, 100):
+        for state in ("saved", "running"):
+            host.run(pv("a", state="running"))
+            if state == "running":
+                host.run(pv("a", state="saved"))
+            uses = "save" if state == "saved" else "restore"
+            whole = kill(host, number, after=after, state=state)
+            used, there = uses in host.acts, "a" in host.domains
+            if number % 2 and there:
+                # The next run finds it as it went on, or as it has ended.
+                host.gone("a")
+            try:
+                host.run(pv("a", state="running"))
+                end = host.acts[-1] if host.acts else "none"
+            except UserError as refused:
+                end = "refused"
+                assert "A run that saved or restored the guest a was interrupted, so " in refused.what
+                assert "a" not in host.domains
+                (host.root / "var/lib/xen/saved/a.save.xl").unlink()
+                host.run(pv("a", state="running"))
+            ends.append((state, used, end))
+            if used and state == "running":
+                assert end != "restore" or not after
+            if used and state == "saved" and not there and after:
+                assert end in ("restore", "refused")
+            host.run(pv("a", state="stopped"))
+            assert not host.run(pv("a", state="stopped"))["changed"]
+            assert list((host.root / "var/lib/xen").glob("saved/*")) == []
+        if not whole:
+            break
+    assert "refused" in {end for _state, _used, end in ends}
+
+
+def test_memory_of_a_guest_that_has_run_since_is_discarded(host: Host) -> None:
+    host.run(pv("a", state="running"))
+    host.run(pv("a", state="saved"))
+    assert (host.root / "var/lib/xen/saved").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(UserError, match="is saved in .*, which the next guest of that name would go on with"):
+        host.run(pv("a", state="absent"))
+    # An operator has started it by hand.
+    uuid = (host.root / "var/lib/xen/saved/a.save").read_text().split()[1]
+    host.there("a", uuid)
+    steps = [host.run(pv("a", state="running"), check=check)["guests"][0] for check in (True, False, True, False)]
+    assert [step["actions"] for step in steps] == [["discarded"], ["discarded"], [], []]
+    assert {step["state"] for step in steps} == {"blocked"}
+    host.run(pv("a", state="stopped"))
+    assert host.run(pv("a", state="running"))["guests"][0]["actions"] == ["started"]
+
+
+@pytest.mark.parametrize(("state", "word"), [("saved", "save"), ("running", "restore")])
+def test_what_xl_cannot_save_or_restore_is_as_it_was(
+    host: Host, monkeypatch: pytest.MonkeyPatch, state: str, word: str
+) -> None:
+    host.run(pv("a", state="running"))
+    if state == "running":
+        host.run(pv("a", state="saved"))
+    before = host.tree()
+    real = getattr(host, f"xl_{word}")
+    monkeypatch.setattr(host, f"xl_{word}", lambda *_words: (1, "", "libxl: error: no room\n"))
+    with pytest.raises(UserError, match=f"`xl {word} a` failed: no room"):
+        host.run(pv("a", state=state))
+    assert host.tree() == before
+    monkeypatch.setattr(host, f"xl_{word}", real)
+    assert host.run(pv("a", state=state))["changed"]
+
+
+def test_memory_is_saved_where_nobody_else_reads_it(host: Host) -> None:
+    host.run(pv("a", state="running"))
+    (host.root / "var/lib/xen/saved").mkdir(parents=True, mode=0o755)
+    with pytest.raises(UserError, match="open to other accounts"):
+        host.run(pv("a", state="saved"))
+    assert "save" not in host.acts and host.domains["a"].letters == "-b----"
 
 
 def test_a_guest_with_a_stub_domain_is_not_saved(host: Host) -> None:

@@ -72,6 +72,8 @@ class Host:
         self.stub: str | None = None
         self.stub_state = "running"
         self.deaf = False
+        # Of all guests that there ever were.
+        self.terminals: list[int] = []
         # What xl says of a configuration, and what it was given to read.
         self.says = (0, "Parsing config from FILE\n")
         self.read_by_xl: list[str] = []
@@ -165,6 +167,7 @@ class Host:
         master, slave = os.openpty()
         tty.setraw(slave)
         played.terminals += [master, slave]
+        self.terminals += [master, slave]
         terminal = os.ttyname(slave)
         domid = played.domid
         if settings.get("device_model_stubdomain_override"):
@@ -255,6 +258,5 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AnyHost] 
     monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(tmp_path / "lock"),))
     host = kind(tmp_path)
     yield host
-    for domain in host.domains.values():
-        for descriptor in domain.terminals:
-            os.close(descriptor)
+    for descriptor in host.terminals:
+        os.close(descriptor)
