@@ -13,7 +13,7 @@ import resource
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -244,10 +244,12 @@ def limit() -> None:
         resource.setrlimit(what, (value, value))
 
 
-def first_to_go() -> None:
-    """Have the kernel end this process before any other where memory runs out (proc(5), oom_score_adj)."""
-    with contextlib.suppress(OSError):
-        _write("/proc/self/oom_score_adj", "1000")
+def first_to_go(command: Sequence[str]) -> List[str]:
+    """Return a command that the kernel ends before other processes where memory runs out (proc(5), oom_score_adj).
+
+    A shell says so to the kernel, as that file does not belong to a process that has only just given up root.
+    """
+    return ["/bin/sh", "-c", '{ echo 1000 > /proc/$$/oom_score_adj; } 2> /dev/null; exec "$@"', "sh", *command]
 
 
 def require_room(workshop: str) -> None:

@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import Any, List, Mapping, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, attempt, run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
@@ -119,7 +119,7 @@ class Job:
         )
         try:
             # _check raises before this time is over.
-            with files.locked(
+            with signals.interruptible(), files.locked(
                 os.path.join(self.directory, "lock"),
                 timeout=self._timeout + 60,
                 busy=self._late(),
@@ -129,13 +129,21 @@ class Job:
                 self._seal()
                 for number, step in enumerate(self._needed(), start=2):
                     self._run_stage(number, step)
-            self._status.report(state="done")
+            self._end(state="done")
         except UserError as error:
-            self._status.report(state="failed", message=str(error))
+            self._end(state="failed", message=str(error))
         except Stopped as stopped:
-            self._status.report(state="stopped", message=str(stopped))
+            self._end(state="stopped", message=str(stopped))
+        except signals.Interrupted as interrupted:
+            stage = self._status.values["stage"]
+            self._end(state="stopped", message=f"The build was ended by {interrupted} in stage {stage!r}.")
         except BaseException as error:
-            self._status.report(state="failed", fault=[repr(error), traceback.format_exc()])
+            self._end(state="failed", fault=[repr(error), traceback.format_exc()])
+
+    def _end(self, **values: Any) -> None:
+        """Report the end; a signal that comes now has nothing left to end."""
+        with signals.undisturbed():
+            self._status.report(**values)
 
     def _check(self) -> None:
         """:raises Stopped: no play waits for the build any more.
@@ -176,7 +184,14 @@ class Job:
         began = time.monotonic()
         at = os.path.getsize(self.log) if os.path.exists(self.log) else 0
         before = self.bounds.events()
-        if self._run_command(step) != 0:
+        try:
+            status = self._run_command(step)
+        except signals.Interrupted:
+            # systemd ends a scope in which the kernel has ended a process for its memory (OOMPolicy, systemd.scope(5)).
+            if self.bounds.exceeded(before) is None:
+                raise
+            status = 1
+        if status != 0:
             exceeded = self.bounds.exceeded(before)
             if exceeded:
                 raise UserError(
@@ -200,14 +215,13 @@ class Job:
             log.write(f"\n=== {step.stage}: {' '.join(step.command)}\n")
             log.flush()
             process = subprocess.Popen(
-                [*self._sealing, *step.command],
+                bounds.first_to_go([*self._sealing, *step.command]),
                 cwd=self._tree.path,
                 env={**self._plan.environment, **step.environment, "HOME": self._work},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=bounds.first_to_go,  # noqa: PLW1509 -- this process has one thread
             )
         self._status.report(group=process.pid)
         try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import os
 import pwd
@@ -450,13 +451,36 @@ RUNS_AWAY = {
 }
 
 
+def ending_as_systemd_does(enter: Callable[[], bounds.Bounds]) -> bounds.Bounds:
+    """Enter a group all of whose processes get SIGTERM as soon as the kernel has ended one for its memory.
+
+    That is what systemd does with a scope (OOMPolicy, systemd.scope(5)).
+    """
+    entered, job = enter(), os.getpid()
+    if os.fork() != 0:
+        return entered
+    while build_status.alive(job):
+        if entered.events()["memory"]:
+            for process in Path(bounds._group(bounds.MEMORY), "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGTERM if int(process) != os.getpid() else 0)
+            break
+        time.sleep(0.01)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("systemd", [False, True])
 @pytest.mark.parametrize("what", RUNS_AWAY)
-def test_a_build_that_runs_away_is_ended(builder: Builder, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_a_build_that_runs_away_is_ended(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, what: str, systemd: bool
+) -> None:
     if os.geteuid() != 0 or not os.access(bounds.CGROUPS, os.W_OK):
         pytest.skip("this machine gives no control groups")
     command, words = RUNS_AWAY[what]
     monkeypatch.setattr(bounds, "available", lambda: 150 << 20)
     monkeypatch.setattr(bounds, "PROCESSES", 40)
+    if systemd:
+        monkeypatch.setattr(bounds, "enter", functools.partial(ending_as_systemd_does, bounds.enter))
     makefile = Path(builder.sources[0]["path"]) / "stubdom" / "Makefile"
     makefile.write_text(makefile.read_text().replace("pv-grub:\n", f"pv-grub:\n\t{command}\n"))
     first = builder.run("c")
@@ -465,6 +489,32 @@ def test_a_build_that_runs_away_is_ended(builder: Builder, monkeypatch: pytest.M
         builder.run("pv-grub")
     assert ended.value.what.startswith("Stage 'image pv-grub' was ended: its commands ") and words in ended.value.what
     assert ended.value.remedy.startswith("Set jobs to a smaller number, or build on a machine with more memory.")
+
+
+def test_a_build_that_is_ended_by_a_signal_says_so(builder: Builder) -> None:
+    slow(builder)
+    status = wait_for(builder, "newlib")
+    os.kill(status["pid"], signal.SIGTERM)
+    with pytest.raises(UserError) as ended:
+        for _look in range(2):
+            builder.run("c", step="watch", seen=["running", "newlib"])
+    assert ended.value.what == "The build was ended by SIGTERM in stage 'newlib'."
+    assert ended.value.remedy == "Run again; it continues with the stage that was interrupted."
+    (builder.tree / "stubdom" / "slow-cross-newlib").unlink()
+    assert builder.run("c")["built"] == ["c"]
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_the_kernel_ends_commands_of_a_build_before_others(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    if not sealed:
+        monkeypatch.setattr(seal, "refusal", lambda *_arguments: "there is no bwrap")
+    makefile = Path(builder.sources[0]["path"]) / "stubdom" / "Makefile"
+    command = "cat /proc/self/oom_score_adj > ../../score"
+    makefile.write_text(makefile.read_text().replace("c-stubdom:\n", f"c-stubdom:\n\t{command}\n"))
+    builder.run("c")
+    assert (builder.tree.parent / "score").read_text() == "1000\n"
 
 
 def test_a_build_says_that_it_could_not_be_limited(
