@@ -658,12 +658,12 @@ class _Transaction:
             with _create(step.new) as new:
                 new.write(change.after)
                 new.flush()
+                wanted = change.permissions
                 if old is None:
                     os.fchmod(new.fileno(), change.mode)
                     _default_context(change.path, new.fileno())
                 else:
-                    _copy_attributes(old.fileno(), new.fileno())
-                wanted = change.permissions
+                    _copy_attributes(old.fileno(), new.fileno(), wanted.mode)
                 if wanted.owner is not None or wanted.group is not None:
                     owner, group = (-1 if number is None else number for number in (wanted.owner, wanted.group))
                     os.fchown(new.fileno(), owner, group)
@@ -768,19 +768,28 @@ def _copy(source: Place, target: Place) -> None:
         os.fsync(new.fileno())
 
 
-def _copy_attributes(source: int, target: int) -> None:
-    """Give a file the owner, mode and extended attributes (access lists and SELinux's context) of another."""
+def _copy_attributes(source: int, target: int, mode: Optional[int] = None) -> None:
+    """Give a file the owner, mode and extended attributes (access lists, SELinux's context) of another.
+
+    :param mode: its own; it is never more open.
+    """
     old = os.fstat(source)
     os.fchown(target, old.st_uid, old.st_gid)
-    # It takes descriptors as os.stat does, and copies extended attributes where there are any.
-    shutil.copystat(cast(str, source), cast(str, target))
-    os.utime(target)
+    if mode is None:
+        # It takes descriptors too.
+        shutil.copystat(cast(str, source), cast(str, target))
+        os.utime(target)
+        return
+    for name in os.listxattr(source):
+        if mode & 0o070 or name != "system.posix_acl_access":
+            with contextlib.suppress(OSError):
+                os.setxattr(target, name, os.getxattr(source, name))
 
 
 def _default_context(path: str, descriptor: int) -> None:
     """Give a new file the SELinux context that the policy has for its path; it has that of its directory else."""
     with contextlib.suppress(ImportError, OSError, AttributeError):
-        # Not with the others above: it cannot be imported without libselinux, which Alpine and Arch do not have.
+        # Not above: it cannot be imported without libselinux, which Alpine and Arch do not have.
         from ansible.module_utils.compat import selinux
 
         if selinux.is_selinux_enabled():

@@ -9,11 +9,12 @@ import errno
 import os
 import signal
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
@@ -326,6 +327,67 @@ def test_extended_attributes_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     files.apply([Change(str(path), b"old", b"new")])
     assert path.read_bytes() == b"new"
     assert given == {"user.note": b"user.note"}
+
+
+# The number that stands in entries that need none.
+NONE = 0xFFFFFFFF
+# An access list that lets another account read, too: type, permissions, number (posix_acl_xattr.h of Linux).
+ACCESS_LIST = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry) for entry in ((1, 6, NONE), (2, 4, 1), (4, 4, NONE), (0x10, 4, NONE), (0x20, 4, NONE))
+)
+REAL_ATTRIBUTES = {
+    "user.note": b"ours",
+    "security.selinux": b"system_u:object_r:etc_t:s0\0",
+    "system.posix_acl_access": ACCESS_LIST,
+}
+
+
+def with_real_attributes(path: Path) -> None:
+    path.write_bytes(b"old")
+    try:
+        for name, value in REAL_ATTRIBUTES.items():
+            os.setxattr(path, name, value)
+    except OSError as error:
+        pytest.skip(f"{path} takes no {name}: {error.strerror}")
+
+
+def test_real_attributes_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with_real_attributes(path)
+    before = path.stat()
+    files.apply([Change(str(path), b"old", b"new")], backup=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    for one in tmp_path.iterdir():
+        assert {name: os.getxattr(one, name) for name in os.listxattr(one)} == REAL_ATTRIBUTES
+        after = one.stat()
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_what_is_to_be_closed_is_never_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f"
+    with_real_attributes(path)
+    modes: list[int] = []
+
+    def looking(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(target: Any, *arguments: Any, **options: Any) -> Any:
+            result = real(target, *arguments, **options)
+            if isinstance(target, int):
+                modes.append(os.fstat(target).st_mode & 0o777)
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("chmod", "fchmod", "fchown", "setxattr"):
+        looking(name)
+    files.apply([Change(str(path), b"old", b"secret", permissions=Permissions(0o600))])
+    assert set(modes) == {0o600}, [oct(mode) for mode in modes]
+    assert os.getxattr(path, "security.selinux") == REAL_ATTRIBUTES["security.selinux"]
+    # One that is only to have another mode that is open to its group keeps its access list.
+    with_real_attributes(path)
+    files.apply([Change(str(path), b"old", b"new", permissions=Permissions(0o640))])
+    assert os.getxattr(path, "system.posix_acl_access") == ACCESS_LIST[:-8] + struct.pack("<HHI", 0x20, 0, NONE)
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
