@@ -472,9 +472,9 @@ def scratch(needed: int) -> Iterator[str]:
     :raises UserError: there is no room, before or while it is written to, or it cannot be written to.
     """
     directory = SCRATCH_DIRECTORY
-    require_room(directory, needed)
-    sweep_scratch()
     with _writing(directory):
+        require_room(directory, needed)
+        sweep_scratch()
         path = ""
         try:
             with signals.undisturbed():

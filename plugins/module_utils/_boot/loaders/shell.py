@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -17,6 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_l
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import Assignment, Unit, scan
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
@@ -418,12 +418,11 @@ class Variables:
 
 def _with_copies(run: Runner, command: List[str], sources: Mapping[str, bytes]) -> Tuple[int, str, str]:
     """Run *command* with copies of the files; its messages show the names of the files themselves."""
-    with tempfile.TemporaryDirectory(prefix="xen.stubdom.") as directory:
+    with files.scratch(sum(map(len, sources.values()))) as directory:
         copies: Dict[str, str] = {}
         for number, (path, content) in enumerate(sources.items()):
             copy = os.path.join(directory, f"{number:03d}-{os.path.basename(path)}")
-            with open(copy, "wb") as stream:
-                stream.write(content)
+            files.put(copy, content)
             copies[copy] = path
         status, output, errors = run([*command, *copies])
         for copy, path in copies.items():

@@ -201,6 +201,12 @@ def test_a_scratch_directory_is_gone_whatever_happens(
     assert names(tmp_path) == []
 
 
+def test_a_host_without_a_scratch_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SCRATCH_DIRECTORY", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="^Cannot write .*/none: No such file"), files.scratch(1):
+        pytest.fail("went on")
+
+
 @pytest.mark.parametrize("path", ["none", "file/below"])
 def test_a_file_that_is_read_in_parts_has_to_be_there(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").write_bytes(b"12")
