@@ -84,11 +84,12 @@ class Assembly:
         # Packed modules grow, and the compressed file system is at most as large as what goes in.
         with files.scratch(3 * self._size(self.plan.parts)) as scratch:
             tree = os.path.join(scratch, "tree")
-            for part in self.plan.parts:
-                files.put(os.path.join(tree, part.name), self._content(part, scratch), mode=part.mode)
-            for group, order in self.plan.orders.items():
-                if group != "start":
-                    files.put(os.path.join(tree, "modules", group, "order"), order.encode())
+            # The modes of its directories are in the image.
+            before = os.umask(0o022)
+            try:
+                self._lay_out(tree, scratch)
+            finally:
+                os.umask(before)
             compressed = os.path.join(scratch, image.COMPRESSED)
             status, output, errors = self._command(image.squash(tree, compressed))
             if status != 0:
@@ -102,6 +103,13 @@ class Assembly:
                 self.plan.orders["start"],
                 files.read(compressed) or b"",
             )
+
+    def _lay_out(self, tree: str, scratch: str) -> None:
+        for part in self.plan.parts:
+            files.put(os.path.join(tree, part.name), self._content(part, scratch), mode=part.mode)
+        for group, order in self.plan.orders.items():
+            if group != "start":
+                files.put(os.path.join(tree, "modules", group, "order"), order.encode())
 
     def _content(self, part: Part, scratch: str) -> bytes:
         """Return the bytes of a part as they go into the image; modules are unpacked."""

@@ -51,10 +51,10 @@ class Machine:
         if self.mksquashfs_says:
             return 1, "", self.mksquashfs_says
         tree = Path(arguments[1])
-        files = sorted(path for path in tree.rglob("*") if path.is_file())
         lines = [
-            f"{path.relative_to(tree)} {path.stat().st_mode & 0o777:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-            for path in files
+            f"{path.relative_to(tree)} {path.stat().st_mode & 0o777:o} "
+            + (hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "directory")
+            for path in sorted(tree.rglob("*"))
         ]
         Path(arguments[2]).write_text("\n".join(lines))
         return 0, "", ""
@@ -143,7 +143,11 @@ def test_equal_files_give_an_equal_image(machine: Machine) -> None:
     run(machine)
     first = {name: (machine.directory / name).read_bytes() for name in NAMES[1:]}
     run(machine, state="absent")
-    run(machine)
+    before = os.umask(0o077)
+    try:
+        run(machine)
+    finally:
+        os.umask(before)
     assert {name: (machine.directory / name).read_bytes() for name in NAMES[1:]} == first
 
 
