@@ -513,6 +513,26 @@ def test_links_are_part_of_the_whole(tmp_path: Path) -> None:
     assert files.link(str(link)) is None
 
 
+def test_what_is_beside_a_file_for_a_moment_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """xendomains starts whatever has a visible name in its directory, and is run while a run was killed, too."""
+    found: set[str] = set()
+
+    def look(*_arguments: Any) -> None:
+        found.update(names(tmp_path))
+        raise KeyboardInterrupt
+
+    (tmp_path / "old").write_bytes(b"1")
+    (tmp_path / "gone").symlink_to("old")
+    for step in ("_rename", "_sync_directory"):
+        for change in (Change(str(tmp_path / "old"), b"1", b"2"), Link(str(tmp_path / "new"), None, "old"),
+                       Link(str(tmp_path / "gone"), "old", None)):  # fmt: skip
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(files, step, look)
+                files.apply([change])
+    assert {name for name in found if not name.startswith(".")} == {"old", "gone", "new"}
+    assert len(found) > 3
+
+
 def test_a_new_file_and_its_directories_have_their_modes_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
