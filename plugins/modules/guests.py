@@ -332,14 +332,52 @@ options:
           - Text that the guest has to write on its console (PV, PVH) or serial port (HVM) after it was started.
           - Until it was heard, every run with this parameter listens again.
         type: str
+      wait_for:
+        description:
+          - Another condition that has to come after the guest was started, one of these. Until it has come, every run
+            with this parameter waits again.
+        type: dict
+        suboptions:
+          pattern:
+            description:
+              - Regular expression that a line on its console or serial port has to match, within its first 300
+                characters.
+              - Repeated groups, and more than two things that are repeated as often as they can, are refused.
+            type: str
+          state:
+            description: State of its domain in the words of xl, or V(absent) where it has ended.
+            type: str
+            choices: [running, blocked, shutdown, crashed, absent]
+          node:
+            description: Node of xenstore that has a value, below that of the domain, for example V(data/ready).
+            type: str
+          port:
+            description: TCP port that answers to dom0 at the guest's address.
+            type: int
+          address:
+            description:
+              - Whether dom0 has to know an address of the guest. It is returned as RV(guests[].address).
+              - That is the O(guests[].nics[].ip) of an interface, what dom0's C(dnsmasq) has given its MAC address, or
+                an IPv4 address under which dom0 has reached that MAC address.
+            type: bool
       timeout:
-        description: Seconds to wait for O(guests[].says). V(120) is the default.
+        description: Seconds to wait for O(guests[].says) or O(guests[].wait_for). V(120) is the default.
         type: int
+      live:
+        description:
+          - Whether changes that a running guest needs no restart for are made while it runs, with the state
+            V(running). V(true) is the default.
+          - That is so for O(guests[].memory) up to what the guest was started to have at the most, O(guests[].vcpus) up
+            to O(guests[].maxvcpus), O(guests[].cpu_weight), O(guests[].cap), O(guests[].cpus), O(guests[].cpus_soft), a
+            network interface more or less, and what lies in a CD-ROM drive. Network interfaces, CD-ROM drives and
+            processors of a guest with a stub domain stay as they are.
+          - What could not be changed is a warning, and stays in RV(guests[].restart_required).
+        type: bool
       restart:
         description:
-          - Whether a running guest whose configuration has changed is stopped and started again, with the state
-            V(running).
-            V(false) is the default.
+          - Whether a running guest whose configuration has changed, but for what O(guests[].live) changes, is stopped
+            and started again, with the state V(running). V(false) is the default.
+          - O(guests[].stop) says how it is stopped, and O(guests[].stop_timeout) how long that may take.
         type: bool
       stop:
         description:
@@ -354,7 +392,7 @@ options:
       start_after:
         description:
           - Names of guests of this list that have to be started before, and have to have written their
-            O(guests[].says).
+            O(guests[].says), or reached their O(guests[].wait_for).
           - Guests are stopped in the reverse order.
         type: list
         elements: str
@@ -461,6 +499,7 @@ guests:
         - rebooted
         - saved
         - discarded
+        - changed
       sample: [written, started]
     settings:
       description: The keys of the configuration, passwords masked; empty where there is none.
@@ -488,9 +527,13 @@ guests:
       type: dict
       sample: {version: qemu-xen, domid: 4, state: running, stub_domain: true}
     said:
-      description: Whether the guest wrote its text; null where it was not listened to.
+      description: Whether the guest wrote its text, or what it was waited for came; null where it was not waited for.
       type: bool
       sample: true
+    address:
+      description: The address of the guest, where it was waited for; null else.
+      type: str
+      sample: 192.0.2.7
     console:
       description: The last of what the guest wrote on its console or serial port while it was listened to.
       type: str
@@ -498,6 +541,11 @@ guests:
     hypervisor_log:
       description:
         - What the hypervisor has logged since the start, but for lines about other domains and those of every start.
+      type: list
+      elements: str
+      sample: []
+    toolstack_log:
+      description: What xl has said of a start that failed.
       type: list
       elements: str
       sample: []
@@ -509,6 +557,11 @@ guests:
       type: list
       elements: str
       sample: [memory]
+    changed_live:
+      description: The keys that were changed while the guest ran, in check mode those that would be.
+      type: list
+      elements: str
+      sample: [vcpus]
     seconds:
       description: How long C(xl create) took; null where nothing was started.
       type: float
@@ -608,7 +661,11 @@ def describe(item: items.Item, *, check_mode: bool) -> Dict[str, Any]:
     steps = item.steps if check_mode else item.done
     names = (lives.actions(steps), item.written_names())
     actions = [name for part in (names if item.deferred else reversed(names)) for name in part]
-    facts = item.guest.facts
+    facts = dict(item.guest.facts)
+    if check_mode:
+        facts["changed_live"] = [*item.guest.changes] if "change" in steps else []
+        left = set(facts["restart_required"]) - set(facts["changed_live"])
+        facts["restart_required"] = [] if "start" in steps else sorted(left)
     return {
         "name": item.name,
         "path": item.wanted.path,

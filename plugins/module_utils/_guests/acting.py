@@ -11,8 +11,14 @@ from typing import Callable, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain, items, lives, wanted
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.record import fingerprint
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    domain,
+    items,
+    lives,
+    record,
+    waiting,
+    wanted,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 _RUNNING = ("running", "restarted", "rebooted")
@@ -81,12 +87,18 @@ def _begin(item: items.Item) -> lives.Job:
     values = item.wanted.values
 
     def begin() -> Optional[Callable[[], None]]:
-        rest = None
+        rests = []
         for step in item.steps:
             if step != "end":
                 rest = _step(item, step)
                 item.done.append(step)
-        return rest
+                rests += [rest] if rest is not None else []
+
+        def go_on() -> None:
+            for rest in rests:
+                rest()
+
+        return go_on if rests else None
 
     starts = bool({"start", "restore", "go_on"} & set(item.steps))
     delay = values["start_delay"] if starts else 0
@@ -98,20 +110,22 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
     """Begin one step; return what of it goes on beside other guests."""
     guest, values = item.guest, item.wanted.values
     paused = item.wanted.state == "paused"
-    says: Optional[str] = None if paused else values["says"]
+    awaited = None if paused else waiting.wanted(values)
     if step == "wait":
         return guest.require_no_pause
+    if step == "change":
+        return lambda: _change(item)
     if step == "reboot":
         return lambda: guest.reboot(values["stop_timeout"])
     if step in ("start", "go_on", "listen"):
         if step == "start":
-            listening = guest.start(awaited=says is not None, paused=paused)
+            listening = guest.start(awaited=awaited is not None, paused=paused)
         elif step == "go_on":
-            record = guest.interrupted_start() or fingerprint(guest.settings)
-            listening = guest.go_on(record, awaited=says is not None)
+            made_with = guest.interrupted_start() or record.of(guest.settings).text
+            listening = guest.go_on(made_with, awaited=awaited is not None)
         else:
             listening = guest.listen()
-        return lambda: guest.hear(listening, says, values["timeout"])
+        return lambda: guest.hear(listening, awaited, values["timeout"])
     {
         "pause": guest.pause,
         "unpause": guest.unpause,
@@ -120,6 +134,12 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         "discard": guest.saved.discard,
     }[step]()
     return None
+
+
+def _change(item: items.Item) -> None:
+    item.warnings += item.guest.change()
+    if not item.guest.facts["changed_live"]:
+        item.done.remove("change")
 
 
 def _failure_of(item: items.Item) -> Callable[[UserError], None]:

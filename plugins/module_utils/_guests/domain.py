@@ -16,7 +16,15 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, record, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    diagnosis,
+    disks,
+    live,
+    plan,
+    record,
+    virtualisation,
+    waiting,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.saved import Saved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
@@ -31,7 +39,7 @@ _AWAITED, _HEARD, _NOTHING = "awaited", "heard", "nothing"
 # Beside the record of a guest that was paused because its state is to be so.
 PAUSED = "/libxl/{domid}/xen-stubdom-paused"
 
-# From before a guest is created until it is let go: the fingerprint of its configuration. Whoever finds a paused guest
+# From before a guest is created until it is let go: the record of its configuration. Whoever finds a paused guest
 # and this node finds a start that was interrupted.
 STARTING = "/tool/xen-stubdom/starting/{key}"
 
@@ -44,6 +52,11 @@ TTY_TIMEOUT = 15.0
 # How long a guest may be paused by a toolstack that starts, saves or migrates it, in seconds.
 PAUSED_TIMEOUT = 30.0
 
+# How long a guest may take to follow a change, such as to give memory back, and how often that is looked at, in
+# seconds.
+LIVE_TIMEOUT = 30.0
+LOOK = 0.5
+
 # What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
 _NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
 # How its lines name domains.
@@ -54,16 +67,6 @@ MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firm
 
 _GONE = ("shutdown", "crashed", "dying")
 ENDED = ("absent", "shutdown", "crashed")
-
-# What a guest shows that waits for somebody, and what that means.
-_KNOWN: Sequence[Tuple[str, str]] = (
-    (r"grubdom>", "PV-GRUB has found no menu where menu says"),
-    (r"grub(?: rescue)?>", "GRUB has found no grub.cfg on the guest's disks"),
-    (r"\(initramfs\)", "the guest's kernel has not found its root file system"),
-    (r"Kernel panic", "the guest's kernel has stopped"),
-    (r"No bootable device", "none of the guest's disks has a boot loader"),
-    (r"Triple fault", "the guest's processor has failed while it handled an error"),
-)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class Guest:
         # Whether an earlier run has not heard what it waited for.
         self.unproved = False
         self.uuid: Optional[str] = None
+        # What it was started with, where that is recorded, and its row of `xl list`.
+        self.recorded: Optional[str] = None
+        self.row: Optional[Domain] = None
+        # What changes it while it runs, by key of xl.cfg.
+        self.changes: Dict[str, List[live.Command]] = {}
         # The last one that the guest had.
         self._domid: Optional[int] = None
         self.facts: Dict[str, Any] = {
@@ -124,9 +132,12 @@ class Guest:
             "domid": None,
             "device_model": None,
             "said": None,
+            "address": None,
             "console": "",
             "hypervisor_log": [],
+            "toolstack_log": [],
             "restart_required": [],
+            "changed_live": [],
             "seconds": None,
         }
 
@@ -140,6 +151,7 @@ class Guest:
         self.facts["state"] = "absent" if domain is None else domains.state(domain.state)
         self.facts["domid"] = None if domain is None else domain.domid
         self._domid = self._domid if domain is None else domain.domid
+        self.row = domain
 
     def look_inside(self, domain: Domain) -> None:
         """Ask xenstore where the device model runs, and with which configuration the guest was started."""
@@ -148,6 +160,7 @@ class Guest:
     def take(self, domain: Optional[Domain], nodes: Mapping[str, str]) -> None:
         """Take down what xenstore knows about the domain."""
         self._found(domain)
+        self.recorded = None
         if domain is None:
             self.facts["restart_required"] = []
             self.uuid = None
@@ -158,11 +171,12 @@ class Guest:
         self.facts["restart_required"] = self._differs(domain, nodes) if self.settings else []
 
     def _differs(self, domain: Domain, nodes: Mapping[str, str]) -> List[str]:
+        self.recorded = nodes.get(record.RECORD.format(domid=domain.domid))
         written = os.stat(self.config).st_mtime if os.path.exists(self.config) else 0.0
         return record.restart_required(domain.domid, self.uuid, nodes, self.settings, written)
 
     def interrupted_start(self) -> Optional[str]:
-        """Return the fingerprint of what an interrupted start was made with; None if there is none."""
+        """Return the record of what an interrupted start was made with; None if there is none."""
         return self.xen.read(STARTING.format(key=self.key)) if self.facts["state"] == "paused" else None
 
     def paused_by_us(self) -> bool:
@@ -244,11 +258,73 @@ class Guest:
             self.xen.write(record.RECORD.format(domid=domain.domid), recorded)
         self.look_inside(domain)
 
+    def find_changes(self) -> Dict[str, List[live.Command]]:
+        """Find which of the keys that differ can be changed while the guest runs, and how."""
+        required = self.facts["restart_required"]
+        self.changes = {}
+        if self.row is not None and self.recorded is not None and live.may(required):
+            self.changes = live.commands(live.look(self.xen, self.row, self.recorded, self.settings), required)
+        return self.changes
+
+    @property
+    def growth_mib(self) -> int:
+        """The memory that the host has to have for these changes."""
+        wanted = plan.memory_mib(self.settings) if "memory" in self.changes else 0
+        return max(0, wanted - self.row.memory_mib) if self.row is not None and wanted else 0
+
+    def change(self) -> List[str]:
+        """Change the guest while it runs, and take down what was changed.
+
+        :return: what could not be, in sentences.
+        """
+        row, recorded = self.row, self.recorded
+        if row is None or recorded is None:
+            return []
+        before = live.look(self.xen, row, recorded, self.settings)
+        now = before.started
+        said = []
+        for key, commands in self.changes.items():
+            problem = self._change(before, key, commands)
+            if problem is not None:
+                said.append(
+                    f"The guest {self.name} runs on without the change of {key}: {problem} It needs a restart for "
+                    "that; with live set to false this is not tried."
+                )
+                continue
+            numbers = {*self.xen.children(f"/libxl/{row.domid}/device/vif")} if key == "vif" else before.nics
+            nics = live.nics_now(before, {*numbers}) if key == "vif" else now.nics
+            now = record.changed(now, self.settings, key, nics)
+            self.xen.write(record.RECORD.format(domid=row.domid), now.text)
+            self.facts["changed_live"].append(key)
+        domain = self.observe()
+        if domain is not None:
+            self.look_inside(domain)
+        return said
+
+    def _change(self, before: live.Running, key: str, commands: Sequence[live.Command]) -> Optional[str]:
+        """Make one change; return why it could not be made, None where it was."""
+        for command in commands:
+            words = [word.format(before.domain.domid) if word == "{}" else word for word in command]
+            status, _output, errors = self.xen.xl(*words, timeout=LIVE_TIMEOUT)
+            if status != 0:
+                return f"`xl {command[0]}` failed: {diagnosis.toolstack_error(errors)}"
+        deadline = time.monotonic() + LIVE_TIMEOUT
+        while True:
+            domain = next((row for row in self.xen.domains() if row.domid == before.domain.domid), None)
+            if domain is None:
+                return "it has ended."
+            if live.is_made(self.xen, before, domain, key):
+                return None
+            self._may_go_on()
+            if time.monotonic() > deadline:
+                return f"{LIVE_TIMEOUT:.0f} seconds after `xl {commands[-1][0]}` the hypervisor does not show it."
+            time.sleep(LOOK)
+
     def _xl(self, *words: str) -> None:
         status, _output, errors = self.xen.xl(*words)
         if status != 0:
             raise UserError(
-                f"`xl {words[0]} {self.name}` failed: {toolstack_error(errors)}",
+                f"`xl {words[0]} {self.name}` failed: {diagnosis.toolstack_error(errors)}",
                 f"Look at `xl list` and /var/log/xen/xl-{self.name}.log.",
             )
 
@@ -280,35 +356,36 @@ class Guest:
         :param paused: whether it is to stay paused.
         """
         before = self.xen.dmesg()
-        started_with = record.fingerprint(self.settings)
-        self.xen.write(STARTING.format(key=self.key), started_with)
+        made_with = record.of(self.settings).text
+        self.xen.write(STARTING.format(key=self.key), made_with)
         with self._taken_back(before):
             begin = time.monotonic()
             status, _output, errors = self.xen.xl("create", "-p", self.config)
             self.facts["seconds"] = round(time.monotonic() - begin, 1)
             if status != 0:
+                self.facts["toolstack_log"] = diagnosis.toolstack_lines(visible(errors))
                 raise UserError(
-                    f"`xl create {self.config}` failed: {toolstack_error(errors)}",
+                    f"`xl create {self.config}` failed: {diagnosis.toolstack_error(errors)}",
                     "Nothing was left running; look at "
                     f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
                 )
-        return self._release(before, started_with, awaited=awaited, paused=paused)
+        return self._release(before, made_with, awaited=awaited, paused=paused)
 
-    def go_on(self, started_with: str, *, awaited: bool) -> Listening:
+    def go_on(self, made_with: str, *, awaited: bool) -> Listening:
         """Look at a guest that an interrupted start has left paused, and let it go with its console open.
 
-        :param started_with: the record of the configuration that it was created with.
+        :param made_with: the record of the configuration that it was created with.
         """
-        return self._release(self.xen.dmesg(), started_with, awaited=awaited, paused=False)
+        return self._release(self.xen.dmesg(), made_with, awaited=awaited, paused=False)
 
-    def _release(self, before: str, started_with: str, *, awaited: bool, paused: bool) -> Listening:
+    def _release(self, before: str, made_with: str, *, awaited: bool, paused: bool) -> Listening:
         with self._taken_back(before):
             domain = self.observe()
             if domain is None:
                 raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
             self.look_inside(domain)
-            self.xen.write(record.RECORD.format(domid=domain.domid), started_with)
-            self.facts["restart_required"] = record.differing(started_with, self.settings)
+            self.xen.write(record.RECORD.format(domid=domain.domid), made_with)
+            self.facts["restart_required"] = record.differing(made_with, self.settings)
             self.require_stub_domain()
             console = Console(self._tty(domain.domid))
             self.xen.write(PROOF.format(domid=domain.domid), _AWAITED if awaited else _NOTHING)
@@ -330,16 +407,18 @@ class Guest:
             raise UserError(f"The guest {self.name} has ended.", f"Look at /var/log/xen/xl-{self.name}.log.")
         return Listening(domain, Console(self._tty(domain.domid)), self.xen.dmesg())
 
-    def hear(self, listening: Listening, says: Optional[str], timeout: int) -> None:
-        """Listen until the guest has written a text, and leave its console to others.
+    def hear(self, listening: Listening, awaited: Optional[Tuple[str, Any]], timeout: int) -> None:
+        """Listen until what is waited for has come, and leave the guest's console to others.
 
-        :raises UserError: it has not written it.
+        :param awaited: the name of a condition of waiting.py, and its value.
+        :raises UserError: it has not come.
         """
         domain, console = listening.domain, listening.console
         try:
-            if says is not None:
+            if awaited is not None:
                 begin = time.monotonic()
-                self.facts["said"] = console.listen(says, timeout, lambda: self._terminal(domain.domid))
+                until = waiting.CONDITIONS[awaited[0]].until(self, domain.domid, awaited[1])
+                self.facts["said"] = console.listen(until, timeout, lambda: self._terminal(domain.domid))
                 self._listened = time.monotonic() - begin
             self.facts["console"] = console.heard[-SHOWN:]
             present = self.observe()
@@ -348,7 +427,7 @@ class Guest:
         finally:
             console.close()
             self._log(listening.before)
-        self.require_words(says)
+        self.require_awaited(awaited)
 
     @contextlib.contextmanager
     def _taken_back(self, before: str) -> Iterator[None]:
@@ -364,21 +443,22 @@ class Guest:
                 self._log(before)
             raise
 
-    def require_words(self, says: Optional[str]) -> None:
-        """:raises UserError: the guest did not say what it was to say."""
-        if says is None or self.facts["said"]:
+    def require_awaited(self, awaited: Optional[Tuple[str, Any]]) -> None:
+        """:raises UserError: what the guest was waited for has not come."""
+        if awaited is None or self.facts["said"]:
             return
         alive = self.facts["state"] not in ("absent", *_GONE)
         when = f"within {self._listened:.0f} seconds"
         end = when if alive else f"before it ended, {when}"
-        final = last(self.facts["console"])
-        words = f"its last words were {final!r}" if final else "it wrote nothing"
+        final = diagnosis.last(self.facts["console"])
+        words = f"its last words were {', '.join(map(repr, final))}" if final else "it wrote nothing"
         log = self.facts["hypervisor_log"][-1] if self.facts["hypervisor_log"] else ""
         words += f", the hypervisor's {log!r}" if log else ""
-        meaning = next((f": {meaning}" for known, meaning in _KNOWN if re.search(known, f"{final} {log}")), "")
+        meaning = diagnosis.shown("\n".join([*final, log]))
+        missed = waiting.CONDITIONS[awaited[0]].missed.format(awaited[1])
         raise UserError(
-            f"The guest {self.name} did not say {says!r} {end}; {words}{meaning}.",
-            f"It was left running, and the next run listens again: look at it with `xl console {self.name}`, raise "
+            f"The guest {self.name} {missed} {end}; {words}{': ' if meaning else ''}{meaning}.",
+            f"It was left running, and the next run waits again: look at it with `xl console {self.name}`, raise "
             "timeout, or have it start again with state restarted."
             if alive
             else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
@@ -475,21 +555,6 @@ class Guest:
         own = {self._domid, model.get("domid") or None}
         named = {int(number) for number in _DOMAIN.findall(line)}
         return not named or not own - {None} or bool(named & own)
-
-
-def toolstack_error(errors: str) -> str:
-    """Return what xl says went wrong, without the places in its source."""
-    lines = [
-        re.sub(r"^(?:libxl|xl|xc): (?:error: )?", "", line.strip()) for line in errors.splitlines() if line.strip()
-    ]
-    lines = [re.sub(r"^\S+\.c:\d+:\S+ ", "", line) for line in lines if not line.startswith("Parsing config")]
-    return "; ".join(line.rstrip(".") for line in lines[:3]) + "." if lines else "no message."
-
-
-def last(text: str) -> str:
-    """Return the last line that is not empty."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
 
 
 def require_files(xen: Xen, guest: Guest) -> None:

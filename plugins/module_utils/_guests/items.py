@@ -299,6 +299,14 @@ def _live(items: Sequence[Item], observed: Observed, options: Options) -> None:
                 item.refusal = error
                 break
             item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
+    for item in items:
+        if item.refusal is None and "change" in item.steps:
+            try:
+                plan.refuse_memory(item.name, item.guest.growth_mib, observed.memory, freed, more=True)
+            except UserError as lack:
+                if not options.check_mode:
+                    item.refusal = lack
+                item.warnings.append(f"{item.name}: {lack.what} {lack.remedy}")
     together = sum(item.needed_mib for item in starting)
     available = plan.available_mib(observed.memory, freed)
     if together > available and not any(item.refusal for item in starting) and not options.check_mode:

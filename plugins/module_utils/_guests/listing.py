@@ -6,20 +6,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import addresses, config_files, virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, toolstack, xl_cfg, xl_rules
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
-
-# Where an address of a guest can be known from, each believed less than the one before: what the operator wrote as `ip`
-# of a network interface; what dom0's dnsmasq has given its MAC address; whom dom0 has reached under that MAC address;
-# what the guest itself writes into xenstore, as programs for guests of XenServer do.
-SOURCES = ("configured", "leases", "neighbours", "guest")
 
 # Prints parts, each with a line before it: what it is, its length in bytes, its name. Reads only.
 PROGRAM = r"""
@@ -37,7 +31,6 @@ exit 0
 # A host answers with less.
 LONGEST = 1 << 26
 
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
 _ATTRIBUTE = re.compile(r"/local/domain/(\d+)/attr/(?:vif/\d+/ipv[46]/\d+|eth\d+/ip)\Z")
 _BACKEND = re.compile(r"/local/domain/\d+/backend/vif/(\d+)/\d+/(mac|ip)\Z")
 
@@ -67,54 +60,19 @@ def guests(
             known = found.get(domain["name"], {"config": None, "flavour": None, "macs": [], "configured": []})
             found[domain["name"]] = {**known, **_running(domain, nodes, known)}
     for guest in found.values():
-        addresses = {
+        known_from = {
             "configured": guest.pop("configured"),
             "leases": [address for mac in guest["macs"] for address in leases.get(mac, ())],
             "neighbours": [address for mac in guest["macs"] for address in neighbours.get(mac, ())],
             "guest": _own_words(guest["domid"], nodes),
         }
-        guest["addresses"] = {source: list(usable(addresses[source])) for source in SOURCES}
+        guest["addresses"] = {source: list(addresses.usable(known_from[source])) for source in addresses.SOURCES}
     return [found[name] for name in sorted(found)]
 
 
 def address(guest: Mapping[str, Any], sources: Sequence[str]) -> Optional[str]:
     """The first address of a guest by the sources in their order, None where none has one."""
     return next((one for source in sources for one in guest["addresses"][source]), None)
-
-
-def usable(texts: Sequence[str]) -> Iterator[str]:
-    """Yield those that are addresses by which another host can reach the guest, each once."""
-    seen = set()
-    for text in texts:
-        try:
-            found = ipaddress.ip_address(text.partition("/")[0])
-        except ValueError:
-            continue
-        refused = found.is_link_local or found.is_loopback or found.is_multicast or found.is_unspecified
-        if not refused and found not in seen:
-            seen.add(found)
-            yield str(found)
-
-
-def parse_neighbours(output: str) -> Dict[str, List[str]]:
-    """Read `ip neigh`, or /proc/net/arp where there is no such program."""
-    found: Dict[str, List[str]] = {}
-    for line in output.splitlines():
-        words = line.split()
-        mac = next((word.lower() for word in words if _MAC.match(word.lower())), None)
-        if mac is not None and "FAILED" not in words:
-            found.setdefault(mac, []).append(words[0])
-    return found
-
-
-def parse_leases(output: str) -> Dict[str, List[str]]:
-    """Read the leases of dnsmasq: expiry, MAC address, address, name, identity."""
-    found: Dict[str, List[str]] = {}
-    for line in output.splitlines():
-        words = line.split()
-        if len(words) >= 3 and _MAC.match(words[1].lower()):
-            found.setdefault(words[1].lower(), []).append(words[2])
-    return found
 
 
 def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[str, Any]:
@@ -159,7 +117,7 @@ def _running(domain: Mapping[str, Any], nodes: Mapping[str, str], known: Mapping
         "vcpus": domain["vcpus"],
         "device_model": place,
         "flavour": flavour or (known["flavour"] if model is None else None),
-        "macs": [mac.lower() for mac in vifs["mac"] if _MAC.match(mac.lower())] or known["macs"],
+        "macs": [mac.lower() for mac in vifs["mac"] if addresses.MAC.match(mac.lower())] or known["macs"],
         "configured": [one for value in vifs["ip"] for one in value.split()] or known["configured"],
     }
 
@@ -228,6 +186,6 @@ def described(output: bytes) -> List[Dict[str, Any]]:
         nodes = toolstack.parse_xenstore_ls(found.get("nodes", ""))
     except ValueError:
         nodes = {}
-    neighbours = parse_neighbours(found.get("neighbours", ""))
-    leases = parse_leases(found.get("leases", ""))
+    neighbours = addresses.parse_neighbours(found.get("neighbours", ""))
+    leases = addresses.parse_leases(found.get("leases", ""))
     return guests(rows, nodes, files, neighbours, leases)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import record, virtualisation, waiting
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import ENDED, Guest, Halted
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.record import differing
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
 
 # What is no change of the host.
@@ -31,6 +30,7 @@ _ACTIONS = {
     "reboot": "rebooted",
     "save": "saved",
     "discard": "discarded",
+    "change": "changed",
 }
 # How often a job that has to wait is looked at, in seconds.
 _LOOK = 0.5
@@ -70,6 +70,9 @@ def _life(guest: Guest, wanted: Wanted) -> List[str]:
         return [_start(guest, wanted)] + (["pause"] if wanted.state == "paused" and guest.saved.there() else [])
     if wanted.state == "restarted":
         return ["end", "start" if guest.has_run() else _start(guest, wanted)]
+    if state in ENDED and waiting.wanted(wanted.values) == ("state", state):
+        # It has done what it was started for.
+        return ["listen"] if guest.unproved else []
     if state in ENDED:
         raise UserError(
             f"The guest {guest.name} has ended ({state}), and its domain {guest.facts['domid']} is kept.",
@@ -124,12 +127,15 @@ def _run(guest: Guest, wanted: Wanted) -> List[str]:
     restart = wanted.values["restart"]
     interrupted = guest.interrupted_start()
     if interrupted is not None:
-        return ["end", "start"] if restart and differing(interrupted, guest.settings) else ["go_on"]
+        return ["end", "start"] if restart and record.differing(interrupted, guest.settings) else ["go_on"]
     if guest.facts["state"] == "paused":
         return ["unpause"] if guest.paused_by_us() else ["wait"]
-    if restart and guest.facts["restart_required"]:
+    required = guest.facts["restart_required"]
+    changes = guest.find_changes() if wanted.values["live"] else {}
+    if restart and set(required) - set(changes):
         return ["end", "start"]
-    return ["listen"] if guest.unproved and wanted.values["says"] is not None else []
+    heard = ["listen"] if guest.unproved and waiting.wanted(wanted.values) is not None else []
+    return (["change"] if changes else []) + heard
 
 
 @dataclass

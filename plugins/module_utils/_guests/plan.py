@@ -138,11 +138,12 @@ def available_mib(memory: Mapping[str, Any], freed_mib: int = 0) -> int:
     return int(memory["free_mib"]) + freed_mib + (max(memory["dom0_mib"] - 128, 0) if lent else 0)
 
 
-def refuse_memory(name: str, needed: int, memory: Mapping[str, Any], freed_mib: int = 0) -> None:
-    """:raises UserError: the host has less free than the guest needs, in MiB."""
+def refuse_memory(name: str, needed: int, memory: Mapping[str, Any], freed_mib: int = 0, *, more: bool = False) -> None:
+    """:raises UserError: the host has less free than the guest needs, or needs beside what it has, in MiB."""
     if needed > available_mib(memory, freed_mib):
         raise UserError(
-            f"The guest {name} needs {needed} MiB of memory, and the host has {memory['free_mib']} MiB free.",
+            f"The guest {name} needs {needed} MiB of {'additional ' if more else ''}memory, and the host has "
+            f"{memory['free_mib']} MiB free.",
             "Give the guest less memory, end another one, or give dom0 less with the role xen.stubdom.dom0_memory.",
         )
 

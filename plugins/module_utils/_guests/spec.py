@@ -100,6 +100,15 @@ NIC = (
     Parameter("trusted", "bool", words={True: "trusted=1", False: "trusted=0"}),
 )
 
+# What a guest can be waited for; the rows of waiting.py.
+WAIT_FOR = (
+    Parameter("pattern"),
+    Parameter("state", choices=("running", "blocked", "shutdown", "crashed", "absent")),
+    Parameter("node"),
+    Parameter("port", "int"),
+    Parameter("address", "bool"),
+)
+
 # In the order in which keys are written.
 GUEST = (
     Parameter("name", required=True),
@@ -151,7 +160,9 @@ GUEST = (
     Parameter("owner"),
     Parameter("group"),
     Parameter("says"),
+    Parameter("wait_for", "dict", options=WAIT_FOR),
     Parameter("timeout", "int", default=120),
+    Parameter("live", "bool", default=True),
     Parameter("restart", "bool", default=False),
     Parameter("stop", choices=("graceful", "force")),
     Parameter("stop_timeout", "int", default=120),
@@ -184,7 +195,7 @@ def filled(given: Mapping[str, Any], rows: Sequence[Parameter] = GUEST) -> Dict[
         value = given.get(row.name)
         if value is None:
             value = row.default
-        if row.options:
+        if row.options and row.type == "list":
             value = [filled(item, row.options) for item in value or ()]
         values[row.name] = value
     return values

@@ -14,8 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, spec
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import visible
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, spec, waiting
 
 # What defaults cannot give: what a guest is known by.
 _OWN = ("name", "uuid", "path")
@@ -117,12 +116,7 @@ def _check(values: Mapping[str, Any]) -> None:
                 f"{row.name} is {value!r}, which is not an absolute path.",
                 f"Set {row.name} to a path that starts with a slash.",
             )
-    says = values["says"]
-    if says is not None and (not says.strip() or visible(says) != says):
-        raise UserError(
-            f"says is {says!r}, which is not a text that a guest can be seen to write.",
-            "Set says to what the guest shows when it has started, for example 'login:', or leave it out.",
-        )
+    waiting.check(values)
 
 
 def _refuse_shared(guests: Sequence[Wanted]) -> List[Wanted]:

@@ -14,7 +14,7 @@ import re
 import select
 import stat
 import time
-from typing import Callable, Optional
+from typing import Callable, Optional, Protocol
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -49,6 +49,27 @@ _ODD = re.compile(r"[^\n\t -~]+")
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+
+
+# How long a regular expression may be, and how much of a line it is searched in, in characters.
+_LONGEST_PATTERN = 200
+LONGEST_LINE = 300
+# Of a regular expression: an escaped letter that is no reference, what stands for a single letter, what makes it try
+# several ways, and what makes it try too many.
+_ESCAPED = re.compile(r"\\[^1-9g]|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_SINGLE = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?(?:P<\w+>|i\)|:)?", re.DOTALL)
+_TRIES = re.compile(r"[*+?|]|\{[0-9,]+\}")
+_TRIES_MORE = re.compile(r"\)[*+{]|\(\?(?!:|P<|i\))|\\[1-9g]")
+
+
+class Until(Protocol):
+    """What is waited for while a guest is listened to."""
+
+    def add(self, new: str) -> None:
+        """Take what the guest has written since the last time."""
+
+    def found(self, *, last: bool = False) -> bool:
+        """Whether it has come; *last* says that this is not asked again."""
 
 
 class Transcript:
@@ -106,22 +127,22 @@ class Console:
         """The end of what was written so far, without the sequences that move a cursor."""
         return self._said.text
 
-    def listen(self, text: str, seconds: float, terminal: Callable[[], Optional[str]]) -> bool:
-        """Wait until *text* was written, the guest has gone, or the time is over.
+    def listen(self, until: Until, seconds: float, terminal: Callable[[], Optional[str]]) -> bool:
+        """Wait until what is waited for has come, the guest has gone, or the time is over.
 
         :param terminal: looks which terminal the guest has now; None means that it has gone, if it is so twice.
-        :return: whether it was written.
+        :return: whether it has come.
         """
         deadline = time.monotonic() + seconds
         look = time.monotonic() + LOOK
         missing = 0
-        searched = _Searched(text, self.heard)
-        while not searched.found:
+        until.add(self.heard)
+        while not until.found():
             now = time.monotonic()
             if now > deadline:
                 break
             new = self._read(max(0.0, min(1.0, deadline - now, look - now)))
-            searched.add(new or "")
+            until.add(new or "")
             lost = new is None
             if not lost and now <= look:
                 continue
@@ -131,7 +152,7 @@ class Console:
             if missing == 2:
                 # Somebody else may hold the other end, and write on.
                 while time.monotonic() < deadline and (new := self._read(0.2)):
-                    searched.add(new)
+                    until.add(new)
                 break
             if tty is None:
                 if lost:
@@ -141,7 +162,7 @@ class Console:
             # tools/console/daemon/io.c).
             if lost and not self._open_again(tty):
                 time.sleep(AGAIN)
-        return searched.found
+        return until.found(last=True)
 
     def close(self) -> None:
         """Leave the terminal to others."""
@@ -173,19 +194,68 @@ class Console:
         return self._said.add(data) if data else None
 
 
-class _Searched:
-    """A text that comes in pieces, searched for another."""
+class Text:
+    """A text that the guest is to write."""
 
-    def __init__(self, wanted: str, text: str) -> None:
+    def __init__(self, wanted: str) -> None:
         self._wanted = wanted
         self._end = ""
-        self.found = False
-        self.add(text)
+        self._found = False
 
     def add(self, new: str) -> None:
+        """Take what was written."""
         text = self._end + new
-        self.found = self.found or self._wanted in text
+        self._found = self._found or self._wanted in text
         self._end = text[max(0, len(text) - len(self._wanted) + 1) :]
+
+    def found(self, *, last: bool = False) -> bool:
+        """Whether it was written."""
+        return self._found
+
+
+class Pattern:
+    """A regular expression that a line of the guest's is to match. What it costs is bounded by `check_pattern`."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+        self._line = ""
+        self._found = False
+
+    def add(self, new: str) -> None:
+        """Take what was written."""
+        if self._found or not new:
+            return
+        *lines, self._line = (self._line + new).split("\n")
+        self._line = self._line[:LONGEST_LINE]
+        begin = time.monotonic()
+        self._found = any(self._pattern.search(line[:LONGEST_LINE]) for line in (*lines, self._line))
+        # A guest that writes what is slow to search does not get all of a processor of dom0's.
+        time.sleep(min(1.0, time.monotonic() - begin))
+
+    def found(self, *, last: bool = False) -> bool:
+        """Whether a line was written that matches."""
+        return self._found
+
+
+def check_pattern(pattern: str) -> Optional[str]:
+    """What is wrong with a regular expression, as the end of a sentence; None where nothing is.
+
+    Each thing that is repeated, optional or one of several multiplies the ways in which a line can be tried, and a
+    group that is repeated does so without end.
+    """
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"which is no regular expression ({error})"
+    if _TRIES_MORE.search(_ESCAPED.sub("", pattern)):
+        return "which repeats a group, looks around or refers back"
+    ways = 1
+    for sign in _TRIES.findall(_SINGLE.sub("x", pattern)):
+        most = re.search(r"(\d+)\}\Z", sign)
+        ways *= int(most[1]) if most else 2 if sign in "?|" else LONGEST_LINE
+    if len(pattern) > _LONGEST_PATTERN or ways > LONGEST_LINE**2:
+        return f"which is longer than {_LONGEST_PATTERN} letters, or repeats more than two things as often as it can"
+    return None
 
 
 def _open(tty: str) -> int:

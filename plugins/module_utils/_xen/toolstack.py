@@ -191,6 +191,11 @@ class Xen:
             left = left[read + (status != 0) :]
         return found
 
+    def children(self, path: str) -> List[str]:
+        """The names of the nodes below one; none where it is not there."""
+        status, output, _errors = self._program(["xenstore-list", path], timeout=PATIENCE)
+        return output.split("\n")[:-1] if status == 0 else []
+
     def nodes(self) -> Dict[str, str]:
         """Every node of xenstore with its value, by full path, in one call.
 

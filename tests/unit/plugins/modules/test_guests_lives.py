@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -17,8 +18,8 @@ import xen_host
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import diagnosis, plan, record, waiting
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, record
 from xen_host import Host
 
 UUID = plan.identity("web")
@@ -51,6 +52,10 @@ class One(Host):
             self.domains["web"].letters = letters
         else:
             self.there("web", UUID, letters)
+
+    def write(self, data: bytes) -> None:
+        """Have the guest write something."""
+        os.write(self.domains["web"].terminals[0], data)
 
 
 @pytest.fixture
@@ -202,7 +207,7 @@ def test_what_xl_says_is_said_without_its_source(host: One) -> None:
     host.fails["web"] = CREATE_ERRORS
     with pytest.raises(UserError, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):
         run(host)
-    assert "libxl_dm.c" not in guest_domain.toolstack_error(CREATE_ERRORS)
+    assert "libxl_dm.c" not in diagnosis.toolstack_error(CREATE_ERRORS)
 
 
 def test_a_guest_that_does_not_shut_down(host: One, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,3 +500,89 @@ def test_what_a_guest_writes_to_the_log_of_the_hypervisor_is_freed_of_what_is_no
     result = run(host, says="hello from web")
     assert result["console"].isprintable() and "evil" in result["hypervisor_log"][-1]
     assert all(line.isprintable() for line in result["hypervisor_log"])
+
+
+MAC = "00:16:3e:00:00:01"
+ARP = f"IP address HW type Flags HW address Mask Device\n127.0.0.1 0x1 0x2 {MAC} * br0\n192.0.2.7 0x1 0x2 {MAC} * br0\n"
+# What is waited for, what makes it come, and what a failure says.
+WAITED: List[Tuple[Dict[str, Any], Any, str]] = [
+    ({"pattern": "^web[0-9]+ login:"}, lambda host: host.write(b"web1 login: "), "did not write a line like"),
+    (
+        {"node": "data/ready"},
+        lambda host: host.nodes.update({"/local/domain/3/data/ready": "1"}),
+        "had no xenstore node",
+    ),
+    ({"state": "running"}, lambda host: setattr(host, "letters", "r-----"), "has not been running"),
+    ({"state": "shutdown"}, lambda host: setattr(host, "letters", "---s--"), "has not been shutdown"),
+    ({"address": True}, lambda host: host.put("proc/net/arp", ARP), "has got no address that dom0 knows"),
+]
+
+
+@pytest.mark.parametrize(("wait_for", "come", "missed"), WAITED)
+def test_waited_for_by_a_condition_of_choice_in_four_steps(
+    host: One, wait_for: Dict[str, Any], come: Any, missed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "EVERY", 0.05)
+    host.put("etc/xen/web.cfg", PV + f'vif = [ "mac={MAC}" ]\n')
+    assert run(host, check=True, wait_for=wait_for)["changed"]
+    with pytest.raises(UserError, match=missed) as failed:
+        run(host, wait_for=wait_for, timeout=1)
+    assert "left running, and the next run waits again" in failed.value.remedy
+    assert (facts(failed)["said"], facts(failed)["console"]) == (False, "hello from web\n")
+    # It is asked for again, and what it was is not forgotten.
+    assert not run(host, check=True, wait_for=wait_for)["changed"]
+    come(host)
+    result = run(host, wait_for=wait_for)
+    assert (result["said"], result["changed"]) == (True, False)
+    assert result["address"] == ("192.0.2.7" if "address" in wait_for else None)
+    for check in (True, False):
+        again = run(host, check=check, wait_for=wait_for)
+        assert (again["changed"], again["said"]) == (False, None)
+
+
+def test_a_guest_that_is_to_end_by_itself(host: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.dies.add("web")
+    result = run(host, wait_for={"state": "absent"})
+    assert (result["said"], result["state"]) == (True, "absent")
+
+
+def test_a_port_that_answers(host: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "EVERY", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        # Loopback is no address of a guest.
+        monkeypatch.setattr(waiting, "address", lambda *_which: "127.0.0.1")
+        result = run(host, wait_for={"port": port})
+        assert (result["said"], result["address"]) == (True, "127.0.0.1")
+    run(host, state="stopped")
+    with pytest.raises(UserError, match=f"has not answered at TCP port {port} within"):
+        run(host, wait_for={"port": port}, timeout=0)
+
+
+def test_an_address_is_not_what_the_guest_says(host: One) -> None:
+    host.put("etc/xen/web.cfg", PV + f'vif = [ "mac={MAC},ip=192.0.2.9" ]\n')
+    assert run(host, wait_for={"address": True})["address"] == "192.0.2.9"
+    host.nodes["/local/domain/3/attr/eth0/ip"] = "192.0.2.66"
+    host.put("etc/xen/web.cfg", PV + f'vif = [ "mac={MAC}" ]\n')
+    run(host, state="stopped")
+    with pytest.raises(UserError, match="has got no address"):
+        run(host, wait_for={"address": True}, timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"wait_for": {}}, "wait_for has 0 conditions: none"),
+        ({"wait_for": {"port": 22, "address": True}}, "wait_for has 2 conditions: port, address"),
+        ({"wait_for": {"port": 22}, "says": "x"}, "Both says and wait_for are set"),
+        ({"wait_for": {"port": 0}}, "wait_for.port is 0, which is no TCP port"),
+        ({"wait_for": {"pattern": "(a+)+"}}, r"wait_for.pattern is .* repeats a group"),
+        ({"wait_for": {"node": "/local/domain/0/name"}}, "wait_for.node is .* no path below"),
+        ({"wait_for": {"node": "../../0/name"}}, "wait_for.node is .* no path below"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_waited_for(host: One, params: Dict[str, Any], message: str) -> None:
+    for check in (True, False):
+        with pytest.raises(UserError, match=message) as refused:
+            run(host, check=check, **params)
+        assert host.acts == [] and len(str(refused.value).splitlines()) == 2

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -46,6 +47,12 @@ class Played:
     memory: int = 256
     stub: int | None = None
     terminals: list[int] = field(default_factory=list)
+    vcpus: int = 1
+    weight: str = "256"
+    cap: str = "0"
+    pinned: list[str] = field(default_factory=lambda: ["all", "all"])
+    # Whether the guest gives memory and processors back and takes them.
+    follows: bool = True
 
 
 class Host:
@@ -117,7 +124,7 @@ class Host:
             return self.says[0], '{"name": "web"}', self.says[1].replace("FILE", arguments[3])
         if command == "xl":
             self.calls.append(" ".join(rest).replace(str(self.root), ""))
-            return getattr(self, f"xl_{rest[0]}")(*rest[1:])  # type: ignore[no-any-return]
+            return getattr(self, f"xl_{rest[0].replace('-', '_')}")(*rest[1:])  # type: ignore[no-any-return]
         if command == "xenstore-read":
             values = []
             for path in rest:
@@ -125,6 +132,10 @@ class Host:
                     return 1, "".join(values), f"xenstore-read: couldn't read path {path}"
                 values.append(self.nodes[path] + "\n")
             return 0, "".join(values), ""
+        if command == "xenstore-list":
+            below = [path[len(rest[0]) + 1 :] for path in self.nodes if path.startswith(f"{rest[0]}/")]
+            names = dict.fromkeys(path.split("/")[0] for path in below)
+            return (0, "".join(f"{name}\n" for name in names), "") if names else (1, "", "no such directory")
         if command == "xenstore-rm":
             self.nodes.pop(rest[0], None)
             return 0, "", ""
@@ -134,12 +145,13 @@ class Host:
 
     def xl_info(self) -> Answer:
         memory = f"total_memory : 4095\nfree_memory : {self.free}\nxen_caps : xen-3.0-x86_64 hvm-3.0-x86_64\n"
+        memory += "xen_scheduler : credit2\nnr_cpus : 4\n"
         return 0, f"xen_major : 4\nxen_minor : {self.release}\n{memory}xen_commandline : {self.line}\n", ""
 
     def xl_list(self) -> Answer:
         rows = "Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\n"
         for name, played in self.domains.items():
-            rows += f"{name}  {played.domid}  {played.memory}  1  {played.letters}  1.0\n"
+            rows += f"{name}  {played.domid}  {played.memory}  {played.vcpus}  {played.letters}  1.0\n"
             if played.stub is not None:
                 rows += f"{name}-dm  {played.stub}  136  1  -b----  1.0\n"
         return 0, rows, ""
@@ -164,6 +176,14 @@ class Host:
             return 1, "", self.fails[name]
         played = self.there(name, str(settings.get("uuid", "0")), "--p---")
         played.memory = int(str(settings.get("memory", 256)))
+        played.vcpus = int(str(settings.get("vcpus", 1)))
+        self.nodes[f"/local/domain/{played.domid}/memory/static-max"] = str(
+            1024 * int(str(settings.get("maxmem", played.memory)))
+        )
+        for number in range(int(str(settings.get("maxvcpus", played.vcpus)))):
+            self.nodes[f"/local/domain/{played.domid}/cpu/{number}/availability"] = "online"
+        for place, _nic in enumerate(settings.get("vif", [])):  # type: ignore[arg-type]
+            self.nodes[f"/libxl/{played.domid}/device/vif/{place}/state"] = "4"
         master, slave = os.openpty()
         tty.setraw(slave)
         played.terminals += [master, slave]
@@ -212,6 +232,53 @@ class Host:
         self.domains[self.named(word)].letters = "--p---"
         return 0, "", ""
 
+    def xl_mem_set(self, word: str, amount: str) -> Answer:
+        played = self.domains[self.named(word)]
+        played.memory = int(amount.rstrip("m")) if played.follows else played.memory
+        return 0, "", ""
+
+    def xl_vcpu_set(self, word: str, count: str) -> Answer:
+        played = self.domains[self.named(word)]
+        played.vcpus = int(count) if played.follows else played.vcpus
+        return 0, "", ""
+
+    def xl_sched_credit2(self, *words: str) -> Answer:
+        played = self.domains[self.named(words[1])]
+        if words[2:]:
+            setattr(played, {"-w": "weight", "-c": "cap"}[words[2]], words[3])
+        rows = f"web {played.domid} {played.weight} {played.cap}\n"
+        return 0, "" if words[2:] else f"Name ID Weight Cap\n{rows}", ""
+
+    def xl_vcpu_pin(self, word: str, which: str, *pins: str) -> Answer:
+        assert which == "all"
+        self.domains[self.named(word)].pinned[: len(pins)] = [
+            {"2-3,^3": "2", "0-3": "all"}.get(pin, pin) for pin in pins
+        ]
+        return 0, "", ""
+
+    def xl_vcpu_list(self, word: str) -> Answer:
+        played = self.domains[self.named(word)]
+        rows = "".join(f"web {played.domid} {n} 1 -b- 1.0 {' / '.join(played.pinned)}\n" for n in range(played.vcpus))
+        return 0, f"Name ID VCPU CPU State Time(s) Affinity (Hard / Soft)\n{rows}", ""
+
+    def xl_network_attach(self, word: str, *fields: str) -> Answer:
+        there = [int(path.split("/")[5]) for path in self.nodes if path.startswith(f"/libxl/{word}/device/vif/")]
+        self.nodes[f"/libxl/{word}/device/vif/{max([-1, *there]) + 1}/state"] = " ".join(fields)
+        return 0, "", ""
+
+    def xl_network_detach(self, word: str, number: str) -> Answer:
+        self.nodes.pop(f"/libxl/{word}/device/vif/{number}/state")
+        return 0, "", ""
+
+    def xl_cd_insert(self, word: str, vdev: str, target: str) -> Answer:
+        number = disks.device(vdev).number
+        self.nodes[f"/libxl/{word}/device/vbd/{number}/params"] = f"aio:{target}"
+        return 0, "", ""
+
+    def xl_cd_eject(self, word: str, vdev: str) -> Answer:
+        self.xl_cd_insert(word, vdev, "")
+        return 0, "", ""
+
     def gone(self, name: str) -> None:
         domid = self.domains.pop(name).domid
         self.nodes = {
@@ -253,6 +320,7 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AnyHost] 
     monkeypatch.setattr(guests, "Xen", lambda run: Xen(run, root=str(tmp_path)))
     monkeypatch.setattr(guest_domain, "TTY_TIMEOUT", 0.1)
     monkeypatch.setattr(guest_domain, "PAUSED_TIMEOUT", 0)
+    monkeypatch.setattr(guest_domain, "LIVE_TIMEOUT", 0)
     monkeypatch.setattr(console, "LOOK", 0.1)
     (tmp_path / "lock").mkdir()
     monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(tmp_path / "lock"),))

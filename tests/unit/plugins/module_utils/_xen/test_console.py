@@ -17,7 +17,14 @@ from typing import Optional
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, Transcript, new_lines
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import (
+    Console,
+    Pattern,
+    Text,
+    Transcript,
+    check_pattern,
+    new_lines,
+)
 
 
 class Terminal:
@@ -60,7 +67,7 @@ def terminal() -> Iterator[Terminal]:
 def test_words_are_heard_in_pieces_and_between_the_sequences_of_a_terminal(terminal: Terminal) -> None:
     os.write(terminal.guest, b"\x1b[30m\x1b[47mWelcome to GRUB!\n\r\x1b[3;1Hlog")
     terminal.later(0.1, lambda: os.write(terminal.guest, b"\x1b[min: "))
-    assert terminal.console.listen("login: ", 10, terminal.look)
+    assert terminal.console.listen(Text("login: "), 10, terminal.look)
     assert terminal.console.heard == "Welcome to GRUB!\nlogin: "
     terminal.end()
 
@@ -69,7 +76,7 @@ def test_a_guest_that_ends_is_not_waited_for(terminal: Terminal) -> None:
     os.write(terminal.guest, b"bye\r\n")
     terminal.later(0.1, terminal.end)
     begin = time.monotonic()
-    assert not terminal.console.listen("login: ", 30, terminal.look)
+    assert not terminal.console.listen(Text("login: "), 30, terminal.look)
     assert time.monotonic() - begin < 10
 
 
@@ -77,7 +84,7 @@ def test_a_domain_that_is_kept_after_its_end_is_noticed(terminal: Terminal, monk
     monkeypatch.setattr(console, "LOOK", 0.1)
     os.write(terminal.guest, b"half a w")
     begin = time.monotonic()
-    assert not terminal.console.listen("half a word", 30, lambda: None)
+    assert not terminal.console.listen(Text("half a word"), 30, lambda: None)
     assert terminal.console.heard == "half a w"
     assert time.monotonic() - begin < 10
     terminal.end()
@@ -94,7 +101,7 @@ def test_one_look_without_the_guest_is_not_its_end(terminal: Terminal, monkeypat
             os.write(terminal.guest, b"login: ")
         return None if len(looks) in (1, 3) else terminal.name
 
-    assert terminal.console.listen("login: ", 30, look)
+    assert terminal.console.listen(Text("login: "), 30, look)
     terminal.end()
 
 
@@ -111,14 +118,68 @@ def test_what_is_left_in_the_terminal_is_read_after_the_end(
             os.write(terminal.guest, b"last words")
         return None
 
-    assert terminal.console.listen("last words", 30, look)
+    assert terminal.console.listen(Text("last words"), 30, look)
     assert len(looks) == 2
+    terminal.end()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "written", "found"),
+    [
+        (r"^web\d+ login: ?$", b"Debian\r\nweb12 login: ", True),
+        (r"(?i)reached target .*multi-user", b"[ OK ] Reached target multi-user.target\r\n", True),
+        (r"inet \d{1,3}\.\d{1,3}\.\d{1,3}", b"inet 10.0.0.1\r\n", True),
+        (r"(?:Debian|Ubuntu)? login", b"web login", True),
+        (r"[)*+]x", b"abcd*x", True),
+        (r"a.b", b"a\r\nb", False),
+        (r"x$", b"y" * 400 + b"x\r\n", False),
+    ],
+)
+def test_a_pattern_is_searched_in_each_line(terminal: Terminal, pattern: str, written: bytes, found: bool) -> None:
+    assert check_pattern(pattern) is None
+    for piece in (written[:3], written[3:]):
+        os.write(terminal.guest, piece)
+        assert terminal.console.listen(Pattern(pattern), 0.2, terminal.look) is (found and piece != written[:3])
+    terminal.end()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+$",
+        "(a|a)*b",
+        "(?=a)b",
+        r"(a)\1",
+        "(?P<x>a)(?P=x)",
+        "a.*b.*c.*d",
+        "(",
+        "x" * 201,
+        "a{1,400}b{400}",
+        "a?" * 20,
+        "(a|b)" * 20,
+        "[",
+        "(?x) a",
+        "(a{2}){3}",
+        "a*a*a*",
+    ],
+)
+def test_a_pattern_that_could_cost_too_much_is_refused(pattern: str) -> None:
+    assert (check_pattern(pattern) or "").startswith("which ")
+
+
+def test_a_pattern_that_is_taken_costs_little(terminal: Terminal) -> None:
+    # The worst that is taken, and a line for which it tries all ways.
+    searched = Pattern(".*.*x")
+    assert check_pattern(".*.*x") is None
+    begin = time.thread_time()
+    searched.add("y" * 1000 + "\n")
+    assert time.thread_time() - begin < 2 and not searched.found()
     terminal.end()
 
 
 def test_silence_is_waited_for_no_longer_than_asked(terminal: Terminal) -> None:
     begin = time.monotonic()
-    assert not terminal.console.listen("login: ", 0.3, terminal.look)
+    assert not terminal.console.listen(Text("login: "), 0.3, terminal.look)
     assert 0.2 < time.monotonic() - begin < 5
     terminal.end()
 
@@ -131,7 +192,7 @@ def test_a_guest_that_gets_another_terminal_is_heard_there(terminal: Terminal) -
     os.write(terminal.guest, b"loading ")
     terminal.later(0.1, terminal.hang_up)
     terminal.later(0.4, another)
-    assert terminal.console.listen("login: ", 10, terminal.look)
+    assert terminal.console.listen(Text("login: "), 10, terminal.look)
     assert terminal.console.heard == "loading login: "
     terminal.end()
 
@@ -139,7 +200,7 @@ def test_a_guest_that_gets_another_terminal_is_heard_there(terminal: Terminal) -
 def test_a_terminal_that_stays_away_is_waited_for_as_long_as_the_guest_lives(terminal: Terminal) -> None:
     terminal.hang_up()
     begin = time.monotonic()
-    assert not terminal.console.listen("login: ", 1, terminal.look)
+    assert not terminal.console.listen(Text("login: "), 1, terminal.look)
     assert 0.9 < time.monotonic() - begin < 5
 
 
@@ -169,7 +230,7 @@ def test_only_a_terminal_is_opened(terminal: Terminal, tmp_path: Path, monkeypat
     paths = iter(given)
     monkeypatch.setattr(console, "AGAIN", 0.01)
     terminal.hang_up()
-    assert not terminal.console.listen("root's", 0.5, lambda: next(paths, ""))
+    assert not terminal.console.listen(Text("root's"), 0.5, lambda: next(paths, ""))
     assert opened == [] and terminal.console.heard == ""
 
 
@@ -203,7 +264,7 @@ def test_a_guest_that_floods_its_console_costs_little(terminal: Terminal) -> Non
     thread = threading.Thread(target=flood, daemon=True)
     thread.start()
     begin = time.thread_time()
-    assert not terminal.console.listen("login: ", 2, terminal.look)
+    assert not terminal.console.listen(Text("login: "), 2, terminal.look)
     cost = time.thread_time() - begin
     ended.set()
     while thread.is_alive():
@@ -255,7 +316,7 @@ def test_words_are_found_that_come_a_byte_at_a_time_in_a_flood(terminal: Termina
 
     thread = threading.Thread(target=speak, daemon=True)
     thread.start()
-    assert terminal.console.listen("login: ", 20, terminal.look)
+    assert terminal.console.listen(Text("login: "), 20, terminal.look)
     while thread.is_alive():
         terminal.console._read(0.01)
     terminal.end()
@@ -312,5 +373,5 @@ def test_the_last_words_of_a_guest_are_heard(terminal: Terminal, monkeypatch: py
     def ends_speaking() -> None:
         os.write(terminal.guest, b"Kernel panic\r\n")
 
-    assert terminal.console.listen("Kernel panic", 30, ends_speaking)
+    assert terminal.console.listen(Text("Kernel panic"), 30, ends_speaking)
     terminal.end()
