@@ -308,6 +308,9 @@ options:
         description:
           - Whether the guest is started with the host, by a link in C(auto) beside the configuration. V(false) is the
             default.
+          - C(xendomains) starts guests in the order of these links' names, so that those of guests which
+            O(guests[].start_after) orders begin with a number. It waits neither for O(guests[].says) nor for
+            O(guests[].start_delay).
         type: bool
       path:
         description: The configuration. Without it, C(NAME.cfg) in O(directory).

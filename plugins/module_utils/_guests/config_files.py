@@ -90,6 +90,25 @@ def leads_to(link: str, path: str) -> bool:
     return os.path.realpath(link) == os.path.realpath(path)
 
 
+def link(path: str, place: Optional[int]) -> str:
+    """The link by which the host starts a guest: xendomains goes through `auto` in the order of names.
+
+    :param place: where the guest stands in an order; None where that does not matter.
+    """
+    name = os.path.basename(path)
+    return os.path.join(os.path.dirname(path), "auto", name if place is None else f"{place:03}-{name}")
+
+
+def links(path: str) -> List[str]:
+    """The links of ours by which the host starts a guest, whatever its place in an order was."""
+    directory, name = os.path.split(link(path, None))
+    own = re.compile(rf"(?:[0-9]{{3}}-)?{re.escape(name)}")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        there = [os.path.join(directory, entry) for entry in sorted(os.listdir(directory)) if own.fullmatch(entry)]
+        return [entry for entry in there if os.path.islink(entry) and leads_to(entry, path)]
+    return []
+
+
 def check_autostart(link: str, linked: Optional[str], path: str, *, replace: bool) -> None:
     """Refuse a link that the host would not start this guest by, or that starts another one."""
     directory = os.path.dirname(link)

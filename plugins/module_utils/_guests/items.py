@@ -81,7 +81,7 @@ class Item:
         """Whether the host is to start the guest; where its files stay as they are, whether it does."""
         if self.changes:
             return self.wanted.state != "absent" and bool(self.wanted.values["autostart"])
-        return os.path.exists(self.wanted.link)
+        return any(map(os.path.exists, config_files.links(self.wanted.path)))
 
     def written_names(self) -> List[str]:
         """What changes of its files are called in a result."""
@@ -231,6 +231,7 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
     item.changes = [
         files.Change(wanted.path, item.before, after, permissions=asked, found=there),
         files.Link(wanted.link, linked, _link_after(item, linked, link)),
+        *_former_links(item),
     ]
 
 
@@ -243,6 +244,7 @@ def _remove(item: Item, options: Options) -> None:
     # xendomains never finds a link to a file that is not there.
     item.changes = [
         files.Link(item.wanted.link, linked, _link_after(item, linked, None)),
+        *_former_links(item),
         files.Change(item.wanted.path, item.before, None),
     ]
 
@@ -252,6 +254,12 @@ def _link_after(item: Item, linked: Optional[str], link: Optional[str]) -> Optio
         # It starts another guest, and is none of ours.
         return linked
     return link
+
+
+def _former_links(item: Item) -> List[files.AnyChange]:
+    """Remove the links of another place in the order: xendomains would find the guest twice."""
+    paths = config_files.links(item.wanted.path)
+    return [files.Link(path, files.link(path), None) for path in paths if path != item.wanted.link]
 
 
 def _leave(item: Item, options: Options) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, spec, waiting
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, plan, spec, waiting
 
 # What defaults cannot give: what a guest is known by.
 _OWN = ("name", "uuid", "path")
@@ -29,6 +29,7 @@ class Wanted:
 
     :param values: every parameter of spec.py.
     :param path: its configuration.
+    :param place: how many guests start before it, one after the other; None where its order does not matter.
     :param refusal: why it cannot be, as far as its parameters tell.
     """
 
@@ -37,6 +38,7 @@ class Wanted:
     path: str
     values: Mapping[str, Any] = field(repr=False)
     refusal: Optional[UserError] = None
+    place: Optional[int] = None
 
     @property
     def written(self) -> bool:
@@ -45,8 +47,8 @@ class Wanted:
 
     @property
     def link(self) -> str:
-        """The link by which the host starts the guest."""
-        return os.path.join(os.path.dirname(self.path), "auto", os.path.basename(self.path))
+        """The link by which the host starts the guest; its service takes links in the order of their names."""
+        return config_files.link(self.path, self.place)
 
 
 def read(params: Mapping[str, Any]) -> List[Wanted]:
@@ -56,7 +58,7 @@ def read(params: Mapping[str, Any]) -> List[Wanted]:
     """
     defaults = _defaults(params["defaults"])
     guests = [_wanted(given, defaults, params["directory"]) for given in params["guests"]]
-    return _refuse_shared(guests)
+    return _placed(_refuse_shared(guests))
 
 
 def ordered(guests: Sequence[Wanted]) -> List[Wanted]:
@@ -155,6 +157,19 @@ def _refuse_shared(guests: Sequence[Wanted]) -> List[Wanted]:
             )
         found.append(guest if refusal is guest.refusal else replace(guest, refusal=refusal))
     return found
+
+
+def _placed(guests: Sequence[Wanted]) -> List[Wanted]:
+    """Give the guests a place that are to start before or after others of the list."""
+    before = {guest.name: [*guest.values["start_after"]] for guest in guests}
+    named = {name for names in before.values() for name in names}
+    places: Dict[str, int] = {}
+    for guest in ordered([guest for guest in guests if guest.refusal is None]):
+        places[guest.name] = max((places.get(name, 0) + 1 for name in before[guest.name]), default=0)
+    return [
+        replace(guest, place=places.get(guest.name)) if before[guest.name] or guest.name in named else guest
+        for guest in guests
+    ]
 
 
 def _macs(guest: Wanted) -> List[str]:

@@ -527,3 +527,28 @@ def test_an_umask_changes_nothing(host: Host) -> None:
         os.umask(before)
     assert (host.root / "etc/xen/web.cfg").stat().st_mode & 0o777 == 0o644
     assert (host.root / "etc/xen/auto").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_host_starts_guests_in_the_order_of_the_list(host: Host) -> None:
+    def links() -> dict[str, str]:
+        return {path.name: os.readlink(path) for path in sorted((host.root / "etc/xen/auto").iterdir())}
+
+    names = ("apps", "db", "mail", "web")
+    after = {"web": ["apps"], "apps": ["db"]}
+    plain = [{"name": name, "type": "pv", "memory": 64, "autostart": True} for name in names]
+    listed = [{**one, "start_after": after.get(str(one["name"]), [])} for one in plain]
+    steps = [host.run(*plain), host.run(*listed, check=True), host.run(*listed), host.run(*listed)]
+    assert [step["changed"] for step in steps] == [True, True, True, False]
+    # Those whose order does not matter keep their names.
+    assert links() == {
+        "000-db.cfg": "../db.cfg", "001-apps.cfg": "../apps.cfg", "002-web.cfg": "../web.cfg", "mail.cfg": "../mail.cfg",
+    }  # fmt: skip
+    assert steps[2]["guests"][3]["actions"] == ["linked", "unlinked"]
+    assert all(guest["autostart"] for guest in steps[2]["guests"])
+    # Who names a guest without its place finds how it is started, and every link goes with the guest.
+    assert host.run({"name": "web"})["guests"][0]["autostart"]
+    (host.root / "etc/xen/auto/007-web.cfg").symlink_to("../db.cfg")
+    host.run({**listed[3], "start_after": [], "autostart": False}, {"name": "apps", "state": "absent"})
+    assert sorted(links()) == ["000-db.cfg", "007-web.cfg", "mail.cfg"]
+    host.run(*plain)
+    assert sorted(links()) == ["007-web.cfg", "apps.cfg", "db.cfg", "mail.cfg", "web.cfg"]
