@@ -590,6 +590,13 @@ memory:
   contains:
     free_mib: {description: Memory that no domain had., type: int, sample: 2900}
     needed_mib: {description: What the guests that were to be started needed together., type: int, sample: 514}
+saved_at_shutdown:
+  description:
+    - The settings of C(xendomains) by which the host would try to save guests with a stub domain when it goes down,
+      which fails; null where it does not, or there are none.
+  type: str
+  returned: when no guest was refused
+  sample: /etc/default/xendomains
 backup_files:
   description: Path of the copy by path of the file.
   type: dict
@@ -628,6 +635,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         listed = items.plan_all(observed, asked, options, module.no_log_values.update)
         items.refuse(listed)
         memory = items.memory(listed, observed)
+        saving = items.saved_at_shutdown(listed, observed)
         if not check_mode:
             backups = items.write(listed, options, later=False)
     if check_mode:
@@ -646,6 +654,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "acted": [item.name for item in listed if set(item.done) - lives.QUIET],
         "restart_required": [guest["name"] for guest in guests if guest["restart_required"]],
         "memory": memory,
+        "saved_at_shutdown": saving,
         "diff": files.difference(items.changes(listed)),
     }
     if params["backup"]:

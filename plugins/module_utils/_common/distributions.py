@@ -123,6 +123,7 @@ class Distribution:
     :param release: VERSION_ID of the host, empty in the table.
     :param start: the command that starts a service.
     :param services: the services of the toolstack.
+    :param xendomains: the settings of the service that starts guests with the host, where it reads any.
     """
 
     key: str
@@ -137,6 +138,7 @@ class Distribution:
     grub: Optional[GrubLayout] = None
     start: str = "systemctl start {service}"
     services: Tuple[str, ...] = ()
+    xendomains: str = ""
     release: str = ""
 
     @property
@@ -211,6 +213,7 @@ _DEBIAN = Distribution(
     ),
     grub=_UPDATE_GRUB,
     services=("xen",),
+    xendomains="/etc/default/xendomains",
 )  # fmt: skip
 
 # Ubuntu takes its Xen from Debian (universe), so that what is seen there is expected here; 22.04 has QEMU for Xen in
@@ -279,6 +282,7 @@ _FEDORA = Distribution(
     ),
     grub=_GRUB2,
     services=("xenstored", "xenconsoled"),
+    xendomains="/etc/sysconfig/xendomains",
 )  # fmt: skip
 
 # openSUSE and SLES. Paths and services: xen.spec of 4.18 (libexecdir /usr/lib; /usr/lib/xen/bin/qemu-system-i386 is a
@@ -335,6 +339,7 @@ _SUSE = Distribution(
     ),
     grub=_GRUB2,
     services=("xencommons",),
+    xendomains="/etc/sysconfig/xendomains",
 )  # fmt: skip
 
 # Alpine. Paths and services: main/xen/APKBUILD (prefix /usr, OpenRC) and scripts/mkimg.xen.sh (xen-qemu) of aports.

@@ -14,7 +14,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement, satisfied, satisfy
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import model
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import host_service, model
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
@@ -30,6 +30,7 @@ class Observed:
     :param running: whether it runs Xen, with us in control.
     :param rows: every domain; none where Xen does not run.
     :param memory: as xen_info returns it.
+    :param saving: the settings by which the host's own service saves guests at its shutdown; None where it does not.
     """
 
     xen: Xen
@@ -37,6 +38,7 @@ class Observed:
     host: model.Host
     rows: List[Domain]
     memory: Mapping[str, Any]
+    saving: Optional[str] = None
     _found: Dict[Requirement, Any] = field(default_factory=dict)
 
     def satisfy(self, need: Requirement) -> str:
@@ -93,7 +95,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
     )
-    return Observed(xen, running, host, rows, memory.observe(xen, rows))
+    return Observed(xen, running, host, rows, memory.observe(xen, rows), host_service.saving(xen))
 
 
 def _record(xen: Xen, directory: Optional[str], name: str, kind: str) -> Optional[manifest.Manifest]:

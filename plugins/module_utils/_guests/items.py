@@ -160,6 +160,23 @@ def refuse(items: Sequence[Item]) -> None:
         raise Several(f"{len(refused)} of {len(items)} guest{'s' if len(items) > 1 else ''} {verb}", refused)
 
 
+def saved_at_shutdown(items: Sequence[Item], observed: Observed) -> Optional[str]:
+    """The settings by which the host would save guests at its shutdown that cannot be saved; None for none."""
+    unsaved = [
+        item.name
+        for item in items
+        if item.wanted.state in (*_STARTED, "present") and virtualisation.stubbed(item.settings)
+    ]
+    if observed.saving is None or not unsaved:
+        return None
+    items[0].warnings.append(
+        f"{observed.saving} has the host save guests when it goes down (XENDOMAINS_SAVE), and those with a stub domain "
+        f"cannot be saved: {', '.join(unsaved)}. With hvm_stubdom_shut_down_with_host the role hvm_stubdom has all "
+        "guests shut down instead."
+    )
+    return observed.saving
+
+
 def memory(items: Sequence[Item], observed: Observed) -> Dict[str, Optional[int]]:
     """What the host has free, and what the guests need that are to be started, in MiB."""
     return {

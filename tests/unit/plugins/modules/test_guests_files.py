@@ -541,8 +541,11 @@ def test_the_host_starts_guests_in_the_order_of_the_list(host: Host) -> None:
     assert [step["changed"] for step in steps] == [True, True, True, False]
     # Those whose order does not matter keep their names.
     assert links() == {
-        "000-db.cfg": "../db.cfg", "001-apps.cfg": "../apps.cfg", "002-web.cfg": "../web.cfg", "mail.cfg": "../mail.cfg",
-    }  # fmt: skip
+        "000-db.cfg": "../db.cfg",
+        "001-apps.cfg": "../apps.cfg",
+        "002-web.cfg": "../web.cfg",
+        "mail.cfg": "../mail.cfg",
+    }
     assert steps[2]["guests"][3]["actions"] == ["linked", "unlinked"]
     assert all(guest["autostart"] for guest in steps[2]["guests"])
     # Who names a guest without its place finds how it is started, and every link goes with the guest.
@@ -552,3 +555,27 @@ def test_the_host_starts_guests_in_the_order_of_the_list(host: Host) -> None:
     assert sorted(links()) == ["000-db.cfg", "007-web.cfg", "mail.cfg"]
     host.run(*plain)
     assert sorted(links()) == ["007-web.cfg", "apps.cfg", "db.cfg", "mail.cfg", "web.cfg"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "saves"),
+    [
+        ("XENDOMAINS_SAVE=/var/lib/xen/save\n", True),
+        ('# XENDOMAINS_SAVE=""\nXENDOMAINS_SAVE="/save"\n', True),
+        ('XENDOMAINS_SAVE=/save\nXENDOMAINS_SAVE=""\n', False),
+        ("XENDOMAINS_SAVE=\nXENDOMAINS_RESTORE=true\n", False),
+        ("XENDOMAINS_SAVE=''  # none\n", False),
+        (None, False),
+    ],
+)
+def test_a_host_that_would_save_guests_at_its_shutdown_is_warned_of(
+    host: Host, settings: str | None, saves: bool
+) -> None:
+    if settings is not None:
+        host.put("etc/default/xendomains", settings)
+    hvm = {"name": "h", "type": "hvm", "memory": 64}
+    for check in (True, False):
+        result = host.run(hvm, {"name": "p", "type": "pv", "memory": 64}, check=check)
+        assert result["saved_at_shutdown"] == ("/etc/default/xendomains" if saves else None)
+        assert [": h. With hvm_stubdom_shut_down_with_host" in text for text in result["warnings"]] == [True] * saves
+    assert host.run({**hvm, "state": "absent"})["saved_at_shutdown"] is None
