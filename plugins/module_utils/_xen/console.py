@@ -41,6 +41,8 @@ _STRING = r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]{0,1000}"
 _CURSOR = r"(?:\x1b\[|\x9b)[0-?]{0,100}[ -/]{0,10}"
 _SEQUENCES = re.compile(rf"{_STRING}(?:\x07|\x9c|\x1b\\)|{_CURSOR}[@-~]|\x1b[ -/]{{1,3}}[0-~]|\x1b[0-Z\\^-~]?")
 _UNFINISHED = re.compile(rf"(?:{_STRING}\x1b?|{_CURSOR}|\x1b[ -/]{{0,3}})\Z")
+# What begins a line again.
+_RETURN = re.compile(r"\r+(?!\r|\n)")
 # The longest of them.
 _LONGEST = 1004
 
@@ -73,25 +75,40 @@ class Until(Protocol):
 
 
 class Transcript:
-    """What a terminal shows, made of its bytes as they come; its end is kept."""
+    """What a terminal shows, made of its bytes as they come; its end is kept.
+
+    Of a line that is written again and again, as a progress bar is, the last state.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        # The beginning of a sequence whose end has not come yet.
+        # The beginning of a sequence or of the end of a line whose rest has not come yet.
         self._unfinished = ""
-        self.text = ""
+        self._lines = ""
+        self._line = ""
+
+    @property
+    def text(self) -> str:
+        """The end of it."""
+        return self._lines + self._line
 
     def add(self, data: bytes, *, final: bool = False) -> str:
         """Take what has come; return what of it can be seen."""
         text = self._unfinished + self._decoder.decode(data, final)
         found = None if final else _UNFINISHED.search(text, max(0, len(text) - _LONGEST))
         end = len(text) if found is None else found.start()
-        self._unfinished = text[end:]
-        new = visible(_SEQUENCES.sub("", text[:end]))
-        self.text += new
-        if len(self.text) > 2 * KEPT:
-            self.text = self.text[-KEPT:]
-        return new
+        returned = "" if final or not text[:end].endswith("\r") else "\r"
+        self._unfinished = returned + text[end:]
+        came = _SEQUENCES.sub("", text[:end].rstrip("\r") if returned else text[:end])
+        states = [visible(state) for state in _RETURN.split(came)]
+        for number, state in enumerate(states):
+            finished, newline, line = state.rpartition("\n")
+            kept = "" if number else self._line
+            self._lines += kept + finished + newline if newline else ""
+            self._line = (line if newline else kept + line)[-KEPT:]
+        if len(self._lines) > KEPT:
+            self._lines = self._lines[-KEPT:]
+        return "".join(states)
 
 
 def visible(text: str) -> str:

@@ -295,6 +295,16 @@ def test_a_text_in_pieces_is_the_same_text(size: int) -> None:
     assert said.text == "a\u00e9bcd\u20ac\ne" == new
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_a_line_that_is_written_again_and_again_is_shown_once(size: int) -> None:
+    sent = b"a\r\nload   0%\rload  50%\r\r\x1b[Kload 100%\r\r\nb\n\rc\rd"
+    said = Transcript()
+    new = "".join(said.add(sent[at : at + size]) for at in range(0, len(sent), size))
+    assert said.text == "a\nload 100%\nb\nd"
+    # What is waited for is found all the same.
+    assert new == "a\nload   0%load  50%load 100%\nb\ncd"
+
+
 def test_no_more_than_the_end_of_a_text_is_kept() -> None:
     # The end that is always there, in characters.
     assert console.KEPT == 32768
