@@ -109,7 +109,10 @@ def _memory_is_made(_xen: Xen, guest: Running, domain: Domain) -> bool:
 def _vcpus(guest: Running) -> Optional[List[Command]]:
     wanted = _wanted_vcpus(guest)
     # QEMU takes its part in that, and the one in a stub domain is not asked.
-    return [("vcpu-set", "{}", str(wanted))] if 0 < wanted <= guest.most_vcpus and not guest.stubbed else None
+    if guest.stubbed or not 0 < wanted <= guest.most_vcpus:
+        return None
+    # At a start xl does not look how many processors the host has.
+    return [("vcpu-set", "--ignore-host", "{}", str(wanted))]
 
 
 def _wanted_vcpus(guest: Running) -> int:

@@ -237,8 +237,9 @@ class Host:
         played.memory = int(amount.rstrip("m")) if played.follows else played.memory
         return 0, "", ""
 
-    def xl_vcpu_set(self, word: str, count: str) -> Answer:
+    def xl_vcpu_set(self, option: str, word: str, count: str) -> Answer:
         played = self.domains[self.named(word)]
+        assert option == "--ignore-host"
         played.vcpus = int(count) if played.follows else played.vcpus
         return 0, "", ""
 
