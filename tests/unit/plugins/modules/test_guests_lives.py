@@ -586,3 +586,21 @@ def test_what_cannot_be_waited_for(host: One, params: Dict[str, Any], message: s
         with pytest.raises(UserError, match=message) as refused:
             run(host, check=check, **params)
         assert host.acts == [] and len(str(refused.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("how", [{"restart": True}, {"state": "restarted"}])
+def test_a_restart_is_graceful_or_by_force_and_has_a_time_limit_of_its_own(
+    host: One, how: Dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(host)
+    forms: List[Tuple[Dict[str, Any], str]] = [({}, "shutdown"), ({"stop": "force"}, "destroy")]
+    for number, (stop, command) in enumerate(forms):
+        host.put("etc/xen/web.cfg", PV.replace("256", f"30{number}"))
+        result = run(host, **stop, **how)
+        assert (acts(host), result["actions"]) == ([command, "create", "unpause"], ["restarted"])
+    host.put("etc/xen/web.cfg", PV.replace("256", "400"))
+    monkeypatch.setattr(host, "xl_shutdown", lambda *_words: (0, "", ""))
+    with pytest.raises(UserError, match="has not ended within 0 seconds of `xl shutdown`") as failed:
+        run(host, stop_timeout=0, timeout=99, **how)
+    # It goes on as it was.
+    assert "stop_timeout" in failed.value.remedy and facts(failed)["state"] == "blocked" and acts(host) == ["shutdown"]
