@@ -171,8 +171,8 @@ def saved_at_shutdown(items: Sequence[Item], observed: Observed) -> Optional[str
         return None
     items[0].warnings.append(
         f"{observed.saving} has the host save guests when it goes down (XENDOMAINS_SAVE), and those with a stub domain "
-        f"cannot be saved: {', '.join(unsaved)}. With hvm_stubdom_shut_down_with_host the role hvm_stubdom has all "
-        "guests shut down instead."
+        f"cannot be saved: {', '.join(unsaved)}. The role xen.stubdom.hvm_stubdom can have all guests shut down "
+        "instead."
     )
     return observed.saving
 

@@ -577,5 +577,5 @@ def test_a_host_that_would_save_guests_at_its_shutdown_is_warned_of(
     for check in (True, False):
         result = host.run(hvm, {"name": "p", "type": "pv", "memory": 64}, check=check)
         assert result["saved_at_shutdown"] == ("/etc/default/xendomains" if saves else None)
-        assert [": h. With hvm_stubdom_shut_down_with_host" in text for text in result["warnings"]] == [True] * saves
+        assert [": h. The role xen.stubdom.hvm_stubdom can" in text for text in result["warnings"]] == [True] * saves
     assert host.run({**hvm, "state": "absent"})["saved_at_shutdown"] is None
