@@ -94,7 +94,7 @@ def actions(taken: Sequence[str]) -> List[str]:
 
 def predicted(guest: Guest, wanted: Wanted, taken: Sequence[str]) -> str:
     """The state that the guest would be in after these steps."""
-    if not set(taken) - QUIET - {"discard"}:
+    if not set(taken) - QUIET - {"discard", "change"}:
         return str(guest.facts["state"])
     return {"stopped": "absent", "saved": "absent", "absent": "absent", "paused": "paused"}.get(wanted.state, "running")
 
