@@ -86,8 +86,8 @@ class Demonstration:
     def make_disks(self) -> None:
         """Makes the disks of the two guests on the host, of the host's own kernel and busybox."""
         program = (REPOSITORY / "lab" / "payload.py").read_bytes()
-        for guest, kind in ((_claims.PV, "pv"), (_claims.HVM, "hvm")):
-            words = [kind, "--stay", "--say", _claims.SAYS[guest], _claims.DISKS[guest]]
+        for guest, kind in ((_claims.PV, ["pv", "--unpacked"]), (_claims.HVM, ["hvm"])):
+            words = [*kind, "--stay", "--say", _claims.SAYS[guest], _claims.DISKS[guest]]
             self._progress.say(f"   {_claims.DISKS[guest]}, of a guest that says: {_claims.SAYS[guest]}")
             answer = self.ask(f"python3 - {shlex.join(words)} && echo made", program)
             if answer != "made\n":

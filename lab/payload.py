@@ -5,7 +5,7 @@
 """What tiny test guests boot. Runs on the Xen host: they are made of the host's own kernel and busybox.
 
 payload.py hvm --say LINE OUTPUT    a disk whose boot sector writes LINE to the serial port and powers off
-payload.py pv --say LINE OUTPUT     a disk with a grub.cfg and a Linux that writes LINE to the console and powers off
+payload.py pv --say LINE OUTPUT     a disk with grub.cfg and a stock Linux that writes LINE to the console and ends
 payload.py ramdisk --say LINE OUTPUT    what xl.cfg calls ramdisk, for that Linux without a disk or a boot loader
 """
 
@@ -174,16 +174,14 @@ def vmlinux_for_grub(kernel: bytes) -> bytes | None:
     return None
 
 
-def grub_cfg(pv_kernel: str) -> str:
-    """What GRUB finds on the guest's disk; pv_kernel is what GRUB for PV guests loads, GRUB for PVH takes a bzImage."""
-    return (
-        "set default=0\nset timeout=0\n"
-        "menuentry 'payload' {\n"
-        '    if [ "$grub_platform" = xen ]; then kernel=/boot/' + pv_kernel + "; else kernel=/boot/vmlinuz; fi\n"
-        "    linux $kernel console=hvc0 quiet panic=1\n"
-        "    initrd /boot/initrd.img\n"
-        "}\n"
-    )
+GRUB_CFG = """\
+set default=0
+set timeout=0
+menuentry 'payload' {
+    linux /boot/vmlinuz console=hvc0 quiet panic=1
+    initrd /boot/initrd.img
+}
+"""
 
 
 def write_hvm(output: Path, line: str, stay: bool) -> None:
@@ -206,18 +204,14 @@ def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -
     )  # fmt: skip
 
 
-def write_pv(output: Path, line: str, stay: bool, kernel: Path, filesystem: str, partitioned: bool) -> None:
+def write_pv(output: Path, line: str, stay: bool, kernel: bytes, filesystem: str, partitioned: bool) -> None:
     """Writes the PV disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "root"
         grub = root / "boot" / "grub"
         grub.mkdir(parents=True)
-        packed = kernel.read_bytes()
-        (root / "boot" / "vmlinuz").write_bytes(packed)
-        unpacked = vmlinux_for_grub(packed)
-        if unpacked is not None:
-            (root / "boot" / "vmlinux").write_bytes(unpacked)
-        (grub / "grub.cfg").write_text(grub_cfg("vmlinux" if unpacked is not None else "vmlinuz"))
+        (root / "boot" / "vmlinuz").write_bytes(kernel)
+        (grub / "grub.cfg").write_text(GRUB_CFG)
         (root / "boot" / "initrd.img").write_bytes(packed_initramfs(line, stay))
         used = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
         mebibytes = used // 1024 // 1024 + 16
@@ -249,6 +243,11 @@ def main(arguments: Sequence[str]) -> int:
         default=Path("/boot/vmlinuz-" + os.uname().release),
         help="pv: default is the running one",
     )
+    parser.add_argument(
+        "--unpacked",
+        action="store_true",
+        help="pv: unpack the kernel if GRUB for PV guests cannot, whose menu has it then",
+    )
     asked = parser.parse_args(arguments)
     try:
         if asked.kind == "hvm":
@@ -256,7 +255,10 @@ def main(arguments: Sequence[str]) -> int:
         elif asked.kind == "ramdisk":
             asked.output.write_bytes(packed_initramfs(asked.say, asked.stay))
         else:
-            write_pv(asked.output, asked.say, asked.stay, asked.kernel, asked.filesystem, asked.partitioned)
+            kernel = asked.kernel.read_bytes()
+            if asked.unpacked:
+                kernel = vmlinux_for_grub(kernel) or kernel
+            write_pv(asked.output, asked.say, asked.stay, kernel, asked.filesystem, asked.partitioned)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         print(f"payload.py: {error}", file=sys.stderr)
         return 1

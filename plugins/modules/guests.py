@@ -66,6 +66,9 @@ options:
       type:
         description:
           - Kind of guest. Without it, the one that O(guests[].flavour) is for.
+          - For the flavour V(grub2) that is V(pvh) where the hypervisor runs such guests and there is a GRUB 2 for
+            them, as PVH guests boot kernels of every compression; else V(pv). A guest that has a configuration keeps
+            its type, a guest with O(guests[].kernel) or with C(pci) in O(guests[].options) is V(pv).
           - Without O(guests[].type) and O(guests[].flavour) the configuration stays as it is, whoever wrote it.
         type: str
         choices: [pv, pvh, hvm]
@@ -94,16 +97,61 @@ options:
           - Where PV-GRUB reads its menu (V(legacy)), for example V((hd0,0\)/boot/grub/menu.lst) on a disk with
             partitions,
             V((hd0\)/boot/grub/menu.lst) on one that is a file system, or V((nd\)/guests/menu.lst) over the network.
+          - A path that begins with a slash is on O(guests[].menu_disk) and O(guests[].menu_partition), and is written
+            as PV-GRUB counts disks.
           - Without O(guests[].menu) and O(guests[].menu_file) the path comes from DHCP, as option 150.
         type: str
+      menu_disk:
+        description:
+          - The O(guests[].disks[].vdev) of the disk with O(guests[].menu) (V(legacy)). Without it, the first one of the
+            list.
+        type: str
+      menu_partition:
+        description:
+          - The partition with O(guests[].menu), counted from 1 (V(legacy)). Without it, the disk is one file system.
+        type: int
       menu_file:
         description: A file in dom0 that is the menu of PV-GRUB (V(legacy)).
         type: path
+      menu_entries:
+        description:
+          - A menu that dom0 gives the guest, which the guest cannot change. The first entry is the default.
+          - With V(grub2) it is put in a GRUB 2 of the guest's own, made of the image V(grub2) of the role
+            P(xen.stubdom.stubdom_build#role), in place of the menus on the guest's disks. With V(legacy) it is a file
+            in dom0.
+          - It is kept in C(/var/lib/xen.stubdom/guests) and removed with the guest (V(absent)). A running guest gets a
+            changed one when it boots again.
+          - What the boot loader would not read back as it is given, such as a newline in a title, is refused.
+        type: list
+        elements: dict
+        suboptions:
+          title:
+            description: What the menu shows.
+            type: str
+            required: true
+          kernel:
+            description: Path of the kernel in its file system, for example V(/boot/vmlinuz).
+            type: str
+            required: true
+          cmdline:
+            description: Options for the kernel; for V(grub2) without quotes and backslashes.
+            type: str
+          initrd:
+            description: Path of the initial RAM disk in the same file system.
+            type: str
+          disk:
+            description: The O(guests[].disks[].vdev) of the disk. Without it, the first one of the list.
+            type: str
+          partition:
+            description: The partition, counted from 1. Without it, the disk is one file system.
+            type: int
+      menu_timeout:
+        description: Seconds until the first of O(guests[].menu_entries) is started. V(3) is the default.
+        type: int
       cmdline:
         description:
-          - Options for the kernel of a PV or PVH guest (V(grub2)). GRUB 2 itself reads its environment from it, and
-            passes
-            C(xen_grub_env_linux_append) on to Linux.
+          - Options for the kernel of a PV or PVH guest (V(grub2)). GRUB 2 itself reads nothing of it before release
+            2.14, and then variables of its environment whose names begin with C(xen_grub_env_).
         type: str
       ramdisk:
         description: Initial RAM disk of the kernel of a PV or PVH guest (V(grub2)).
@@ -512,6 +560,10 @@ guests:
       description: What legacy PV-GRUB calls each disk.
       type: dict
       sample: {xvda: (hd0)}
+    type_reason:
+      description: Why the guest has its type, where O(guests[].type) was left out for a guest with GRUB 2; else empty.
+      type: str
+      sample: The hypervisor runs PVH guests, which unpack their kernels themselves.
     autostart: {description: Whether the guest is started with the host., type: bool, sample: false}
     needed_mib:
       description: Memory that the host has to have free to start the guest, in MiB, its stub domain included.
@@ -685,6 +737,7 @@ def describe(item: items.Item, *, check_mode: bool) -> Dict[str, Any]:
         "actions": actions,
         "settings": masking.masked(item.settings),
         "grub_names": item.grub_names,
+        "type_reason": item.type_reason,
         "autostart": item.autostart,
         "needed_mib": item.needed_mib,
         **facts,

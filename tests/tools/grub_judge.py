@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import re
 import shutil
+import string
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ import grub_menus
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import menus
 
 # Stands around each word that GRUB prints when an entry has loaded what it boots.
 MARK = "@@"
@@ -164,6 +167,32 @@ def generated(path: Path) -> Iterator[tuple[str, grub_menus.Made]]:
         yield f"{path} with the default {default!r}", grub_menus.Made({"grub.cfg": chosen}, {}, None)
 
 
+# What has a meaning in a script of GRUB turns up often, but for the letter of MARK.
+MARKS = "$`;&|<>{}()[]#=!,:~^%"
+
+
+def guest_menu(seed: int) -> tuple[grub_menus.Made, Answer]:
+    """A menu of a guest that the collection writes, with any of its entries first, and what the first one loads."""
+    chance = random.Random(seed)
+
+    def word(more: str) -> str:
+        return "".join(chance.choice(MARKS + more + string.ascii_letters) for _letter in range(chance.randint(1, 9)))
+
+    def words(more: str) -> str:
+        return " ".join(word(more) for _word in range(chance.randint(1, 4)))
+
+    entries = [
+        {"title": words("'\"\\'"), "kernel": "/" + word("'\"\\"), "cmdline": words(""), "initrd": "/" + word("'\"\\")}
+        for _entry in range(chance.randint(1, 3))
+    ]
+    text = menus.grub2(entries, 0, [{"vdev": "xvda"}])
+    adapted = re.sub(r"^  linux ", "  linux16 ", text, flags=re.MULTILINE)
+    first = entries[0]
+    return grub_menus.Made({"grub.cfg": adapted}, {}, None), Answer(
+        ("linux16", first["kernel"], *first["cmdline"].split())
+    )
+
+
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grub", default="grub-emu", help="the program (default: %(default)s)")
@@ -171,19 +200,25 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--menus", type=int, default=50, help="how many (default: %(default)s)")
     parser.add_argument("--generated", action="append", default=[], help="a menu of grub-mkconfig, in that directory")
+    parser.add_argument("--guests", type=int, default=0, help="how many menus of guests (default: %(default)s)")
     options = parser.parse_args(words)
     seeds = range(options.seed, options.seed + options.menus)
-    menus = [(f"seed {seed}", grub_menus.make(seed)) for seed in seeds]
+    made_menus = [(f"seed {seed}", grub_menus.make(seed)) for seed in seeds]
     for path in options.generated:
-        menus += generated(Path(f"{options.root or ''}{path}"))
+        made_menus += generated(Path(f"{options.root or ''}{path}"))
     with Grub(options.grub, options.root) as grub, ThreadPoolExecutor(os.cpu_count()) as pool:
-        answers = pool.map(grub.boot, [made for _name, made in menus])
-        reports = [differences(name, made, answer) for (name, made), answer in zip(menus, answers)]
+        answers = pool.map(grub.boot, [made for _name, made in made_menus])
+        reports = [differences(name, made, answer) for (name, made), answer in zip(made_menus, answers)]
+        guests = [guest_menu(seed) for seed in range(options.seed, options.seed + options.guests)]
+        for (made, expected), real in zip(guests, pool.map(grub.boot, [made for made, _expected in guests])):
+            if real != expected:
+                reports.append(f"of a guest\nGRUB:       {real}\nwritten:    {expected}\n{made.files['grub.cfg']}")
     different = list(filter(None, reports))
+    total = len(made_menus) + len(guests)
     print("\n".join(different))
     print(
-        f"{len(menus)} menus, of them those of the seeds {options.seed} to {options.seed + options.menus - 1}: "
-        f"{len(menus) - len(different)} agree, {len(different)} do not"
+        f"{total} menus, of them those of the seeds {options.seed} to {options.seed + options.menus - 1}: "
+        f"{total - len(different)} agree, {len(different)} do not"
     )
     return int(bool(different))
 

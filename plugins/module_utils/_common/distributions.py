@@ -25,6 +25,7 @@ PURPOSES: Mapping[str, str] = {
     "toolstack_programs": "the programs of Xen's toolstack",
     "xenstore": "the command line clients of xenstore",
     "grub_xen": "GRUB 2 for Xen guests",
+    "grub_modules": "the modules of GRUB 2 for Xen guests",
     "grub_tools": "the tools of GRUB 2",
     "boot_loader": "a boot loader such as GRUB 2",
     "qemu": "QEMU with support for Xen",
@@ -69,7 +70,10 @@ class Paths:
     :param xenstore: the program xenstore.
     :param qemu: QEMU as libxl runs it, an ELF program.
     :param grub_pv: GRUB 2 as the kernel of a PV guest.
+    :param grub_pv32: the same for 32-bit kernels.
     :param grub_pvh: GRUB 2 as the kernel of a PVH guest.
+    :param grub_modules: directories of GRUB 2's modules, by {platform}.
+    :param grub_mkimage: the program that makes images of it.
     :param roms: directories of QEMU's ROMs.
     :param libraries: directories of shared libraries.
     :param busybox: a busybox.
@@ -81,7 +85,10 @@ class Paths:
     xenstore: Tuple[str, ...] = ()
     qemu: Tuple[str, ...] = ()
     grub_pv: Tuple[str, ...] = ()
+    grub_pv32: Tuple[str, ...] = ()
     grub_pvh: Tuple[str, ...] = ()
+    grub_modules: Tuple[str, ...] = ()
+    grub_mkimage: Tuple[str, ...] = ()
     roms: Tuple[str, ...] = ()
     libraries: Tuple[str, ...] = ()
     busybox: Tuple[str, ...] = ()
@@ -170,6 +177,7 @@ _DEBIAN = Distribution(
         "toolstack_programs": ("xen-utils-{version}",),
         "xenstore": ("xenstore-utils",),
         "grub_xen": ("grub-xen-host",),
+        "grub_modules": ("grub-xen-bin",),
         "grub_tools": ("grub2-common",),
         "boot_loader": ("grub-pc", "grub-efi-amd64"),
         "qemu": ("qemu-system-xen",),
@@ -299,6 +307,7 @@ _SUSE = Distribution(
         "toolstack_programs": ("xen-tools",),
         "xenstore": ("xen-tools",),
         "grub_xen": ("grub2-x86_64-xen",),
+        "grub_modules": ("grub2-x86_64-xen",),
         "grub_tools": ("grub2",),
         "boot_loader": ("grub2-i386-pc", "grub2-x86_64-efi"),
         "qemu": ("qemu-x86",),
@@ -333,6 +342,8 @@ _SUSE = Distribution(
         xenstore=("/usr/bin/xenstore",),
         qemu=("/usr/bin/qemu-system-i386",),
         grub_pv=("/usr/share/grub2/x86_64-xen/grub.xen", "/usr/lib/grub2/x86_64-xen/grub.xen"),
+        grub_modules=("/usr/share/grub2/{platform}", "/usr/lib/grub2/{platform}"),
+        grub_mkimage=("/usr/bin/grub2-mkimage",),
         roms=("/usr/share/qemu",),
         libraries=("/lib64", "/usr/lib64"),
         busybox=("/usr/bin/busybox-static",),
@@ -549,7 +560,10 @@ GENERIC = Distribution(
             for directory in ("libexec", "lib", "local/libexec", "local/lib")
         ),
         grub_pv=("/usr/lib/grub-xen/grub-x86_64-xen.bin",),
+        grub_pv32=("/usr/lib/grub-xen/grub-i386-xen.bin",),
         grub_pvh=("/usr/lib/grub-xen/grub-i386-xen_pvh.bin",),
+        grub_modules=("/usr/lib/grub/{platform}", "/usr/local/lib/grub/{platform}"),
+        grub_mkimage=("/usr/bin/grub-mkimage", "/usr/bin/grub2-mkimage"),
         roms=("/usr/share/qemu", "/usr/share/seabios", "/usr/share/qemu-xen/qemu", "/usr/local/share/qemu-xen/qemu"),
         libraries=("/lib64", "/usr/lib64", "/lib", "/usr/lib"),
         busybox=("/bin/busybox", "/usr/bin/busybox"),

@@ -8,18 +8,20 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping
+from typing import Any, Mapping, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, menus
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     Flavour,
     Host,
+    Menu,
     Plan,
     firmware_directory,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 
 # PV-GRUB's image, its file, and what the hypervisor has to be capable of, by the guest kernel's architecture.
 PV_GRUB = {
@@ -28,16 +30,33 @@ PV_GRUB = {
 }
 # PV-GRUB copies the path into 0x60 bytes without looking at its length (stubdom/grub/mini-os.c).
 MENU_LENGTH = 95
+# The types of guests that GRUB 2 is for.
+GRUB2_TYPES = ("pvh", "pv")
 
 
 def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     given = guest.get("kernel")
-    if guest["type"] == "pv" and guest["arch"] == "x86_32" and not given:
+    if guest.get("menu_entries") and given:
         raise UserError(
-            f"The guest {guest['name']} is to have a kernel for x86_32, and GRUB 2 for PV guests starts 64-bit ones.",
-            "Name a GRUB 2 for 32-bit kernels with kernel, or use the type pvh.",
+            f"The guest {guest['name']} has both kernel and menu_entries, and the menu is part of a GRUB 2 of its own.",
+            "Leave out one of them.",
         )
-    paths = (given,) if given else distributions.paths(f"grub_{guest['type']}", host.distribution)
+    pv32 = guest["type"] == "pv" and guest["arch"] == "x86_32"
+    if pv32 and not given:
+        _require_capability(PV_GRUB["x86_32"][2], "x86_32", host)
+    paths: Tuple[str, ...] = (given,) if given else ()
+    if not given:
+        # An image that the role stubdom_build has made finds more menus than the distribution's own.
+        platform = grub2.platform_for(guest["type"], guest["arch"])
+        kind = "grub_pv32" if pv32 else f"grub_{guest['type']}"
+        ours = (grub2.path(firmware_directory(host), platform),) if platform in host.grub2 else ()
+        paths = (*ours, *distributions.paths(kind, host.distribution))
+    if guest.get("menu_entries"):
+        text = menus.grub2(guest["menu_entries"], guest["menu_timeout"], guest["disks"])
+        image = grub2.path(firmware_directory(host), platform)
+        planned.menu = Menu(menus.path(guest["name"], "bin"), text, image)
+        planned.keys["kernel"] = planned.menu.path
+        return
     remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
     planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel"))
     planned.keys["kernel"] = paths[0]
@@ -45,22 +64,29 @@ def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
 
 def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     image, file, capability = PV_GRUB[guest["arch"]]
-    if host.capabilities and capability not in host.capabilities:
-        raise UserError(
-            f"This hypervisor runs no PV guests with a kernel for {guest['arch']} ({capability} is missing).",
-            "Boot a 64-bit kernel (arch x86_64), or a hypervisor built with CONFIG_PV32.",
-        )
+    _require_capability(capability, guest["arch"], host)
     kernel = guest.get("kernel") or f"{firmware_directory(host)}/{file}"
     remedy = f"Build it with the role xen.stubdom.stubdom_build (image {image}), or use the flavour grub2."
     planned.needs.append(Requirement((kernel,), "PV-GRUB", remedy))
     planned.keys["kernel"] = kernel
     menu, menu_file = guest.get("menu"), guest.get("menu_file")
+    entries = guest.get("menu_entries")
+    if entries and (menu or menu_file):
+        raise UserError(
+            f"The guest {guest['name']} has both menu_entries and {'menu' if menu else 'menu_file'}.",
+            "Leave out one of them.",
+        )
     if menu and menu_file:
         raise UserError(
             f"The guest {guest['name']} has both menu and menu_file, and PV-GRUB would ignore the file.",
             "Give menu (a path that PV-GRUB reads) or menu_file (a file in dom0), not both.",
         )
-    if menu:
+    if entries:
+        text = menus.legacy(entries, guest["menu_timeout"], guest["disks"])
+        planned.menu = Menu(menus.path(guest["name"], "lst"), text)
+        planned.keys["ramdisk"] = planned.menu.path
+    elif menu:
+        menu = _placed_menu(menu, guest)
         _check_menu(menu, guest)
         planned.keys["extra"] = menu
     elif menu_file:
@@ -70,8 +96,29 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     elif not guest.get("nics"):
         raise UserError(
             f"The guest {guest['name']} has no menu: PV-GRUB would ask DHCP for its path, and there is no network.",
-            "Give menu, menu_file, or a network interface whose DHCP server sends option 150.",
+            "Give menu, menu_entries, menu_file, or a network interface whose DHCP server sends option 150.",
         )
+
+
+def _require_capability(capability: str, arch: str, host: Host) -> None:
+    if host.capabilities and capability not in host.capabilities:
+        raise UserError(
+            f"This hypervisor runs no PV guests with a kernel for {arch} ({capability} is missing).",
+            "Boot a 64-bit kernel (arch x86_64), a PVH guest, or a hypervisor built with CONFIG_PV32.",
+        )
+
+
+def _placed_menu(menu: str, guest: Mapping[str, Any]) -> str:
+    """Return the path of the menu as PV-GRUB reads it."""
+    disk, partition = guest.get("menu_disk"), guest.get("menu_partition")
+    if menu.startswith("/"):
+        return disks.menu_path(guest["disks"], menu, disk=disk, partition=partition)
+    if disk is not None or partition is not None:
+        raise UserError(
+            f"The menu {menu} names its own place, and menu_disk or menu_partition another one.",
+            "Write menu as a path that begins with a slash, or leave them out.",
+        )
+    return menu
 
 
 def _check_menu(menu: str, guest: Mapping[str, Any]) -> None:
@@ -79,7 +126,7 @@ def _check_menu(menu: str, guest: Mapping[str, Any]) -> None:
     if match is None:
         raise UserError(
             f"{menu!r} is no path that PV-GRUB can read.",
-            "Write it in one word, as (hd0,0)/boot/grub/menu.lst, (hd0)/boot/grub/menu.lst or (nd)/menu.lst.",
+            "Write it in one word, as /boot/grub/menu.lst, (hd0,0)/boot/grub/menu.lst or (nd)/menu.lst.",
         )
     if len(menu) >= MENU_LENGTH:
         raise UserError(
@@ -106,6 +153,6 @@ def _check_menu(menu: str, guest: Mapping[str, Any]) -> None:
 
 
 FLAVOURS: Mapping[str, Flavour] = {
-    "grub2": Flavour(("pv", "pvh"), _grub2),
+    "grub2": Flavour(GRUB2_TYPES, _grub2),
     "legacy": Flavour(("pv",), _legacy),
 }

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -557,13 +557,16 @@ class Guest:
         return not named or not own - {None} or bool(named & own)
 
 
-def require_files(xen: Xen, guest: Guest) -> None:
-    """:raises UserError: a file that the configuration names is not there."""
+def require_files(xen: Xen, guest: Guest, made: Collection[str] = ()) -> None:
+    """:raises UserError: a file that the configuration names is not there.
+
+    :param made: paths that are written before the guest starts.
+    """
     wanted = guest.settings.get("disk", [])
     named = [disks.target(disk) for disk in wanted if isinstance(disk, str)] if isinstance(wanted, list) else []
     named += [str(guest.settings[key]) for key in MADE_OF if key in guest.settings]
     for path in named:
-        if path is not None and not os.path.exists(xen.path(path)):
+        if path is not None and path not in made and not os.path.exists(xen.path(path)):
             raise UserError(
                 f"{path} does not exist, and the guest {guest.name} is made of it.",
                 f"Make it, or correct {guest.config}.",

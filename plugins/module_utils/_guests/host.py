@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement, satisfied, satisfy
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import host_service, model
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, host_service, model
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
@@ -84,18 +86,35 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
     """
     directory = firmware.find(xen, named)
     record, ioemu = (_record(xen, directory, *image) for image in (_LINUX, _MINIOS))
+    ours = frozenset(name for name in grub2.PLATFORMS if directory and _is_file(xen, grub2.path(directory, name)))
     running = xen.is_dom0()
     rows = xen.domains() if running else []
     host = model.Host(
         version=xen.version() if running else xen.toolstack_version(),
         firmware_directory=directory,
         capabilities=frozenset(xen.info().get("xen_caps", "").split()) if running else frozenset(),
+        virtualisation=frozenset(xen.info().get("virt_caps", "").split()) if running else frozenset(),
+        grub2=ours,
+        grub2_types=_grub2_types(xen, ours),
         stub_memory_mib=None if record is None else record.memory_mib,
         stub_command_line=None if record is None else record.command_line,
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
     )
     return Observed(xen, running, host, rows, memory.observe(xen, rows), host_service.saving(xen))
+
+
+def _grub2_types(xen: Xen, ours: FrozenSet[str]) -> FrozenSet[str]:
+    """The types of guests for which there is any GRUB 2."""
+    found = {grub2.PLATFORMS[platform].guest for platform in ours}
+    for kind in boot_loaders.GRUB2_TYPES:
+        if any(_is_file(xen, path) for path in distributions.paths(f"grub_{kind}", xen.distribution)):
+            found.add(kind)
+    return frozenset(found)
+
+
+def _is_file(xen: Xen, path: str) -> bool:
+    return os.path.isfile(xen.path(path))
 
 
 def _record(xen: Xen, directory: Optional[str], name: str, kind: str) -> Optional[manifest.Manifest]:

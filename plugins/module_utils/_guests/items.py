@@ -16,14 +16,20 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     config_files,
     domain,
+    guest_types,
     lives,
+    menus,
     plan,
     virtualisation,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
+
+_GRUB2_REMEDY = "Install it with the role xen.stubdom.stubdom_build (image grub2), or shorten menu_entries."
 
 # States that need no Xen, and those in which a guest has to be startable.
 _FILES_ONLY = ("present", "absent")
@@ -36,6 +42,7 @@ class Item:
 
     :param before: its configuration as it is.
     :param settings: the keys of its configuration as they are to be; empty where there is to be none.
+    :param type_reason: why it has the type that it has, where none was asked for.
     :param changes: of its files.
     :param steps: what its life needs, as `lives.steps` names it.
     :param deferred: whether its file goes only when its domain has gone.
@@ -50,6 +57,7 @@ class Item:
     before: Optional[bytes] = None
     settings: Dict[str, xl_cfg.Value] = field(default_factory=dict)
     grub_names: Dict[str, str] = field(default_factory=dict)
+    type_reason: str = ""
     changes: List[files.AnyChange] = field(default_factory=list)
     steps: List[str] = field(default_factory=list)
     deferred: bool = False
@@ -91,7 +99,7 @@ class Item:
                 gone = change.after is None
                 names = ("linked", "unlinked") if isinstance(change, files.Link) else ("written", "removed")
                 found.append(names[gone])
-        return found
+        return list(dict.fromkeys(found))
 
     def prove(self) -> None:
         """Read back what was written.
@@ -201,6 +209,7 @@ def write(items: Sequence[Item], options: Options, *, later: bool) -> Dict[str, 
     for item in ready:
         if any(change.needed for change in item.changes):
             item.prove()
+    files.remove_if_empty(menus.DIRECTORY)
     return backups
 
 
@@ -223,7 +232,8 @@ def _read(item: Item, hide: Callable[[Set[str]], None]) -> None:
 
 def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Options) -> None:
     wanted = item.wanted
-    planned = plan.plan(wanted.values, observed.host)
+    values, item.type_reason = guest_types.typed(wanted.values, observed.host, config_files.settings_of(item.before))
+    planned = plan.plan(values, observed.host)
     for need, error in observed.check_needs(planned, start=wanted.state in _STARTED):
         if not options.check_mode or not need.to_start:
             raise error
@@ -237,6 +247,7 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
         # What xl's own parser says, before anything is written.
         item.warnings += [f"xl says of {wanted.path}: {warning}" for warning in observed.xen.dry_run(after)]
     item.settings, item.grub_names = planned.keys, planned.grub_names
+    menu = _menu(item, planned, observed, options)
     there = permissions.read(wanted.path)
     asked = permissions.asked_for(wanted.values)
     if masking.secrets(planned.keys):
@@ -249,14 +260,38 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
         files.Change(wanted.path, item.before, after, permissions=asked, found=there),
         files.Link(wanted.link, linked, _link_after(item, linked, link)),
         *_former_links(item),
+        *menu,
     ]
+
+
+def _menu(item: Item, planned: Plan, observed: Observed, options: Options) -> List[files.AnyChange]:
+    """The file that holds the guest's menu. One that is no longer asked for goes with the guest, which may still have
+    been started from it and read it again when it reboots."""
+    menu = planned.menu
+    if menu is None:
+        return []
+    content: Optional[bytes] = menu.text.encode()
+    if menu.image is not None:
+        base = files.read(observed.xen.path(menu.image))
+        try:
+            content = None if base is None else grub2.with_menu(base, menu.text)
+            error = UserError(f"There is no {menu.image}, which the menu of {item.name} is put in.", _GRUB2_REMEDY)
+        except ValueError as why:
+            content, error = (
+                None,
+                UserError(f"The menu of {item.name} cannot be put in {menu.image}: {why}.", _GRUB2_REMEDY),
+            )
+        if content is None:
+            if not options.check_mode:
+                raise error
+            item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
+            return []
+    return [files.Change(menu.path, files.read(menu.path), content)]
 
 
 def _remove(item: Item, options: Options) -> None:
     if not options.replace:
-        asked = item.wanted.values["type"]
-        kind = None if asked is None else asked == "hvm"
-        config_files.check_ours(item.wanted.path, item.name, item.before, hvm=kind, removed=True)
+        config_files.check_ours(item.wanted.path, item.name, item.before, hvm=item.wanted.hvm, removed=True)
     linked = files.link(item.wanted.link)
     # xendomains never finds a link to a file that is not there.
     item.changes = [
@@ -264,6 +299,8 @@ def _remove(item: Item, options: Options) -> None:
         *_former_links(item),
         files.Change(item.wanted.path, item.before, None),
     ]
+    for path in (menus.path(item.name, ending) for ending in menus.ENDINGS):
+        item.changes.append(files.Change(path, files.read(path), None))
 
 
 def _link_after(item: Item, linked: Optional[str], link: Optional[str]) -> Optional[str]:
@@ -370,7 +407,7 @@ def _unstartable(item: Item, observed: Observed, freed: int) -> Iterator[UserErr
     checks: List[Callable[[], None]] = [
         lambda: plan.refuse_unfixed(item.settings, observed.memory),
         lambda: plan.refuse_memory(item.name, item.needed_mib, observed.memory, freed),
-        lambda: domain.require_files(observed.xen, item.guest),
+        lambda: domain.require_files(observed.xen, item.guest, {change.path for change in item.changes}),
     ]
     for check in checks:
         try:

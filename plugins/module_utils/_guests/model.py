@@ -29,7 +29,11 @@ VIDEO_MEMORY: Mapping[str, Mapping[str, int]] = {
 class Host:
     """What a guest is judged by; None and nothing where it is not known.
 
+    :param capabilities: what kernels the hypervisor starts (xen_caps of `xl info`).
     :param ioemu_release: the release of Xen that the image of the Mini-OS stub domain was made for, as "4.20".
+    :param virtualisation: what the processor has for guests (virt_caps of `xl info`).
+    :param grub2: the platforms that there are images of our own for, in the firmware directory.
+    :param grub2_types: the types of guests for which there is any GRUB 2.
     """
 
     version: Optional[Version] = None
@@ -38,7 +42,22 @@ class Host:
     stub_memory_mib: Optional[int] = None
     stub_command_line: Optional[str] = None
     ioemu_release: Optional[str] = None
+    virtualisation: FrozenSet[str] = frozenset()
+    grub2: FrozenSet[str] = frozenset()
+    grub2_types: FrozenSet[str] = frozenset()
     distribution: Distribution = GENERIC
+
+
+@dataclass(frozen=True)
+class Menu:
+    """A menu that is written for one guest, in a file of dom0.
+
+    :param image: the image of GRUB 2 that the menu is put in; None for one that is a file of its own.
+    """
+
+    path: str
+    text: str
+    image: Optional[str] = None
 
 
 @dataclass
@@ -48,6 +67,7 @@ class Plan:
     keys: Dict[str, xl_cfg.Value] = field(default_factory=dict)
     needs: List[Requirement] = field(default_factory=list)
     grub_names: Dict[str, str] = field(default_factory=dict)
+    menu: Optional[Menu] = None
 
 
 @dataclass(frozen=True)

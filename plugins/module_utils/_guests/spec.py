@@ -68,6 +68,7 @@ _LEGACY = Whose(flavours=("legacy",), why="only PV-GRUB on Mini-OS reads it")
 _LINUX = Whose(flavours=("linux",), why="only a Linux stub domain has it")
 _MINIOS = Whose(flavours=("minios",), why="only qemu-xen-traditional in Mini-OS uses it")
 _GRUB2 = Whose(flavours=("grub2",), why="only GRUB 2 and other kernels use it")
+_MENUS = Whose(flavours=("grub2", "legacy"), why="the firmware of an HVM guest reads no menu")
 _BITS = Whose(types=("pv", "pvh"), why="an HVM guest runs any kernel")
 
 # In the order in which the fields are written; the target takes all the rest of the text.
@@ -109,6 +110,16 @@ WAIT_FOR = (
     Parameter("address", "bool"),
 )
 
+# One entry of a menu that is written for the guest. Paths are on the guest's disk.
+MENU_ENTRY = (
+    Parameter("title", required=True),
+    Parameter("kernel", required=True),
+    Parameter("cmdline"),
+    Parameter("initrd"),
+    Parameter("disk"),
+    Parameter("partition", "int"),
+)
+
 # In the order in which keys are written.
 GUEST = (
     Parameter("name", required=True),
@@ -119,7 +130,11 @@ GUEST = (
     Parameter("kernel", "path", whose=_PV),
     Parameter("arch", default="x86_64", choices=("x86_64", "x86_32"), whose=_BITS),
     Parameter("menu", whose=_LEGACY),
+    Parameter("menu_disk", whose=_LEGACY),
+    Parameter("menu_partition", "int", whose=_LEGACY),
     Parameter("menu_file", "path", whose=_LEGACY),
+    Parameter("menu_entries", "list", default=(), elements="dict", options=MENU_ENTRY, whose=_MENUS),
+    Parameter("menu_timeout", "int", default=3, whose=_MENUS),
     Parameter("cmdline", key="extra", whose=_GRUB2),
     Parameter("ramdisk", "path", key="ramdisk", whose=_GRUB2),
     Parameter("boot", whose=_HVM),

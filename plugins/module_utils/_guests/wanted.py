@@ -19,8 +19,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_
 # What defaults cannot give: what a guest is known by.
 _OWN = ("name", "uuid", "path")
 _STUBBED = ("linux", "minios")
+# A guest with GRUB 2 is of the type that the host is best for, which is found out on the host (guest_types.py).
 _FLAVOUR_OF = {"pv": "grub2", "pvh": "grub2", "hvm": "linux"}
-_TYPE_OF = {"grub2": "pv", "legacy": "pv", "linux": "hvm", "minios": "hvm"}
+_TYPE_OF = {"legacy": "pv", "linux": "hvm", "minios": "hvm"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,14 @@ class Wanted:
 
     @property
     def written(self) -> bool:
-        """Whether its configuration is to be written; one without a type stays as it is."""
-        return self.state != "absent" and self.values["type"] is not None
+        """Whether its configuration is to be written; one without a type or a flavour stays as it is."""
+        return self.state != "absent" and self.values["flavour"] is not None
+
+    @property
+    def hvm(self) -> Optional[bool]:
+        """Whether it is an HVM guest, None where that is not said."""
+        flavour = self.values["flavour"]
+        return None if flavour is None else flavour in _STUBBED
 
     @property
     def link(self) -> str:
@@ -97,7 +104,7 @@ def _wanted(given: Mapping[str, Any], defaults: Mapping[str, Any], directory: st
     values = spec.filled({**defaults, **{key: value for key, value in given.items() if value is not None}})
     name, state = str(values["name"]), values["state"]
     if values["type"] is None and values["flavour"] is not None:
-        values["type"] = _TYPE_OF[values["flavour"]]
+        values["type"] = _TYPE_OF.get(values["flavour"])
     elif values["flavour"] is None and values["type"] is not None:
         values["flavour"] = _FLAVOUR_OF[values["type"]]
     path = values["path"] or os.path.join(directory, f"{name}.cfg")

@@ -16,6 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import satisfied
 from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._images.helpers import needs
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
@@ -23,6 +24,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 # xenstored's service look for.
 IMAGES: Mapping[str, Sequence[str]] = {
     kinds.LINUX: (kinds.LINUX_KERNEL, kinds.LINUX_ROOT_FILE_SYSTEM),
+    **{os.path.splitext(file)[0]: (file,) for file in map(grub2.file_name, grub2.PLATFORMS)},
     **{name: (image.installed,) for name, image in kinds.IMAGES.items()},
     "xenstore": ("xenstore-stubdom.gz",),
     "xenstorepvh": ("xenstorepvh-stubdom.gz",),

@@ -63,7 +63,7 @@ HELPERS: Dict[str, Image] = {
     "qemu-dm": Image("", "", "qemu-dm", path="tools/xen-stubdom-qemu-dm", mode=0o755),
 }
 
-# The one image that is assembled from packages, and the names that libxl looks for
+# The Linux stub domain, which is assembled from packages, and the names that libxl looks for
 # (tools/libs/light/libxl_internal.h @ stable-4.20, LIBXL_LINUX_STUBDOM_*).
 LINUX = "linux"
 LINUX_KERNEL = "qemu-stubdom-linux-kernel"

@@ -52,6 +52,7 @@ VALID: dict[str, dict[str, Any]] = {
     "boot_option": {"name": "smt", "value": "off"},
     "boot_trial": {"options": {"smt": "off"}},
     "dom0_mem": {"size": "1G"},
+    "grub_image": {},
     "guests": {"guests": [{"name": "web", "type": "pv", "flavour": "grub2", "memory": 256}]},
     "linux_stubdom": {},
     "stubdom_build": {

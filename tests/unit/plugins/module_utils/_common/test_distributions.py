@@ -19,7 +19,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 
 FIXTURES = Path(__file__).parent / "fixtures" / "distributions"
 ROWS = {row.key: row for row in distributions.DISTRIBUTIONS}
-INSIDE = {"firmware": "hvmloader", "programs": "vchan-socket-proxy"}
+INSIDE = {"firmware": "hvmloader", "programs": "vchan-socket-proxy", "grub_modules": "kernel.img"}
 
 
 def fixture(key: str) -> Dict[str, Any]:
@@ -36,7 +36,7 @@ def tree(root: Path, key: str) -> Path:
 
 
 def first(root: Path, kind: str, row: distributions.Distribution, version: str) -> Optional[str]:
-    for path in distributions.paths(kind, row, version=version):
+    for path in distributions.paths(kind, row, version=version, platform="x86_64-xen"):
         for there in glob.glob(str(root) + path):
             if os.path.exists(f"{there}/{INSIDE[kind]}" if kind in INSIDE else there):
                 return there[len(str(root)) :]

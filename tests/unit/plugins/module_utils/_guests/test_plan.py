@@ -57,6 +57,12 @@ def host(**changes: Any) -> Host:
             "memory = 256\nvcpus = 1\n",
         ),
         (
+            {**LEGACY, "menu": "/grub/menu.lst", "menu_partition": 2},
+            HOST,
+            'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"\nextra = "(hd0,1)/grub/menu.lst"\n'
+            "memory = 256\nvcpus = 1\n",
+        ),
+        (
             {**LEGACY, "menu": None, "menu_file": "/srv/menu.lst"},
             HOST,
             'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"\nramdisk = "/srv/menu.lst"\n'
@@ -152,14 +158,16 @@ def test_a_uuid_belongs_to_a_name() -> None:
             "Two network interfaces",
         ),
         ({**GRUB2, "nics": [{"vifname": "a-name-of-16-chr"}]}, HOST, "no name that Linux takes for an interface"),
-        ({**GRUB2, "arch": "x86_32"}, HOST, "is to have a kernel for x86_32"),
+        ({**GRUB2, "arch": "x86_32"}, HOST, "runs no PV guests with a kernel for x86_32"),
         ({**GRUB2, "options": {"vkb_device": 0}}, HOST, "means nothing to a guest of type pv"),
         # legacy
         (LEGACY, host(firmware_directory=None), "firmware directory cannot be found"),
         ({**LEGACY, "arch": "x86_32"}, HOST, "runs no PV guests with a kernel for x86_32"),
         ({**LEGACY, "menu_file": "/srv/menu.lst"}, HOST, "has both menu and menu_file"),
         ({**LEGACY, "menu": None}, HOST, "has no menu"),
-        ({**LEGACY, "menu": "/boot/grub/menu.lst"}, HOST, "no path that PV-GRUB can read"),
+        ({**LEGACY, "menu": "boot/grub/menu.lst"}, HOST, "no path that PV-GRUB can read"),
+        ({**LEGACY, "menu": "/menu.lst", "menu_disk": "xvdb"}, HOST, "xvdb is none of the guest's disks"),
+        ({**LEGACY, "menu_partition": 1}, HOST, "names its own place, and menu_disk or menu_partition another one"),
         ({**LEGACY, "menu": "(hd0,0)/a b"}, HOST, "no path that PV-GRUB can read"),
         ({**LEGACY, "menu": "(hd0,0)/" + "x" * 87}, HOST, "has 95 characters"),
         ({**LEGACY, "menu": "(nd)/menu.lst"}, HOST, "comes over the network, and the guest has none"),

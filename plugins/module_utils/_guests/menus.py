@@ -1,0 +1,137 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Private to the xen.stubdom collection: menus of boot loaders that are written from data, for PV-GRUB (menu.lst) and
+# GRUB 2 (grub.cfg). What cannot be written so that the loader reads it back as it was given is refused.
+#
+# Sources: get_line_from_config and skip_to (stage2/{stage2,cmdline}.c) of GRUB 0.97; grub-core/script/yylex.l and
+# grub-core/lib/cmdline.c @ grub 2.12.
+
+from __future__ import annotations
+
+import re
+from typing import Any, List, Mapping, Optional, Sequence
+
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
+
+# The files of dom0 that hold menus, or images of GRUB 2 with a menu in it.
+DIRECTORY = "/var/lib/xen.stubdom/guests"
+ENDINGS = ("bin", "lst")
+
+# GRUB 0.97 reads a line into a buffer of this many bytes (NEW_HEAPSIZE, stage2/shared.h), with a NUL behind it.
+_LONGEST_LINE = 1499
+# Seconds that a menu may wait; GRUB 0.97 keeps them in a signed 32-bit number.
+_LONGEST_TIMEOUT = 3600
+_PATH = re.compile(r"/[!-~]+\Z")
+
+
+def path(name: str, ending: str) -> str:
+    """Where the menu of a guest is kept.
+
+    :param ending: one of ENDINGS.
+    """
+    return f"{DIRECTORY}/{name}.{ending}"
+
+
+def legacy(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Sequence[Mapping[str, Any]]) -> str:
+    """Return a menu for PV-GRUB.
+
+    :param entries: as `menu_entries` of a guest; the first one is started by default.
+    :param timeout: seconds until then.
+    :param guest_disks: the guest's disks, with their vdev.
+    :raises UserError: an entry cannot be written so that PV-GRUB reads it as it was given.
+    """
+    lines = ["default 0", f"timeout {_timeout(timeout)}"]
+    for entry in entries:
+        _check(entry)
+        if entry["title"].startswith("="):
+            raise _refusal("title", entry["title"], "PV-GRUB leaves out an equals sign at its beginning", "Set another")
+        kernel, cmdline = entry["kernel"], entry.get("cmdline")
+        path = disks.menu_path(guest_disks, kernel, disk=entry.get("disk"), partition=entry.get("partition"))
+        lines += [f"title {entry['title']}", f"root {path[: -len(kernel)]}"]
+        lines.append(f"kernel {kernel} {cmdline}" if cmdline else f"kernel {kernel}")
+        if entry.get("initrd"):
+            lines.append(f"initrd {entry['initrd']}")
+    for line in lines:
+        if len(line.encode()) > _LONGEST_LINE:
+            raise UserError(
+                f"A line of menu_entries has {len(line.encode())} bytes, and PV-GRUB reads {_LONGEST_LINE} of it.",
+                "Shorten title or cmdline.",
+            )
+    # A backslash in front of a newline would join two lines.
+    return "".join(f"{line} \n" if line.endswith("\\") else f"{line}\n" for line in lines)
+
+
+def grub2(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Sequence[Mapping[str, Any]]) -> str:
+    """Return a menu for GRUB 2. Parameters and errors are those of `legacy`."""
+    vdevs = [disk["vdev"] for disk in guest_disks]
+    lines = ["set menu=dom0", "set default=0", f"set timeout={_timeout(timeout)}"]
+    for entry in entries:
+        _check(entry)
+        cmdline = entry.get("cmdline") or ""
+        if re.search(r"[\\'\"]", cmdline):
+            raise _refusal(
+                "cmdline", cmdline, "GRUB 2 puts a backslash before each quote and backslash", "Leave them out of"
+            )
+        words = [_quoted(word) for word in (entry["kernel"], *cmdline.split())]
+        lines += [
+            f"menuentry {_quoted(entry['title'])} {{",
+            f"  set root={_quoted(_device(vdevs, entry.get('disk'), entry.get('partition')))}",
+            f"  linux {' '.join(words)}",
+            *([f"  initrd {_quoted(entry['initrd'])}"] if entry.get("initrd") else []),
+            "}",
+        ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _check(entry: Mapping[str, Any]) -> None:
+    for name in ("title", "cmdline"):
+        text = entry.get(name) or ""
+        if not text.isprintable():
+            raise _refusal(name, text, "it is not one line of printable text", "Set another")
+        if text != " ".join(text.split()):
+            raise _refusal(name, text, "it has blanks that a boot loader leaves out", "Set one blank between words of")
+    if not entry["title"]:
+        raise _refusal("title", "", "it is empty", "Set a")
+    for name in ("kernel", "initrd"):
+        path = entry.get(name)
+        if path is not None and not _PATH.match(path):
+            raise _refusal(name, path, "it is no absolute path of printable ASCII without blanks", "Correct")
+
+
+def _refusal(name: str, value: str, why: str, remedy: str) -> UserError:
+    return UserError(f"menu_entries.{name} is {value!r}, and {why}.", f"{remedy} {name} in menu_entries.")
+
+
+def _timeout(timeout: int) -> int:
+    if not 0 <= timeout <= _LONGEST_TIMEOUT:
+        raise UserError(
+            f"menu_timeout is {timeout}, which is not between 0 and {_LONGEST_TIMEOUT} seconds.",
+            "Correct menu_timeout.",
+        )
+    return timeout
+
+
+def _quoted(text: str) -> str:
+    """One word for GRUB's script: nothing has a meaning between single quotes but a single quote."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _device(vdevs: Sequence[str], disk: Optional[str], partition: Optional[int]) -> str:
+    """What GRUB 2 calls a disk or a partition of it (grub-core/disk/xen/xendisk.c)."""
+    known: List[str] = list(vdevs)
+    if not known or (disk is not None and disk not in known):
+        names = f"they are {', '.join(known)}" if known else "there are none"
+        raise UserError(
+            f"menu_entries.disk is {disk or 'the first disk'}, none of the guest's disks: {names}.",
+            "Set disk to the vdev of one of the guest's disks.",
+        )
+    vdev = disk or known[0]
+    if partition is not None and (disks.device(vdev).partition or not 1 <= partition <= 255):
+        raise UserError(
+            f"menu_entries.partition is {partition}, and {vdev} has no such partition.",
+            "Count partitions from 1, and leave partition out for a disk that is one file system, or is one partition.",
+        )
+    return f"xen/{vdev}" if partition is None else f"xen/{vdev},{partition}"
