@@ -25,7 +25,6 @@ PURPOSES: Mapping[str, str] = {
     "toolstack_programs": "the programs of Xen's toolstack",
     "xenstore": "the command line clients of xenstore",
     "grub_xen": "GRUB 2 for Xen guests",
-    "grub_modules": "the modules of GRUB 2 for Xen guests",
     "grub_tools": "the tools of GRUB 2",
     "boot_loader": "a boot loader such as GRUB 2",
     "qemu": "QEMU with support for Xen",
@@ -70,10 +69,9 @@ class Paths:
     :param xenstore: the program xenstore.
     :param qemu: QEMU as libxl runs it, an ELF program.
     :param grub_pv: GRUB 2 as the kernel of a PV guest.
-    :param grub_pv32: the same for 32-bit kernels.
     :param grub_pvh: GRUB 2 as the kernel of a PVH guest.
     :param grub_modules: directories of GRUB 2's modules, by {platform}.
-    :param grub_mkimage: the program that makes images of it.
+    :param grub_mkimage: the program that makes an image of them.
     :param roms: directories of QEMU's ROMs.
     :param libraries: directories of shared libraries.
     :param busybox: a busybox.
@@ -85,7 +83,6 @@ class Paths:
     xenstore: Tuple[str, ...] = ()
     qemu: Tuple[str, ...] = ()
     grub_pv: Tuple[str, ...] = ()
-    grub_pv32: Tuple[str, ...] = ()
     grub_pvh: Tuple[str, ...] = ()
     grub_modules: Tuple[str, ...] = ()
     grub_mkimage: Tuple[str, ...] = ()
@@ -177,7 +174,6 @@ _DEBIAN = Distribution(
         "toolstack_programs": ("xen-utils-{version}",),
         "xenstore": ("xenstore-utils",),
         "grub_xen": ("grub-xen-host",),
-        "grub_modules": ("grub-xen-bin",),
         "grub_tools": ("grub2-common",),
         "boot_loader": ("grub-pc", "grub-efi-amd64"),
         "qemu": ("qemu-system-xen",),
@@ -307,7 +303,6 @@ _SUSE = Distribution(
         "toolstack_programs": ("xen-tools",),
         "xenstore": ("xen-tools",),
         "grub_xen": ("grub2-x86_64-xen",),
-        "grub_modules": ("grub2-x86_64-xen",),
         "grub_tools": ("grub2",),
         "boot_loader": ("grub2-i386-pc", "grub2-x86_64-efi"),
         "qemu": ("qemu-x86",),
@@ -560,7 +555,6 @@ GENERIC = Distribution(
             for directory in ("libexec", "lib", "local/libexec", "local/lib")
         ),
         grub_pv=("/usr/lib/grub-xen/grub-x86_64-xen.bin",),
-        grub_pv32=("/usr/lib/grub-xen/grub-i386-xen.bin",),
         grub_pvh=("/usr/lib/grub-xen/grub-i386-xen_pvh.bin",),
         grub_modules=("/usr/lib/grub/{platform}", "/usr/local/lib/grub/{platform}"),
         grub_mkimage=("/usr/bin/grub-mkimage", "/usr/bin/grub2-mkimage"),

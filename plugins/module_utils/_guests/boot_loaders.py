@@ -48,9 +48,12 @@ def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     if not given:
         # An image that the role stubdom_build has made finds more menus than the distribution's own.
         platform = grub2.platform_for(guest["type"], guest["arch"])
-        kind = "grub_pv32" if pv32 else f"grub_{guest['type']}"
         ours = (grub2.path(firmware_directory(host), platform),) if platform in host.grub2 else ()
-        paths = (*ours, *distributions.paths(kind, host.distribution))
+        others = distributions.paths(f"grub_{guest['type']}", host.distribution)
+        if pv32:
+            # Named after its platform everywhere, as grub-i386-xen.bin beside grub-x86_64-xen.bin.
+            others = tuple(path.replace("x86_64-xen", platform) for path in others)
+        paths = (*ours, *others)
     if guest.get("menu_entries"):
         text = menus.grub2(guest["menu_entries"], guest["menu_timeout"], guest["disks"])
         image = grub2.path(firmware_directory(host), platform)

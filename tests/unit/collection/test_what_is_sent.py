@@ -16,8 +16,9 @@ MODULES = sorted(path.stem for path in REPOSITORY.glob("plugins/modules/*.py") i
 # The most that the files of this collection may take in what is sent, in bytes as they are compressed there. Ansible's
 # own part comes on top. Who needs more should first look whether an import is for one small thing in a large room.
 MOST = {
-    # The whole life of a guest in one execution: what is changed and waited for while it runs took 8,000.
-    "guests": 141_000,
+    # The whole life of a guest in one execution: what is changed and waited for while it runs took 8,000, and
+    # the menus that are written for guests 3,000.
+    "guests": 145_000,
     "linux_stubdom": 66_000,
     "stubdom_build": 99_000,
     "stubdom_install": 51_000,

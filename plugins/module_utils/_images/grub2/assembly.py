@@ -49,7 +49,7 @@ def find(row: Distribution, asked: Optional[Sequence[str]], *, root: str = "/") 
     :param root: where the host's files are; only tests give another one.
     :raises UserError: something is missing.
     """
-    remedy = f"Install {distributions.install_hint('grub_modules', row)}."
+    remedy = f"Install {distributions.install_hint('grub_xen', row)}."
     found = []
     for platform in image.PLATFORMS if asked is None else asked:
         directories = distributions.paths("grub_modules", row, platform=platform)
@@ -100,7 +100,7 @@ def make(parts: Parts, xen: str, run: Runner, *, root: str = "/") -> Tuple[Dict[
     if status != 0 or not made:
         raise UserError(
             f"grub-mkimage failed for {parts.platform}: {last_line(errors or output)}.",
-            f"Install {distributions.install_hint('grub_modules', distributions.detect(root))} again.",
+            f"Install {distributions.install_hint('grub_xen', distributions.detect(root))} again.",
         )
     name = image.file_name(parts.platform)
     digest = files.sha256(made)

@@ -51,6 +51,16 @@ def host(**changes: Any) -> Host:
             'kernel = "/opt/grub.xen"\nmemory = 256\nvcpus = 1\non_poweroff = "preserve"\n',
         ),
         (
+            {**GRUB2, "arch": "x86_32"},
+            host(capabilities=frozenset(["xen-3.0-x86_32p"])),
+            'type = "pv"\nkernel = "/usr/lib/grub-xen/grub-i386-xen.bin"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            GRUB2,
+            host(grub2=frozenset(["x86_64-xen", "i386-xen_pvh"])),
+            'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/grub2-x86_64-xen.bin"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
             LEGACY,
             HOST,
             'type = "pv"\nkernel = "/usr/lib/xen-4.20/boot/pv-grub-x86_64.gz"\nextra = "(hd0,0)/boot/grub/menu.lst"\n'
