@@ -28,7 +28,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.saved import Saved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import PATIENCE, Domain, Xen
 
 _Answer = TypeVar("_Answer")
 
@@ -305,7 +305,7 @@ class Guest:
         """Make one change; return why it could not be made, None where it was."""
         for command in commands:
             words = [word.format(before.domain.domid) if word == "{}" else word for word in command]
-            status, _output, errors = self.xen.xl(*words, timeout=LIVE_TIMEOUT)
+            status, _output, errors = self.xen.xl(*words, timeout=PATIENCE)
             if status != 0:
                 return f"`xl {command[0]}` failed: {diagnosis.toolstack_error(errors)}"
         deadline = time.monotonic() + LIVE_TIMEOUT
