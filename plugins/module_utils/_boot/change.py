@@ -27,6 +27,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.whole_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -159,13 +160,6 @@ class Difference:
     @property
     def needed(self) -> bool:
         return bool(self.changes) or self.stale
-
-
-def running_line(xen: Xen, root: str, recipient: Recipient = HYPERVISOR) -> Optional[str]:
-    """Return the options that the hypervisor of these files, or its dom0's Linux, was started with, None for none."""
-    if root != "/" or not xen.is_dom0():
-        return None
-    return xen.command_line() if recipient is HYPERVISOR else xen.dom0_command_line()
 
 
 def target(params: Mapping[str, Any], run: Runner, xen: Xen, recipient: Recipient = HYPERVISOR) -> Target:
@@ -379,35 +373,3 @@ def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) ->
         reason = f"{_subject(desired)} runs with {_shown(desired, running)} and will get {_shown(desired, effective)}."
         return {"reboot_required": True, "reboot_reason": reason}
     return {"reboot_required": False, "reboot_reason": reason}
-
-
-def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
-    """Return the whole boot line of a host; never fails on a host without one.
-
-    :return: loader, configured, effective, running, boots_xen (each None where it is not known), reboot_required,
-        reboot_reason.
-    """
-    names = ("loader", "configured", "effective", "running", "boots_xen")
-    found: Dict[str, Any] = dict.fromkeys(names)
-    reason = ""
-    try:
-        found["running"] = running_line(xen, root)
-        loader = find("auto", run, root=root, foreign=root != "/", running=found["running"])
-        found["loader"] = loader.name
-        boots = loader.next_boot()
-        found["boots_xen"], reason = boots.xen, boots.reason
-        if boots.options is not None:
-            found["effective"] = " ".join(command_line.configured_options(boots.options))
-        found["configured"] = " ".join(command_line.configured_options(loader.configured(loader.read())))
-    except UserError as error:
-        reason = error.what
-    effective = found["effective"]
-    running = None if found["running"] is None else " ".join(command_line.configured_options(found["running"]))
-    known = effective is not None and running is not None
-    if not known:
-        reason = reason or "Either Xen is not running here, or the loader has no entry for it."
-    elif effective == running:
-        reason = "The hypervisor runs with the options that the next boot passes."
-    else:
-        reason = f"The hypervisor runs with {running or 'no options'} and will get {effective or 'no options'}."
-    return {**found, "reboot_required": known and effective != running, "reboot_reason": reason}

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
-    change,
     command_line,
     grub_script,
     trial_entry,
     trial_watchdog,
+    whole_line,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
@@ -172,7 +172,7 @@ def require_grub(run: Runner, tree: Tree) -> Grub:
 
     :raises UserError: the host boots with a loader that cannot select an entry for one boot only.
     """
-    running = change.running_line(Xen(run, root=tree.root), "/")
+    running = whole_line.running_line(Xen(run, root=tree.root), "/")
     loader = find("auto", run, root=tree.root, running=running)
     found = _grub(run, tree)
     if loader.cannot_boot_once is not None or found is None:

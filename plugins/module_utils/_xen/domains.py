@@ -85,11 +85,6 @@ def _word(value: Optional[str]) -> Optional[str]:
     return value if value is not None and _WORD.fullmatch(value) else None
 
 
-def observe_guests(xen: Xen, domains: Sequence[Domain]) -> List[Dict[str, Any]]:
-    """Every domain but dom0; none where there are no domains."""
-    return guests(domains, xen.nodes()) if domains else []
-
-
 def nodes_of(xen: Xen, domids: Sequence[int]) -> Dict[str, str]:
     """The nodes of xenstore that describe these domains, and no others: what `uuid` and `device_model` read."""
     first = ("/local/domain/{}/vm", "/libxl/{}/type")

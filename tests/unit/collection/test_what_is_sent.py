@@ -31,7 +31,7 @@ MOST_OF_OTHERS = 133_000
 # Rooms that only some modules have a use for.
 ONLY_FOR = {
     "_images/releases": {"stubdom_build", "stubdom_source"},
-    "_boot/option_table": {"boot_default", "boot_option", "boot_trial", "dom0_mem", "xen_info"},
+    "_boot/option_table": {"boot_default", "boot_option", "boot_trial", "dom0_mem"},
     "_xen/xl_keys": {name for name in MODULES if name.startswith("guest")},
 }
 

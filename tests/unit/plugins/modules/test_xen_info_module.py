@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders, whole_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
+from ansible_collections.xen.stubdom.plugins.module_utils._images import freshness
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import xen_info
 
@@ -38,6 +40,7 @@ ANSWERS = {
         "xl",
         "list",
     ): "Name ID Mem VCPUs State Time(s)\nDomain-0  0  1024  1  r-----  106.4\nweb  3  256  1  -b----  1.0\n",
+    ("xl", "getenforce"): "Flask XSM Disabled\n",
     ("xenstore-ls", "-f", "/"): '/local/domain/3/vm = "/vm/74d0eec1"\n',
 }
 
@@ -50,6 +53,8 @@ class Host:
     def __init__(self, root: Path, *, xen: bool) -> None:
         self.root = root
         self.params: Dict[str, Any] = {
+            "gather_subset": ["all"],
+            "directory": "/etc/xen",
             "require": False,
             "firmware_directory": None,
             "helpers_directory": None,
@@ -74,7 +79,7 @@ class Host:
 def play(root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
     monkeypatch.setattr(xen_info, "Xen", lambda run: Xen(run, root=str(root)))
     monkeypatch.setattr(
-        change,
+        whole_line,
         "find",
         lambda name, run, root, foreign, running, top=root: loaders.find(name, run, root=str(top)),
     )
@@ -89,6 +94,58 @@ def test_one_read_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result["memory"]["dom0_fixed"] is True
     assert [guest["name"] for guest in result["guests"]] == ["web"]
     assert result["toolstack"] == {"version": "4.20"}
+    assert result["hypervisor"]["xsm"] == "disabled"
+    assert result["support"] == {"until": "2030-03-05", "ended_before": None, "source": "SUPPORT.md of Xen 4.20"}
+
+
+@pytest.mark.parametrize("subset", xen_info.SUBSETS)
+def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subset: str) -> None:
+    host = play(tmp_path, monkeypatch)
+    host.params["gather_subset"] = [subset]
+    result = xen_info.run(host)  # type: ignore[arg-type]
+    keys = {
+        "boot_line": {"boot_line"},
+        "memory": {"memory"},
+        "images": {"firmware_directory", "images", "helpers"},
+        "guests": {"guests", "configurations"},
+    }
+    always = {"changed", "running", "hypervisor", "toolstack", "support", "warnings"}
+    assert set(result) == always | keys[subset]
+    asked = {call[:2] for call in host.calls}
+    assert (("xenstore-ls", "-f") in asked) == (subset == "guests")
+    assert (("xl", "list") in asked) == (subset in ("memory", "guests"))
+
+
+@pytest.mark.parametrize(("started", "updated"), [(0, True), (1 << 40, False), (None, None)])
+def test_whether_a_hypervisor_was_installed_since_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: int | None, updated: bool | None
+) -> None:
+    host = play(tmp_path, monkeypatch)
+    host.put("proc/stat", "cpu 1 2\n" + ("" if started is None else f"btime {started}\n"))
+    host.put("boot/xen-4.20-amd64.gz", "")
+    host.put("boot/xen-unrelated.cfg", "")
+    assert xen_info.run(host)["hypervisor"]["updated"] is updated  # type: ignore[arg-type]
+
+
+def test_an_image_that_is_older_than_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = play(tmp_path, monkeypatch)
+    sources = [{"name": name, "version": "1"} for name in ("busybox-static", "qemu-system-xen", "gone", "removed")]
+    made = replace(MANIFEST, sources=sources, xen="4.17", more={"linux": "6.1.0"})
+    boot = "usr/lib/xen-4.20/boot"
+    host.put(f"{boot}/qemu-stubdom-linux-kernel", "")
+    host.put(f"{boot}/linux.json", made.render().decode())
+    monkeypatch.setattr(freshness.os, "uname", lambda: os.uname_result(("Linux", "h", "6.1.0", "", "x86_64")))
+    status = "Package: {}\nStatus: install ok {}\nConffiles:\n /etc/a 1\nVersion: {}\nDescription: it\n Version: 9\n"
+    rows = (("busybox-static", "installed", 1), ("qemu-system-xen", "installed", 2), ("removed", "config-files", 3))
+    host.put("var/lib/dpkg/status", "\n".join(status.format(*row) for row in rows))
+    (image,) = xen_info.run(host)["images"]  # type: ignore[arg-type]
+    assert image["outdated"] == [
+        {"name": "xen", "made_of": "4.17", "installed": "4.20"},
+        {"name": "qemu-system-xen", "made_of": "1", "installed": "2"},
+    ]
+    monkeypatch.setattr(freshness.os, "uname", lambda: os.uname_result(("Linux", "h", "6.1.1", "", "x86_64")))
+    (image,) = xen_info.run(host)["images"]  # type: ignore[arg-type]
+    assert {"name": "linux", "made_of": "6.1.0", "installed": "6.1.1"} in image["outdated"]
 
 
 def described(result: Dict[str, Any], documented: Dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Dict, List, Optional, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import change as boot_change
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, whole_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     LOADERS,
     efi_cfg,
@@ -470,10 +470,10 @@ def test_whether_an_entry_can_be_booted_once() -> None:
 
 
 def test_the_report_never_fails(tmp_path: Path) -> None:
-    report = boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
+    report = whole_line.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
     assert report["loader"] is None
     assert not report["reboot_required"]
     put(tmp_path, "boot/efi/EFI/xen/xen.efi")
     put(tmp_path, "boot/efi/EFI/xen/xen.cfg", "options=a b\nkernel=vmlinuz\n")
-    report = boot_change.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
+    report = whole_line.report(run, Xen(run, root=str(tmp_path)), root=str(tmp_path))
     assert (report["loader"], report["configured"], report["effective"]) == ("efi_cfg", "a b", "a b")
