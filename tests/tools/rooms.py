@@ -23,7 +23,7 @@ PAGE = REPOSITORY / "docs" / "architecture.md"
 BEGIN, END = "<!-- map: begin -->", "<!-- map: end -->"
 COLLECTION = "ansible_collections.xen.stubdom.plugins."
 # From the top down: a wing imports only from those below it.
-WINGS = ("action", "filter", "inventory", "modules", "_guests", "_images", "_boot", "_xen", "_common")
+WINGS = ("action", "filter", "inventory", "modules", "plugin_utils", "_guests", "_images", "_boot", "_xen", "_common")
 PRIVATE = "Private to the xen.stubdom collection: "
 
 

@@ -243,6 +243,8 @@ def reached(path: Path) -> frozenset[Path]:
 # The keys of xl.cfg, which a message may name where a guest's options are validated.
 XL_KEYS = REPOSITORY / "plugins" / "module_utils" / "_xen" / "xl_keys.py"
 
+TROUBLES = REPOSITORY / "plugins" / "plugin_utils" / "troubles.py"
+
 # What these are given another module has made of its own parameters.
 MADE_BY = {"stubdom_build": "stubdom_source"}
 
@@ -254,9 +256,13 @@ def known_in(path: Path) -> set[str]:
         return set(module_names(path))
     if "action" in path.parts:
         modules = [REPOSITORY / "plugins" / "modules" / path.name]
+    # What is found in a report is cured by a variable of a role, or by what stands in its list of guests.
+    if path == TROUBLES:
+        modules.append(REPOSITORY / "plugins" / "modules" / "guests.py")
+    modules += [one for one in sorted(REPOSITORY.glob("plugins/filter/*.py")) if path in reached(one)]
     modules += [one.with_stem(MADE_BY[one.stem]) for one in modules if one.stem in MADE_BY]
     of_roles = set().union(*role_names().values())
-    of_xl = set(KEYS) if XL_KEYS in reached(path) else set()
+    of_xl = set(KEYS) if XL_KEYS in reached(path) or path == TROUBLES else set()
     return (
         of_xl
         | {name for one in modules for name in module_names(one)}
