@@ -65,6 +65,12 @@ options:
     elements: str
     choices: [configured, leases, neighbours, guest]
     default: [configured, leases, neighbours]
+  filter:
+    description:
+      - A condition in JMESPath that guests have to fulfil to be hosts, such as C(type == 'hvm' && state == 'running').
+      - It sees what is in the variables of a guest, without the C(xl_) before their names, and C(host), its Xen host.
+      - It needs the Python package C(jmespath) on the control machine. U(https://jmespath.org) describes the language.
+    type: str
   group_prefix:
     description: What the names of this plugin's own groups begin with.
     type: str
@@ -94,6 +100,7 @@ plugin: xen.stubdom.xl
 # plugin: xen.stubdom.xl
 # host_groups: [xen_hosts]
 # stopped: false
+# filter: device_model == 'dom0' && memory_mib > `1024`
 # compose:
 #   ansible_host: inventory_hostname ~ '.example.org'
 # keyed_groups:
@@ -109,7 +116,7 @@ plugin: xen.stubdom.xl
 import shlex
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
@@ -118,9 +125,10 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import printable
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import listing
+from ansible_collections.xen.stubdom.plugins.plugin_utils.query import Query
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: ignore[misc]
@@ -222,10 +230,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
         shown = [
             (host, guest) for host, guests in found.items() for guest in guests if stopped or guest["domid"] is not None
         ]
+        shown = self._selected(shown)
         names = [*self.inventory.hosts, *(guest["name"] for _host, guest in shown)]
         for host, guest in shown:
             name = guest["name"] if names.count(guest["name"]) == 1 else f"{guest['name']}.{host}"
             self._add(name, host, guest)
+
+    def _selected(self, shown: List[Tuple[str, Dict[str, Any]]]) -> List[Tuple[str, Dict[str, Any]]]:
+        """Return the guests that fulfil the condition, all without one."""
+        condition = self.get_option("filter")
+        if condition is None:
+            return shown
+        try:
+            question = Query(condition)
+            found = [(host, guest) for host, guest in shown if question.ask({**guest, "host": host})]
+            if not found:
+                question.check_names([{**guest, "host": host} for host, guest in shown])
+            return found
+        except UserError as error:
+            raise AnsibleParserError(f"The option filter cannot be used. {error}") from None
 
     def _add(self, name: str, host: str, guest: Mapping[str, Any]) -> None:
         self.inventory.add_host(name)

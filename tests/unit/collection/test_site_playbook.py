@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# How many hosts site.yml configures at a time.
+# How many hosts site.yml configures at a time, and what it says of each at its end.
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ import real_play
 SITE = real_play.REPOSITORY / "playbooks" / "site.yml"
 
 
-def batches(path: Path, variables: Dict[str, Any], *extra: str) -> int:
-    """Play site.yml without its roles, and count the batches."""
+def play(path: Path, variables: Dict[str, Any], *extra: str) -> str:
+    """Play site.yml without its roles, and return what it prints."""
     hosts = {name: {"ansible_connection": "local"} for name in ("one", "two", "three")}
     (path / "hosts.json").write_text(json.dumps({"xen_hosts": {"hosts": hosts, "vars": variables}}))
-    done = subprocess.run(
+    return subprocess.run(
         [real_play.PLAYBOOK, "--inventory=hosts.json", "--tags=none", *extra, str(SITE)],
         cwd=path,
         env=real_play.environment(path),
         capture_output=True,
         text=True,
         check=True,
-    )
-    return done.stdout.count("PLAY [Configure")
+    ).stdout
 
 
 @pytest.mark.parametrize(
@@ -46,4 +45,34 @@ def batches(path: Path, variables: Dict[str, Any], *extra: str) -> int:
 def test_hosts_that_may_be_rebooted_are_configured_one_at_a_time(
     tmp_path: Path, variables: Dict[str, Any], extra: List[str], wanted: int
 ) -> None:
-    assert batches(tmp_path, variables, *extra) == wanted
+    assert play(tmp_path, variables, *extra).count("PLAY [Configure") == wanted
+
+
+GUESTS = [{"name": "web", "actions": ["written", "started"]}, {"name": "mail", "actions": []}]
+
+
+@pytest.mark.parametrize(
+    ("registered", "extra", "line"),
+    [
+        ({}, [], "one: nothing changed; nothing needed"),
+        (
+            {
+                "__dom0_memory_boot_line": {"changed": True},
+                "__dom0_memory_rebooted": {"changed": False, "skipped": True},
+                "__stubdom_build_linux": {"changed": True},
+                "__stubdom_build_missing": ["ioemu"],
+                "__pvgrub_guest_result": {"guests": GUESTS, "restart_required": ["mail"]},
+                "__hvm_stubdom_result": {"guests": [], "restart_required": ["old"]},
+                "dom0_memory_reboot_required": True,
+            },
+            [],
+            "one: Xen command line, image linux, image ioemu, guest web changed; "
+            "reboot, restart of mail, restart of old needed",
+        ),
+        ({"__dom0_memory_rebooted": {"changed": True}}, ["--check"], "one: rebooted would be changed; nothing needed"),
+    ],
+)
+def test_a_line_for_each_host_says_what_was_changed_and_is_needed(
+    tmp_path: Path, registered: Dict[str, Any], extra: List[str], line: str
+) -> None:
+    assert f'"msg": "{line}"' in play(tmp_path, registered, *extra)
