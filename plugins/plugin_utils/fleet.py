@@ -261,5 +261,6 @@ def _difference(
         yield {**place, "what": "reachable", "before": words[0], "after": words[1]}
         return
     for key in keys:
-        if old.get(key) != new.get(key):
+        # A guest that does not run has no UUID but that of its file.
+        if old.get(key) != new.get(key) and not (key == "uuid" and None in (old.get(key), new.get(key))):
             yield {**place, "what": key, "before": old.get(key), "after": new.get(key)}

@@ -237,11 +237,6 @@ HOSTS: Tuple[Trouble, ...] = (
 
 GUESTS: Tuple[Trouble, ...] = (
     Trouble(
-        "runs_twice", CRITICAL, "Guests that run on two hosts",
-        "{name} runs with one UUID here and on {hosts}: both write to its disks.",
-        "Destroy one of the two at once with `xl destroy`.", "", _twice,
-    ),
-    Trouble(
         "crashed", CRITICAL, "Guests that have crashed",
         "{name} has crashed and is still there.", "Look at `xl dmesg`, and set state to restarted.",
         _SITE.format("pvgrub_guest,hvm_stubdom"),
@@ -259,6 +254,12 @@ GUESTS: Tuple[Trouble, ...] = (
         "Add the guest to hvm_stubdom_guests, with replace: true, which keeps its screen on loopback, and restart it.",
         _SITE.format("hvm_stubdom"),
         lambda guest, _today: _open_screens(guest, password=False),
+    ),
+    Trouble(
+        # The UUID of a guest of this collection is made of its name: it may be two guests of one name.
+        "runs_twice", WARNING, "Guests that run on two hosts",
+        "{name} runs with one UUID here and on {hosts}: if it is one guest, both write to its disks.",
+        "Destroy one of the two if it is one guest, or set another uuid for one of two.", "", _twice,
     ),
     Trouble(
         "device_model_root_in_dom0", WARNING, "HVM guests whose QEMU is root in dom0",
