@@ -187,6 +187,7 @@ def test_configurations_and_the_order_of_their_start(host: Host) -> None:
     for name in ("web", "mail", "off"):
         host.put(f"etc/xen/{name}.cfg", f'name="{name}"\ntype="pv"\nmemory=64\nbootloader="pygrub"\npci=["01:00.0"]\n')
     host.put("etc/xen/web.cfg.bak", 'name="old"\n')
+    host.put("etc/xen/xlexample.hvm", 'name="example.hvm"\ntype="hvm"\n')
     host.put("etc/xen/xl.conf", 'autoballoon="off"\n')
     host.put("etc/xen/large.cfg", "#" * (xl_cfg.LONGEST + 1))
     (host.root / "etc/xen/auto").mkdir()
