@@ -36,7 +36,8 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ report | xen.stubdom.query(question) }}"
   vars:
-    question: guests[?place == 'dom0_root'].{host: host, guest: name}
+    question: >-
+      guests[?place == 'dom0_root'].{host: host, guest: name}
 """
 
 RETURN = r"""

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import addresses, config_files, virtualisation
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, toolstack, xl_cfg, xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, toolstack, xl_cfg, xl_devices, xl_rules
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
 
 # Prints parts, each with a line before it: what it is, its length in bytes, its name. Reads only.
@@ -89,8 +89,8 @@ def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[
         "vcpus": xl_rules.integer(keys.get("vcpus"), 1),
         "device_model": place,
         "flavour": _flavour(kind, place, str(keys.get("device_model_version") or ""), keys),
-        "macs": xl_rules.macs(keys),
-        "configured": [one for value in xl_rules.values("vif", "ip", keys) for one in value.split()],
+        "macs": xl_devices.macs(keys),
+        "configured": [one for value in xl_devices.values("vif", "ip", keys) for one in value.split()],
     }
 
 

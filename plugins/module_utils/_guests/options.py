@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import spec
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_devices, xl_rules
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.xl_keys import KEYS
 
 # What a guest's options may not say, as its parameters say it, or as it would undo them; and what there is for it.
@@ -121,7 +121,7 @@ def _refuse_clashes(flavour: str, options: Mapping[str, Any]) -> None:
     # docs/misc/stubdom.txt: "PCI passthrough require permissive mode".
     if flavour == "linux" and not xl_rules.integer(options.get("pci_permissive"), 0):
         for device in options.get("pci") or ():
-            if ("permissive", "1") not in list(xl_rules.fields("pci", str(device))):
+            if ("permissive", "1") not in list(xl_devices.fields("pci", str(device))):
                 raise UserError(
                     f"options.pci has {device}, which a Linux stub domain drives in permissive mode only.",
                     f"Write {device},permissive=1, or set pci_permissive to 1.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_devices
 
 # What the configuration is that a domain runs with (`Record`). The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
@@ -132,7 +132,7 @@ def nics(settings: Mapping[str, xl_cfg.Value]) -> Dict[int, str]:
     """The network interfaces of a configuration by their numbers: the given one, or the place in the list."""
     found: Dict[int, str] = {}
     for place, nic in enumerate(_elements(settings, "vif")):
-        given = dict(xl_rules.fields("vif", nic)).get("devid", "")
+        given = dict(xl_devices.fields("vif", nic)).get("devid", "")
         found[int(given) if given.isdecimal() and given.isascii() else place] = nic
     return found
 
@@ -141,7 +141,7 @@ def disks(settings: Mapping[str, xl_cfg.Value]) -> Dict[str, Disk]:
     """The disks of a configuration as their fields, by the names that the guest sees; an older form has none."""
     found = {}
     for disk in _elements(settings, "disk"):
-        fields = list(xl_rules.fields("disk", disk))
+        fields = list(xl_devices.fields("disk", disk))
         name = dict(fields).get("vdev", "")
         if _NAME.fullmatch(name):
             found[name] = fields

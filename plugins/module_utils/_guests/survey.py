@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, record, virtualisation
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg, xl_devices
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 Keys = Mapping[str, xl_cfg.Value]
@@ -282,7 +282,7 @@ def screens(keys: Keys) -> List[Dict[str, Any]]:
     (libxl__device_vfb_setdefault, libxl__domain_build_info_setdefault); Spice listens everywhere.
     """
     found = []
-    devices = [dict(_fields(device)) for device in _list(keys.get("vfb"))]
+    devices = [dict(xl_devices.fields("vfb", device)) for device in _list(keys.get("vfb"))]
     if virtualisation.hvm(keys):
         devices.append({key: str(value) for key, value in keys.items()})
         if keys.get("spice") in (1, "1"):
@@ -296,8 +296,8 @@ def screens(keys: Keys) -> List[Dict[str, Any]]:
                 }
             )
     for device in devices:
-        if device.get("vnc", "1") != "0":
-            listen = device.get("vnclisten") or "127.0.0.1"
+        if device.get("vnc", "1").strip() != "0":
+            listen = device.get("vnclisten", "").strip() or "127.0.0.1"
             found.append(
                 {
                     "kind": "vnc",
@@ -348,11 +348,6 @@ def _position(path: str, order: Sequence[str]) -> Optional[int]:
 
 def _list(value: Any) -> List[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, (list, tuple)) else []
-
-
-def _fields(device: str) -> List[Tuple[str, str]]:
-    parts = (part.partition("=") for part in device.split(","))
-    return [(key.strip(), value.strip(" \"'")) for key, _equals, value in parts]
 
 
 def _number(value: Any) -> Optional[int]:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import addresses
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg, xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg, xl_devices
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import (
     Pattern,
     Text,
@@ -113,12 +113,12 @@ def check(values: Mapping[str, Any]) -> None:
 def address(xen: Xen, domid: int, settings: Mapping[str, xl_cfg.Value]) -> Optional[str]:
     """The address of a guest as far as dom0 knows it; what the guest says of itself is not believed."""
     nodes = [f"/libxl/{domid}/device/vif/{number}/mac" for number in xen.children(f"/libxl/{domid}/device/vif")]
-    macs = [value.lower() for value in xen.read_many(nodes).values()] or xl_rules.macs(settings)
+    macs = [value.lower() for value in xen.read_many(nodes).values()] or xl_devices.macs(settings)
     leases, neighbours = (
         addresses.parse_leases(_text(xen, _LEASES)),
         addresses.parse_neighbours(_text(xen, _NEIGHBOURS)),
     )
-    found: List[str] = [one for value in xl_rules.values("vif", "ip", settings) for one in value.split()]
+    found: List[str] = [one for value in xl_devices.values("vif", "ip", settings) for one in value.split()]
     found += [one for known in (leases, neighbours) for mac in macs for one in known.get(mac, ())]
     return next(addresses.usable(found), None)
 

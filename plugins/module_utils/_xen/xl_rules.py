@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_devices
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.xl_keys import (
     EXACT,
     FIELDS,
@@ -30,8 +31,6 @@ _UNUSED: Mapping[str, str] = {
 }
 # Only these are lists of lists (parse_vnuma_config, parse_vsnd_config).
 _NESTED = ("vnuma", "vsnd")
-# An element of these lists is one field; elsewhere commas separate fields.
-_ONE_FIELD = ("smbios", "vnuma")
 
 # strtol() with base 0, all of the text (xlu_cfg_get_bounded_long).
 _INTEGER = re.compile(r"\s*[-+]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
@@ -71,18 +70,6 @@ def check_together(keys: Mapping[str, Any], *, guest: str = "") -> None:
     """
     for rule in (_identity, _processors, _boot_order, _interfaces, _kernel, _screen):
         rule(keys, guest)
-
-
-def macs(keys: Mapping[str, Any]) -> List[str]:
-    """The MAC addresses of a guest's network interfaces, in small letters."""
-    return [mac.lower() for mac in values("vif", "mac", keys)]
-
-
-def values(key: str, field: str, keys: Mapping[str, Any]) -> List[str]:
-    """What a field is set to in each device that a key describes and that has it."""
-    devices = keys.get(key)
-    texts = [str(device) for device in devices] if isinstance(devices, (list, tuple)) else []
-    return [value for device in texts for name, value in fields(key, device) if name == field and value]
 
 
 def _check_known(key: str, version: Optional[Version], guest: str, label: str) -> None:
@@ -197,20 +184,9 @@ def _minor(version: Optional[Version]) -> Optional[int]:
     return version[1] if version is not None and version[0] == 4 else None
 
 
-def fields(key: str, device: str) -> Iterator[Tuple[str, str]]:
-    """Yield the fields of a device and their values, as xl separates them; one without a value has an empty one."""
-    rest = device
-    while rest:
-        # The target of a disk takes all that is left.
-        whole = key in _ONE_FIELD or (key == "disk" and rest.lstrip().startswith("target="))
-        part, rest = (rest, "") if whole else rest.partition(",")[::2]
-        name, _sign, value = part.partition("=")
-        yield name.strip(), value
-
-
 def _field_names(key: str, device: str) -> Iterator[str]:
     """Yield the names that stand in a device's text. What has no value may be a name too, or a value without one."""
-    for name, value in fields(key, device):
+    for name, value in xl_devices.fields(key, device):
         if value or name in FIELDS[key]:
             yield name
 
@@ -243,11 +219,11 @@ def _boot_order(keys: Mapping[str, Any], _guest: str) -> None:
 
 
 def _interfaces(keys: Mapping[str, Any], _guest: str) -> None:
-    for what, found in (("MAC address", macs(keys)), ("vifname", values("vif", "vifname", keys))):
+    for what, found in (("MAC address", xl_devices.macs(keys)), ("vifname", xl_devices.values("vif", "vifname", keys))):
         twice = sorted({value for value in found if found.count(value) > 1})
         if twice:
             raise UserError(f"Two network interfaces of the guest have the {what} {twice[0]}.", "Give each its own.")
-    for name in values("vif", "vifname", keys):
+    for name in xl_devices.values("vif", "vifname", keys):
         if len(name) > VIFNAME_LENGTH or not re.match(r"[^\s/:]+\Z", name) or name in (".", ".."):
             raise UserError(
                 f"The vifname {name!r} is no name that Linux takes for an interface.",

@@ -75,7 +75,8 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def xen_info_parameters(_root: Path) -> Dict[str, Any]:
-    return {"require": True, "firmware_directory": None, "helpers_directory": None, "xl_conf": "/etc/xen/xl.conf"}
+    directories = {"directory": "/etc/xen", "firmware_directory": None, "helpers_directory": None}
+    return {"gather_subset": ["all"], "require": True, "xl_conf": "/etc/xen/xl.conf", **directories}
 
 
 def guests_parameters(root: Path) -> Dict[str, Any]:

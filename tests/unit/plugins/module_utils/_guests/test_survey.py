@@ -167,7 +167,7 @@ def test_which_keys_a_guest_does_not_run_with(host: Host) -> None:
     # Nothing is recorded of a guest that another program has started.
     host.put("etc/xen/web.cfg", text, written=STARTED + 60)
     assert host.guests()["web"]["restart_required"] == [record.UNKNOWN]
-    host.nodes[record.RECORD.format(domid=3)] = record.fingerprint({"name": "web", "memory": 128})
+    host.nodes[record.RECORD.format(domid=3)] = record.of({"name": "web", "memory": 128}).text
     assert host.guests()["web"]["restart_required"] == ["memory"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_devices, xl_rules
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.xl_keys import (
     EXACT,
     FIELDS,
@@ -214,8 +214,8 @@ def test_keys_that_do_not_go_together(keys: dict[str, Any], guest: str, message:
 
 
 def test_the_addresses_of_a_guest() -> None:
-    assert xl_rules.macs({"vif": ["bridge=x,mac=00:16:3E:00:00:0A", "bridge=y"]}) == ["00:16:3e:00:00:0a"]
-    assert xl_rules.macs({}) == xl_rules.macs({"vif": "x"}) == []
+    assert xl_devices.macs({"vif": ["bridge=x,mac=00:16:3E:00:00:0A", "bridge=y"]}) == ["00:16:3e:00:00:0a"]
+    assert xl_devices.macs({}) == xl_devices.macs({"vif": "x"}) == []
 
 
 @pytest.mark.parametrize(
