@@ -30,6 +30,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_l
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import menus
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import program
 
 # Stands around each word that GRUB prints when an entry has loaded what it boots.
 MARK = "@@"
@@ -193,6 +194,16 @@ def guest_menu(seed: int) -> tuple[grub_menus.Made, Answer]:
     )
 
 
+def syntax(text: str, root: str | None) -> str:
+    """What GRUB's own parser says of a script; empty where it takes it."""
+    command = ["chroot", root] if root else []
+    done = subprocess.run(
+        [*command, "grub-script-check"], input=text, text=True, capture_output=True, check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+    return f"grub-script-check: {done.stderr}" if done.returncode else ""
+
+
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--grub", default="grub-emu", help="the program (default: %(default)s)")
@@ -200,7 +211,12 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed (default: %(default)s)")
     parser.add_argument("--menus", type=int, default=50, help="how many (default: %(default)s)")
     parser.add_argument("--generated", action="append", default=[], help="a menu of grub-mkconfig, in that directory")
-    parser.add_argument("--guests", type=int, default=0, help="how many menus of guests (default: %(default)s)")
+    parser.add_argument(
+        "--guests",
+        type=int,
+        default=0,
+        help="how many menus of guests, and the program of GRUB 2 for guests (default: %(default)s)",
+    )
     options = parser.parse_args(words)
     seeds = range(options.seed, options.seed + options.menus)
     made_menus = [(f"seed {seed}", grub_menus.make(seed)) for seed in seeds]
@@ -213,6 +229,8 @@ def main(words: Sequence[str]) -> int:
         for (made, expected), real in zip(guests, pool.map(grub.boot, [made for made, _expected in guests])):
             if real != expected:
                 reports.append(f"of a guest\nGRUB:       {real}\nwritten:    {expected}\n{made.files['grub.cfg']}")
+    if guests:
+        reports.append(syntax(program.PROGRAM, options.root))
     different = list(filter(None, reports))
     total = len(made_menus) + len(guests)
     print("\n".join(different))
