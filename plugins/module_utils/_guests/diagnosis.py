@@ -16,7 +16,7 @@ _WIDTH = 160
 
 # What a guest or the hypervisor shows, and what that means. The first that is found counts.
 _SHOWN: Sequence[Tuple[str, str]] = (
-    (r"not xen image", "GRUB has found a kernel that cannot run in a PV guest"),
+    (r"not xen image", "GRUB 2 for PV guests cannot unpack the guest's kernel; as PVH guest (type pvh) it starts"),
     (r"grubdom>", "PV-GRUB has found no menu where menu says"),
     (r"grub(?: rescue)?>", "GRUB has found no grub.cfg on the guest's disks"),
     (r"\(initramfs\)", "the guest's kernel has not found its root file system"),

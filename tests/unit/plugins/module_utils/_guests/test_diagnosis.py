@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import diagnosis
 
 SHOWN = [
-    ("error: not xen image.", "cannot run in a PV guest"),
+    ("error: not xen image.", "as PVH guest (type pvh) it starts"),
     ("grubdom> ", "PV-GRUB has found no menu"),
     ("grub> ", "no grub.cfg"),
     ("grub rescue> ", "no grub.cfg"),
