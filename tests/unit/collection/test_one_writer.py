@@ -30,6 +30,7 @@ WRITERS = {
     "module_utils/_images/fetch/archive.py": BUILDS,
     "module_utils/_images/fetch/git.py": BUILDS,
     "module_utils/_images/fetch/store.py": BUILDS,
+    "module_utils/_images/grub2/recipe.py": "packs an archive that is in memory only",
     "module_utils/_images/kept.py": "renames whole directories of files that the writer has written",
 }
 
