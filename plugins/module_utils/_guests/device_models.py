@@ -44,17 +44,22 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     # Dom0's QEMU would give the stub domain a keyboard, too. xl knows the key from 4.13 on, so that every release with
     # Linux stub domains does.
     keys["vkb_device"] = 0
-    needed = host.stub_memory_mib
+    own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
+    needed = None if own["rootfs"] else host.stub_memory_mib
     given_mib = guest.get("stubdomain_memory")
     if given_mib is not None and needed is not None and given_mib < needed:
         raise UserError(
             f"The stub domain is given {given_mib} MiB, and its image needs {needed} MiB.",
             "Raise stubdomain_memory, or leave it out.",
         )
-    memory = given_mib or max(needed or 0, STUB_MEMORY["linux"])
+    memory = given_mib or needed or STUB_MEMORY["linux"]
     if memory != STUB_MEMORY["linux"]:
         keys["stubdomain_memory"] = memory
-    own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
+    if guest.get("vga") == "qxl" and not own["rootfs"]:
+        raise UserError(
+            "The graphics card is qxl, and the image of the Linux stub domain is without the library that serves it.",
+            "Set vga to stdvga, or stubdomain_ramdisk to an image that has QEMU with spice.",
+        )
     for part, path in own.items():
         if path:
             keys["stubdomain_ramdisk" if part == "rootfs" else "stubdomain_kernel"] = path

@@ -19,7 +19,8 @@ MOST = {
     # The whole life of a guest in one execution: what is changed and waited for while it runs took 8,000, and
     # the menus that are written for guests 3,000.
     "guests": 145_000,
-    "linux_stubdom": 66_000,
+    # The library that takes the place of one which is never used: 3,500.
+    "linux_stubdom": 70_000,
     "stubdom_build": 99_000,
     "stubdom_install": 51_000,
     "stubdom_source": 53_000,

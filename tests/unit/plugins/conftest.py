@@ -9,7 +9,7 @@ import lzma
 import os
 import struct
 from pathlib import Path
-from typing import Iterable, Optional
+from typing import Iterable, Mapping, Optional
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,8 +25,19 @@ LOADER = "/lib64/ld-linux-x86-64.so.2"
 LIBRARIES = "lib/x86_64-linux-gnu"
 
 
-def elf(needed: Iterable[str] = (), *, interpreter: Optional[str] = None, search: Optional[str] = None) -> bytes:
-    """The least that is an x86-64 program: what it needs, and nothing that runs."""
+def elf(
+    needed: Iterable[str] = (),
+    *,
+    interpreter: Optional[str] = None,
+    search: Optional[str] = None,
+    takes: Optional[Mapping[str, Mapping[str, str]]] = None,
+    kind: int = 2,
+) -> bytes:
+    """The least that is an x86-64 program: what it needs, and nothing that runs.
+
+    :param takes: by library, the version of each function that is taken out of it.
+    :param kind: what a symbol is said to be.
+    """
     names = bytearray(b"\0")
     tags = []
 
@@ -37,24 +48,48 @@ def elf(needed: Iterable[str] = (), *, interpreter: Optional[str] = None, search
     tags += [(1, name(library)) for library in needed]
     if search is not None:
         tags.append((29, name(search)))
+    symbols, versions = [bytes(24)], [0]
+    files = b""
+    for number, (library, functions) in enumerate((takes or {}).items(), start=1):
+        known = sorted(set(functions.values()))
+        own = {version: 100 * number + place for place, version in enumerate(known)}
+        last = number == len(takes or {})
+        files += struct.pack("<HHIII", 1, len(known), name(library), 16, 0 if last else 16 + 16 * len(known))
+        for version in known:
+            files += struct.pack("<IHHII", 0, 0, own[version], name(version), 0 if version == known[-1] else 16)
+        for function, version in functions.items():
+            symbols.append(struct.pack("<IBBHQQ", name(function), 0x10 | kind, 0, 0, 0, 0))
+            versions.append(own[version])
     path = b"" if interpreter is None else interpreter.encode() + b"\0"
     base = 0x400000
-    start = 64 + 3 * 56
-    names_at = start + len(path)
-    dynamic_at = names_at + len(names)
-    dynamic = b"".join(struct.pack("<qQ", *tag) for tag in (*tags, (5, base + names_at), (0, 0)))
-    size = dynamic_at + len(dynamic)
-    segments = [(1, 0, base, size), (2, dynamic_at, base + dynamic_at, len(dynamic))]
+    content = bytearray(64 + 3 * 56)
+    start = len(content)
+    content += path
+
+    def place(table: bytes) -> int:
+        content.extend(table)
+        return base + len(content) - len(table)
+
+    if takes is not None:
+        references = b"".join(struct.pack("<QQq", 0, number << 32 | 6, 0) for number in range(1, len(symbols)))
+        tags += [(6, place(b"".join(symbols))), (7, place(references)), (8, len(references))]
+        tags += [(0x6FFFFFF0, place(struct.pack(f"<{len(versions)}H", *versions)))]
+        tags += [(0x6FFFFFFE, place(files)), (0x6FFFFFFF, len(takes))]
+    tags += [(5, place(bytes(names))), (0, 0)]
+    dynamic = b"".join(struct.pack("<qQ", *tag) for tag in tags)
+    dynamic_at = place(dynamic) - base
+    segments = [(1, 0, base, len(content)), (2, dynamic_at, base + dynamic_at, len(dynamic))]
     if interpreter is not None:
         segments.append((3, start, base + start, len(path)))
-    header = struct.pack(
+    content[:64] = struct.pack(
         "<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 3, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
     )
     table = b"".join(
-        struct.pack("<IIQQQQQQ", kind, 4, offset, address, address, length, length, 1)
-        for kind, offset, address, length in segments
+        struct.pack("<IIQQQQQQ", kind_, 4, offset, address, address, length, length, 1)
+        for kind_, offset, address, length in segments
     )
-    return (header + table).ljust(start, b"\0") + path + bytes(names) + dynamic
+    content[64 : 64 + len(table)] = table
+    return bytes(content)
 
 
 def kernel(init_size: int = 48 << 20, protocol: int = 0x20F) -> bytes:
@@ -78,7 +113,14 @@ class StubdomHost:
         self.put(f"boot/vmlinuz-{release}", kernel())
         self.put("bin/busybox", elf())
         self.put(LOADER.lstrip("/"), elf())
-        self.put("usr/libexec/xen-qemu-system-i386", elf(["libglib-2.0.so.0", "libc.so.6"], interpreter=LOADER))
+        self.put(
+            "usr/libexec/xen-qemu-system-i386",
+            elf(
+                ["libglib-2.0.so.0", "libspice-server.so.1", "libc.so.6"],
+                interpreter=LOADER,
+                takes={"libspice-server.so.1": {"spice_server_new": "SPICE_SERVER_0.6.0"}},
+            ),
+        )
         self.put("usr/bin/xenstore", elf(["libxenstore.so.4", "libc.so.6"], interpreter=LOADER))
         self.put(
             f"usr/lib/xen-{xen}/bin/vchan-socket-proxy", elf(["libxenvchan.so.1", "libc.so.6"], interpreter=LOADER)

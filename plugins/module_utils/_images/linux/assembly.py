@@ -77,7 +77,11 @@ class Assembly:
             files=checksums,
             memory_mib=image.memory_mib(kernel_bytes, len(root_file_system)),
             command_line=image.COMMAND_LINE,
-            more={"linux": self.plan.release, "contents": self.contents},
+            more={
+                "linux": self.plan.release,
+                "contents": self.contents,
+                "stand_ins": sorted(self.plan.stand_ins),
+            },
         )
 
     def _root_file_system(self) -> bytes:
@@ -107,6 +111,10 @@ class Assembly:
     def _lay_out(self, tree: str, scratch: str) -> None:
         for part in self.plan.parts:
             files.put(os.path.join(tree, part.name), self._content(part, scratch), mode=part.mode)
+        give_up_root = f"{self.plan.give_up_root}{image.ACCOUNT}:{image.ACCOUNT}\n"
+        files.put(os.path.join(tree, "give-up-root"), give_up_root.encode())
+        for name, content in self.plan.stand_ins.items():
+            files.put(os.path.join(tree, name), content, mode=0o755)
         for group, order in self.plan.orders.items():
             if group != "start":
                 files.put(os.path.join(tree, "modules", group, "order"), order.encode())

@@ -53,6 +53,12 @@ backend=$(xenstore read console/backend)
 # What goes wrong from now on is to be read in the log, for which there was no reader before.
 dmesg -n 5
 
+# Who takes over QEMU gets no further: when it has opened what it needs it gives up root, all capabilities and all
+# files; it can make no namespace, and learns no addresses of the kernel, into which nothing more is loaded then.
+mkdir /run/empty
+echo 0 > /proc/sys/user/max_user_namespaces
+echo 2 > /proc/sys/kernel/kptr_restrict
+
 # QEMU reserves more address space than this domain has memory.
 echo 1 > /proc/sys/vm/overcommit_memory
 
@@ -104,14 +110,17 @@ if [ -n "$network" ]; then
         for interface in "$device"/net/*; do bridge "${device##*vif-}" "${interface##*/}"; done
     done
 fi
+echo 1 > /proc/sys/kernel/modules_disabled
 
 # libxl names the disks xvda and so on, in QEMU's arguments too.
 for disk in $(sed -n 's/.*file=\(\/dev\/xvd[a-z]*\).*/\1/p' /run/arguments); do
     appears -b "$disk" "disk $disk"
 done
+dmesg -c > /dev/null
 
 say "starting QEMU for domain $target: $*"
-xen-qemu "$@" -L /host/share \
+read -r give_up_root < /host/give-up-root
+xen-qemu "$@" $give_up_root -L /host/share \
     -chardev socket,id=stubdom-qmp,path=/run/qmp,server=on,wait=off -mon chardev=stubdom-qmp,mode=control &
 qemu=$!
 
@@ -120,8 +129,12 @@ own=/local/domain/$(xenstore read domid)/device-model/$target
 vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" /run/qmp &
 
 until [ "$(xenstore read "$own/state" 2> /run/state)" = running ] || ! [ -d /proc/$qemu ]; do usleep 500000; done
-read -r _ total _ < /proc/meminfo
-say "QEMU runs; $(sed -n 's/^MemAvailable: *//p' /proc/meminfo) of $total kB available"
+if [ -d /proc/$qemu ]; then
+    read -r _ total _ < /proc/meminfo
+    # Who it is, what it may do and how much memory is left, as the kernel has it.
+    say "QEMU runs; $(sed -n 's/^Uid:\s*\([0-9]*\).*/user \1/p;s/^CapEff:\s*/capabilities /p' /proc/$qemu/status |
+        tr '\n' ,) $(sed -n 's/^MemAvailable: *//p' /proc/meminfo) of $total kB available"
+fi
 wait $qemu
 fail "QEMU ended with status $?"
 """

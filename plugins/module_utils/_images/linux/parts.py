@@ -14,14 +14,16 @@ from __future__ import annotations
 import mmap
 import os
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
 from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf, stand_in
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,20 @@ PROGRAMS = (
 ROMS = (
     Wanted("share/vgabios-stdvga.bin", "roms", "vga_roms"),
     Wanted("share/vgabios-cirrus.bin", "roms", "vga_roms"),
-    Wanted("share/vgabios-qxl.bin", "roms", "vga_roms"),
     Wanted("share/efi-rtl8139.rom", "roms", "network_roms"),
     Wanted("share/efi-e1000.rom", "roms", "network_roms"),
     Wanted("share/efi-e1000e.rom", "roms", "network_roms"),
     Wanted("share/efi-virtio.rom", "roms", "network_roms"),
 )
+
+# Libraries that QEMU names and never calls here, so that a stand-in is enough.
+# Spice: libxl gives a QEMU in a stub domain no screen (tools/libs/light/libxl_dm.c @ stable-4.22, is_stubdom), and QEMU
+# makes a server of spice for -spice and for the graphics card qxl only (ui/spice-core.c, qemu_spice_add_interface). It
+# brings 16 libraries that nothing else needs, OpenSSL and GStreamer among them: half of the image of Debian 13.
+UNUSED = ("libspice-server.so.1",)
+
+# How QEMU is told to give up all files and root, by what its own help says: from 9.0 on, and before (qemu-options.hx).
+_GIVE_UP_ROOT = ((b"user=username|uid:gid", "-run-with chroot=/run/empty,user="), (b"", "-chroot /run/empty -runas "))
 
 # Modules by group, in which order they are loaded; a module's own needs come before it. libxl waits 30 seconds for
 # the stub domain, so that those which only a network interface needs are left out without one.
@@ -105,6 +115,8 @@ class Plan:
     :param parts: what goes into the compressed file system.
     :param start: modules that are needed to mount it.
     :param orders: by group of modules, the lines that init reads: name and parameters.
+    :param stand_ins: libraries that are made, by name in the image.
+    :param give_up_root: words for QEMU, before the numbers of user and group.
     """
 
     release: str
@@ -113,6 +125,8 @@ class Plan:
     parts: Tuple[Part, ...]
     start: Tuple[Part, ...]
     orders: Mapping[str, str]
+    stand_ins: Mapping[str, bytes]
+    give_up_root: str
 
     def all_parts(self) -> Tuple[Part, ...]:
         return (self.kernel, self.busybox, *self.start, *self.parts)
@@ -135,6 +149,7 @@ def plan(release: str, version: Version, *, root: str = "/") -> Plan:
             f"Install one that is statically linked: {distributions.install_hint('busybox', host.distribution)}.",
         )
     programs = [_find(host, wanted, version, mode=0o755) for wanted in PROGRAMS]
+    libraries, stand_ins = _libraries(host, programs)
     roms = [_find(host, wanted, version) for wanted in ROMS]
     modules = _Modules(host, release)
     groups: Dict[str, List[Part]] = {}
@@ -149,12 +164,14 @@ def plan(release: str, version: Version, *, root: str = "/") -> Plan:
         busybox=busybox,
         parts=(
             *programs,
-            *_libraries(host, programs),
+            *libraries,
             *roms,
             *(part for group, found in groups.items() if group != "start" for part in found),
         ),
         start=tuple(groups["start"]),
         orders=orders,
+        stand_ins=stand_ins,
+        give_up_root=next(words for told, words in _GIVE_UP_ROOT if host.contains(programs[0].path, told)),
     )
 
 
@@ -186,9 +203,13 @@ def _find(host: _Host, wanted: Wanted, version: Version, *, mode: int = 0o644) -
     return Part(wanted.name, path, mode)
 
 
-def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
-    """Return the dynamic loader and every library that the programs need, and those need in turn."""
+def _libraries(host: _Host, programs: Iterable[Part]) -> Tuple[List[Part], Dict[str, bytes]]:
+    """Find the dynamic loader and every library that the programs need, and those need in turn.
+
+    :return: them, and stand-ins for those that nobody uses.
+    """
     found: Dict[str, Part] = {}
+    unused: Dict[str, List[elf.Imports]] = {}
     waiting = [part.path for part in programs]
     while waiting:
         path = waiting.pop()
@@ -204,6 +225,10 @@ def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
         own = [place.replace("$ORIGIN", os.path.dirname(path)) for place in program.search if place]
         places = (*own, *distributions.paths("libraries", host.distribution))
         for name in program.needed:
+            imports = host.imports(path, name) if name in UNUSED else None
+            if imports is not None:
+                unused.setdefault(f"lib/{name}", []).append(imports)
+                continue
             if name in found or any(name == os.path.basename(interpreter) for interpreter in found):
                 continue
             library = host.first([f"{place}/{name}" for place in places])
@@ -214,7 +239,10 @@ def _libraries(host: _Host, programs: Iterable[Part]) -> List[Part]:
                 )
             found[name] = Part(f"lib/{name}", library, 0o755)
             waiting.append(library)
-    return sorted(found.values(), key=lambda part: part.name)
+    libraries = sorted(found.values(), key=lambda part: part.name)
+    real = {part.name for part in libraries}
+    made = {name: stand_in.library(os.path.basename(name), each) for name, each in sorted(unused.items())}
+    return libraries, {name: content for name, content in made.items() if name not in real}
 
 
 class _Modules:
@@ -293,11 +321,20 @@ class _Host:
             return None
 
     def program(self, path: str) -> elf.Program:
+        return self._read(path, elf.read)
+
+    def imports(self, path: str, library: str) -> Optional[elf.Imports]:
+        return self._read(path, lambda content: elf.imports(content, library))
+
+    def contains(self, path: str, content: bytes) -> bool:
+        return self._read(path, lambda program: program.find(content) >= 0)
+
+    def _read(self, path: str, reader: Callable[[elf.Content], _Read]) -> _Read:
         try:
             descriptor = os.open(self.path(path), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
-                    return elf.read(content)
+                    return reader(content)
             finally:
                 os.close(descriptor)
         except ValueError as error:

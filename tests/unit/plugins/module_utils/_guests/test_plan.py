@@ -102,8 +102,16 @@ def host(**changes: Any) -> Host:
             LINUX,
             host(version=(4, 15), stub_memory_mib=110, stub_command_line="console=hvc0"),
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
-            "vnc = 0\nvkb_device = 0\n"
+            "vnc = 0\nvkb_device = 0\nstubdomain_memory = 110\n"
             "memory = 256\nvcpus = 1\n",
+        ),
+        (
+            # What the installed image needs says nothing of another one, nor which cards that serves.
+            {**LINUX, "stubdomain_ramdisk": "/opt/rootfs", "stubdomain_memory": 100, "vga": "qxl"},
+            host(stub_memory_mib=110),
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            'vnc = 0\nvkb_device = 0\nstubdomain_memory = 100\nstubdomain_ramdisk = "/opt/rootfs"\n'
+            'memory = 256\nvcpus = 1\nvga = "qxl"\n',
         ),
         (
             MINIOS,
@@ -195,6 +203,7 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "nics": [{}, {}]}, HOST, "serves 1 network interface"),
         ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
+        ({**LINUX, "vga": "qxl"}, HOST, "is qxl, and the image of the Linux stub domain is without the library"),
         ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
         ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override is not supported with flavour linux"),
         # minios

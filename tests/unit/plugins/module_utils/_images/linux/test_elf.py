@@ -37,8 +37,26 @@ def test_what_is_no_program(content: bytes, message: str) -> None:
         elf.read(content)
 
 
+TAKES = {"liba.so.1": {"one": "A_1", "two": "A_2", "three": "A_1"}, "libb.so": {"four": "B_1"}}
+
+
+def test_what_is_taken_out_of_a_library(make_elf: Callable[..., bytes]) -> None:
+    content = make_elf(["liba.so.1", "libb.so", "libc.so"], takes=TAKES)
+    assert elf.imports(content, "liba.so.1") == elf.Imports(("A_1", "A_2"), TAKES["liba.so.1"])
+    assert elf.imports(content, "libb.so") == elf.Imports(("B_1",), TAKES["libb.so"])
+
+
+def test_what_is_taken_cannot_always_be_told(make_elf: Callable[..., bytes]) -> None:
+    """A library without versions, a program without any, and a variable."""
+    assert elf.imports(make_elf(["liba.so.1", "libc.so"], takes=TAKES), "libc.so") is None
+    assert elf.imports(make_elf(["liba.so.1"]), "liba.so.1") is None
+    assert elf.imports(make_elf(["liba.so.1"], takes=TAKES, kind=1), "liba.so.1") is None
+
+
 def test_half_a_program_is_refused(make_elf: Callable[..., bytes]) -> None:
-    content = make_elf(["liba.so.1"], interpreter="/lib64/ld.so")
+    content = make_elf(["liba.so.1"], interpreter="/lib64/ld.so", takes=TAKES)
     for length in range(len(content) - 32):
         with pytest.raises(ValueError):
             elf.read(content[:length])
+        with pytest.raises(ValueError):
+            elf.imports(content[:length], "liba.so.1")

@@ -33,7 +33,7 @@ def test_what_is_there_before_the_compressed_file_system() -> None:
     archive = image.archive(b"busybox", {"modules/loop.ko": b"m"}, "loop\n", b"squashfs")
     assert names(archive) == [
         "040755 bin",
-        "100755 bin/busybox",
+        "100700 bin/busybox",
         "040755 dev",
         "020600 dev/console",
         "040755 host",

@@ -28,6 +28,44 @@ def test_what_goes_in(stubdom_host: Any) -> None:
     assert listing == (GOLDEN / f"xen-{stubdom_host.xen}.txt").read_text()
 
 
+def test_a_library_that_is_named_and_never_used_is_a_stand_in(stubdom_host: Any) -> None:
+    """Neither the library nor what it would bring has to be on the host."""
+    planned = plan(stubdom_host)
+    assert list(planned.stand_ins) == ["lib/libspice-server.so.1"]
+    assert not [part for part in planned.parts if "spice" in part.name]
+
+
+def test_a_library_is_taken_as_it_is_where_a_stand_in_might_not_do(
+    stubdom_host: Any, make_elf: Callable[..., bytes]
+) -> None:
+    """Here another program takes a variable out of it."""
+    spice = {"libspice-server.so.1": {"spice_version": "SPICE_SERVER_0.6.0"}}
+    stubdom_host.library("libpcre2-8.so.0", ["libspice-server.so.1"], takes=spice, kind=1)
+    with pytest.raises(UserError, match=r"libpcre2-8.so.0 needs the library libspice-server.so.1"):
+        plan(stubdom_host)
+    stubdom_host.library("libspice-server.so.1", ["libc.so.6"])
+    planned = plan(stubdom_host)
+    assert planned.stand_ins == {}
+    assert "lib/libspice-server.so.1" in [part.name for part in planned.parts]
+
+
+@pytest.mark.parametrize(
+    ("help_text", "words"),
+    [
+        (b"-runas user     change to user id user", "-chroot /run/empty -runas "),
+        (b"-run-with [async-teardown=on|off][,chroot=dir]", "-chroot /run/empty -runas "),
+        (
+            b"-run-with [async-teardown=on|off][,chroot=dir][user=username|uid:gid]",
+            "-run-with chroot=/run/empty,user=",
+        ),
+    ],
+)
+def test_qemu_is_told_to_give_up_root_in_words_that_it_knows(stubdom_host: Any, help_text: bytes, words: str) -> None:
+    qemu = stubdom_host.root / "usr/libexec/xen-qemu-system-i386"
+    qemu.write_bytes(qemu.read_bytes() + help_text)
+    assert plan(stubdom_host).give_up_root == words
+
+
 def test_only_programs_and_libraries_are_executable(stubdom_host: Any) -> None:
     executable = {part.name.split("/")[0] for part in plan(stubdom_host).all_parts() if part.mode == 0o755}
     assert executable == {"bin", "lib", "lib64"}
