@@ -25,3 +25,6 @@ def program(parts: Dict[str, bytes]) -> bytes:
     head = b"MZ".ljust(0x3C, b"\0") + struct.pack("<I", 0x80)
     coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, len(parts), 0, 0, 0, 240, 0x22) + b"\0" * 240
     return (head.ljust(0x80, b"\0") + coff + table).ljust(start, b"\0") + body
+
+
+SYSTEMD_BOOT = program({".text": b"", ".sdmagic": b"#### LoaderInfo: systemd-boot 255 ####\0"})

@@ -310,7 +310,8 @@ def verify(desired: DesiredOption, target: Target) -> BootLine:
         f"The loader passes '{line}' to {desired.recipient.subject}, with {_shown(desired, desired.find(line))} "
         f"instead of {_shown(desired, [desired.option])}.",
         "Look for what else changes these options: for GRUB 2 programs in /etc/grub.d, for extlinux overwrite=1 "
-        "in its own file, for systemd-boot the options of the entry.",
+        "in its own file, for systemd-boot the options of the entry"
+        + ("." if desired.recipient is HYPERVISOR else ", and whether the hypervisor's line has -- before such words."),
     )
 
 

@@ -4,7 +4,7 @@
 
 # Private to the xen.stubdom collection: the options on the Xen command line, and on that of dom0's Linux.
 # Options are separated by spaces, and "--" ends them (xen/common/kernel.c and xen/arch/x86/setup.c; parse_args in
-# kernel/params.c of Linux). Only Linux knows quotes, between which a space separates nothing (next_arg, lib/cmdline.c).
+# kernel/params.c of Linux). What follows it on Xen's line is added to that of dom0's Linux (create_dom0 there). Only Linux knows quotes, between which a space separates nothing (next_arg, lib/cmdline.c).
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ END = "--"
 Edit = Tuple[int, int, str]
 
 _BLANK = " \t"
+_FOR_LINUX = re.compile(rf"(?:^|[ \t\r\n]){END}[ \t\r\n]+(.*)", re.DOTALL)
 
 # Characters that have no special meaning between quotes of a shell file, in GRUB's language and in a configuration of
 # xen.efi.
@@ -115,6 +116,12 @@ def spans(line: str, recipient: Recipient = HYPERVISOR) -> List[Tuple[int, int]]
             break
         found.append(match.span())
     return found
+
+
+def for_linux(line: str) -> str:
+    """Return what follows -- on the hypervisor's line, which Xen adds to the line of dom0's Linux."""
+    match = _FOR_LINUX.search(line)
+    return "" if match is None else match.group(1)
 
 
 def options(line: str, recipient: Recipient = HYPERVISOR) -> List[str]:

@@ -246,9 +246,14 @@ class Candidate:
     @property
     def passed(self) -> Optional[str]:
         """What it passes to the recipient, None where it starts nothing."""
-        found = options(self.text, self.line.section, self.recipient)
-        appended = self.line.appended if self.recipient is HYPERVISOR else ()
-        return None if found is None else " ".join([found, *appended]).strip()
+        found = options(self.text, self.line.section)
+        if found is None:
+            return None
+        line = " ".join([found, *self.line.appended]).strip()
+        if self.recipient is HYPERVISOR:
+            return line
+        own = options(self.text, self.line.section, self.recipient) or ""
+        return f"{own} {command_line.for_linux(line)}".strip()
 
     @property
     def words(self) -> Optional[Sequence[str]]:
@@ -523,18 +528,24 @@ class EfiCfg:
 
         :param once: whether what is selected for the next start alone counts.
         """
-        partitions: Sequence[str] = PARTITIONS
         program = self._first_program(once=once)
-        if program is not None:
-            _entry, partition, path = program
-            # A configuration of systemd-boot may be left over beside another loader, whatever names both have.
-            with self.tree.open(path) as file:
-                partitions = (partition,) if pe.is_systemd_boot(file) else ()
+        # A configuration of systemd-boot may be left over beside another loader, whatever names both have.
+        if program is None:
+            partitions = [one for one in PARTITIONS if self._has_systemd_boot(f"{one}/EFI/*")]
+        else:
+            partitions = [program[1]] if self._is_systemd_boot(program[2]) else []
         for partition in partitions:
             menu = efi_boot.systemd_boot(self.tree, partition, once=once)
             if menu is not None:
                 return partition, menu
         return None
+
+    def _has_systemd_boot(self, directory: str) -> bool:
+        return any(map(self._is_systemd_boot, self.tree.glob(f"{directory}/*.[eE][fF][iI]")))
+
+    def _is_systemd_boot(self, path: str) -> bool:
+        with self.tree.open(path) as file:
+            return pe.is_systemd_boot(file)
 
     def starts_xen(self, entry: efi_boot.Entry, partition: str) -> bool:
         """Whether an entry starts Xen with a configuration."""
@@ -544,10 +555,13 @@ class EfiCfg:
 
     def _chosen(self, *, once: bool = True) -> Optional[Chosen]:
         """Return what the next boot starts; None where neither the firmware nor systemd-boot tells."""
-        menu = self.systemd_boot(once=once)
+        menu, program = self.systemd_boot(once=once), self._first_program(once=once)
         if menu is not None:
+            removable = efi_boot.find(self.tree, menu[0], efi_boot.REMOVABLE)
+            # Where shim is there, it starts what lies beside it.
+            if program is None and removable is not None and not self._has_systemd_boot(os.path.dirname(removable)):
+                return Chosen(None, None, f"Whether the firmware starts {removable} or systemd-boot is not known here.")
             return self._of_menu(*menu)
-        program = self._first_program(once=once)
         if program is None:
             return None
         entry, _partition, path = program

@@ -83,6 +83,7 @@ class Label:
 
     :param text: what its line APPEND has for the recipient; None where it starts no hypervisor.
     :param place: where that is.
+    :param added: what it has elsewhere for dom0's Linux, where that is the recipient.
     :param line: where its line LABEL is.
     :param nested: whether it stands in a submenu.
     :param hidden: whether the menu does not show it.
@@ -99,12 +100,13 @@ class Label:
     reads: str = ""
     text: Optional[str] = None
     place: Optional[Place] = None
+    added: str = ""
 
     @property
     def options(self) -> Optional[str]:
         if self.text is None:
             return None
-        return " ".join(command_line.configured_options(self.text, self.recipient))
+        return " ".join(command_line.configured_options(f"{self.text} {self.added}", self.recipient))
 
 
 @dataclass
@@ -242,6 +244,8 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
             # Of several in an entry the last one counts.
             place = options.get(menu.recipient)
             menu.current.text = None if place is None else text[slice(*place)]
+            if place is not None and menu.recipient is not HYPERVISOR:
+                menu.current.added = command_line.for_linux(text[slice(*options[HYPERVISOR])])
             menu.current.place = None if place is None else Place(path, *place)
         else:
             if key in _DECIDE:

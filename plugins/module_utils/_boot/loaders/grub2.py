@@ -129,6 +129,8 @@ def passed(
             if not (command.certain and starts.certain):
                 return NextBoot(None, True, f"What GRUB's entry '{entry.title}' starts depends on a condition.")
             line = " ".join(grub_by_hand.arguments(starts.words))
+            if starts is not command:
+                line = f"{line} {command_line.for_linux(' '.join(grub_by_hand.arguments(words)))}"
             return NextBoot(" ".join(command_line.configured_options(line, recipient)), True)
         name = os.path.basename(words[1].replace("\\", "/"))
         if words[0] in ("chainloader", "efi") and re.match(r"xen.*\.efi$", name, re.IGNORECASE):

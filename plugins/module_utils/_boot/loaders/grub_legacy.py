@@ -256,7 +256,7 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
     titles = [(command["rest"] or "").strip() if command else "" for command in commands]
     default = _booting(text, saved)
     found = reversed(places(text, recipient))
-    entries = {place.entry: _plain(place.text, recipient) for place in found if place.entry is not None}
+    entries = {place.entry: _passed(text, place, recipient) for place in found if place.entry is not None}
     return from_entries(
         entries.get(default),
         [entries[number] for number in sorted(entries)],
@@ -277,7 +277,19 @@ def configured_line(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0
     if comment is not None and (entry is None or entry.magic):
         common = next((place.text for place in comments if place.common), "")
         return _plain(f"{common} {comment.text}", recipient)
-    return "" if entry is None else _plain(entry.text, recipient)
+    return "" if entry is None else _passed(text, entry, recipient)
+
+
+def _passed(text: str, place: Place, recipient: Recipient) -> str:
+    """Return what an entry passes to a recipient."""
+    added = "" if recipient is HYPERVISOR else _for_linux(text).get(place.entry, "")
+    return _plain(f"{place.text} {added}", recipient)
+
+
+@functools.lru_cache(maxsize=4)
+def _for_linux(text: str) -> Mapping[Optional[int], str]:
+    """Return what the hypervisor adds to the line of dom0's Linux, by the number of the entry."""
+    return {place.entry: command_line.for_linux(place.text.replace("\f", " ")) for place in reversed(places(text))}
 
 
 def edit(

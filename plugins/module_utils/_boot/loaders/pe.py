@@ -67,8 +67,15 @@ def is_xen(file: BinaryIO) -> bool:
 
 
 def is_systemd_boot(file: BinaryIO) -> bool:
-    """Whether a program is systemd-boot: it says so in its section .sdmagic, where systemd's stub of images differs."""
-    return (content(file, ".sdmagic") or b"").startswith(_SYSTEMD_BOOT)
+    """Whether a program is systemd-boot: it says so, as bootctl looks for it (get_file_version in its source).
+
+    Only since systemd 250 does that stand in a section of its own. An image with a kernel in it may hold it, too.
+    """
+    parts = sections(file)
+    if parts is None or ".linux" in parts:
+        return False
+    file.seek(0)
+    return _SYSTEMD_BOOT in file.read(_LONGEST_TEXT)
 
 
 def configuration(file: BinaryIO) -> Optional[bytes]:

@@ -16,6 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, l
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import boot_default
+from efi_program import SYSTEMD_BOOT
 from efi_variables import efivars, load_option, systemd_variables
 from grub_head import HEAD
 
@@ -57,6 +58,10 @@ class Host:
         self.root.mkdir()
         if tree is not None:
             shutil.copytree(tree, self.root, dirs_exist_ok=True)
+        for directory in self.root.glob("*/loader"):
+            program = directory.parent / "EFI/systemd/systemd-bootx64.efi"
+            program.parent.mkdir(parents=True)
+            program.write_bytes(SYSTEMD_BOOT)
 
     def put(self, path: str, text: str) -> None:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)

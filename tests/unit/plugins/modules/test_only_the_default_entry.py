@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import toolstack
 from ansible_collections.xen.stubdom.plugins.modules import boot_option, dom0_mem
+from efi_program import SYSTEMD_BOOT
 
 FIXTURES = Path(__file__).parents[1] / "module_utils" / "_boot" / "fixtures" / "only_default"
 CASES = sorted(path.name for path in FIXTURES.iterdir())
@@ -47,8 +48,11 @@ def run(root: Path, target: str = "hypervisor", *, check: bool = False, **params
 @pytest.mark.parametrize("case", CASES)
 def test_four_steps(tmp_path: Path, case: str, target: str) -> None:
     shutil.copytree(FIXTURES / case / "input", tmp_path, dirs_exist_ok=True)
+    for directory in tmp_path.glob("efi/loader"):
+        (directory.parent / "EFI/systemd").mkdir()
+        (directory.parent / "EFI/systemd/systemd-bootx64.efi").write_bytes(SYSTEMD_BOOT)
     before = tree(tmp_path)
-    for state, wanted in (("present", tree(FIXTURES / case / target)), ("absent", before)):
+    for state, wanted in (("present", {**before, **tree(FIXTURES / case / target)}), ("absent", before)):
         begin = tree(tmp_path)
         value = OPTIONS[target][1] if state == "present" else None
         steps = []

@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import L
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 import Grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from efi_program import XEN, program
+from efi_program import SYSTEMD_BOOT, XEN, program
 from grub_head import HEAD
 
 TREES = {path.stem: path for path in (Path(__file__).parent / "fixtures" / "distributions").glob("*.yml")}
@@ -30,7 +30,8 @@ def run(arguments: List[str]) -> Tuple[int, str, str]:
 
 
 def plant(root: Path, key: str) -> Dict[str, Any]:
-    """Lay out a tree and return its description. A first line %HEAD DEFAULT% or %IMAGE% stands for what it says."""
+    """Lay out a tree and return its description. A first line %HEAD DEFAULT% or %IMAGE% stands for what it says, and
+    %SYSTEMD% for systemd-boot."""
     described: Dict[str, Any] = yaml.safe_load(TREES[key].read_text())
     release = "".join(f"{name}={value}\n" for name, value in described["os_release"].items())
     texts = {"etc/os-release": release, **dict.fromkeys(described.get("programs", ()), "#!/bin/sh\n")}
@@ -42,7 +43,8 @@ def plant(root: Path, key: str) -> Dict[str, Any]:
             default, _mark, after = tail.partition("%\n")
             text = before + HEAD % default + after
         image = program({".text": XEN, ".config": rest.encode(), ".kernel": b"k"})
-        (root / path).write_bytes(image if rest and not kind else text.encode())
+        content = SYSTEMD_BOOT if text == "%SYSTEMD%" else text.encode()
+        (root / path).write_bytes(image if rest and not kind else content)
     for path, target in described.get("links", {}).items():
         (root / path).symlink_to(target)
     if described.get("efi"):

@@ -87,6 +87,40 @@ def test_words_as_linux_splits_them(line: str, words: List[str]) -> None:
     assert command_line.options(line, DOM0_KERNEL) == words
 
 
+# setup.c and create_dom0 of Xen: what follows " -- " on its own line is added to that of dom0's Linux.
+ADDED: List[Tuple[str, str, str]] = [
+    (
+        "grub2",
+        "boot/grub/grub.cfg",
+        "menuentry a {\nmultiboot2 /boot/xen.gz placeholder x=1 -- console=hvc0 y\nmodule2 /boot/v console=tty0\n}\n",
+    ),
+    (
+        "grub_legacy",
+        "boot/grub/menu.lst",
+        "title a\nkernel /xen.gz x=1 \\\n -- console=hvc0 y\nmodule /v console=tty0\n",
+    ),
+    (
+        "extlinux",
+        "boot/extlinux.conf",
+        "DEFAULT a\nLABEL a\nCOM32 mboot.c32\nAPPEND xen.gz x=1 -- console=hvc0 y --- v console=tty0 --- i\n",
+    ),
+    ("efi_cfg", "boot/efi/EFI/xen/xen.cfg", "[a]\noptions=x=1 -- console=hvc0 y\nkernel=v console=tty0\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "text"), ADDED, ids=[case[0] for case in ADDED])
+def test_words_behind_the_end_of_the_hypervisors_line_are_for_linux(
+    tmp_path: Path, name: str, path: str, text: str
+) -> None:
+    put(tmp_path, path, text)
+    if name == "efi_cfg":
+        put(tmp_path, "boot/efi/EFI/xen/xen.efi", "")
+    loader = for_recipient(LOADERS[name](read_only, root=str(tmp_path), foreign=True), DOM0_KERNEL)
+    assert command_line.options(loader.next_boot().options or "", DOM0_KERNEL) == ["console=tty0", "console=hvc0", "y"]
+    options = for_recipient(loader, HYPERVISOR).next_boot().options
+    assert command_line.options(options or "") == ["x=1"]
+
+
 def test_linux_does_not_negate_with_no() -> None:
     assert find("no_console_suspend console_suspend no-console") == []
     both = ["xen_pciback.hide=a", "xen-pciback.hide=b"]

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, efi_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from efi_program import XEN, program
+from efi_program import SYSTEMD_BOOT, XEN, program
 from efi_variables import efivars, load_option, systemd_variables
 
 OPTION = "dom0_mem"
@@ -43,10 +43,17 @@ def loader(root: Path, tree: Files, *, foreign: bool = True) -> efi_cfg.EfiCfg:
     return efi_cfg.EfiCfg(run, root=str(root), foreign=foreign)
 
 
+# Before 250 in no section of its own.
+OLD_SYSTEMD_BOOT = program({".text": b"", ".data": b"x#### LoaderInfo: systemd-boot 247.3-7 ####\0"})
+UNIFIED = program({".text": b"", ".linux": b"#### LoaderInfo: systemd-boot 255 ####\0"})
+SYSTEMD_STUB = program({".text": b"", ".sdmagic": b"#### LoaderInfo: systemd-stub 255 ####\0"})
+GRUB = program({".text": b"", ".data": b"", "mods": b"mimg"})
+
 ONE, TWO = configuration("dom0_mem=1G a"), configuration("dom0_mem=2G")
 QUBES = {"boot/efi/EFI/qubes/xen.efi": "MZ", "boot/efi/EFI/qubes/xen.cfg": ONE}
 REMOVABLE = {"boot/efi/EFI/BOOT/BOOTX64.efi": "MZ", "boot/efi/EFI/BOOT/BOOTX64.cfg": ONE}
-MENU = {
+MENU: Files = {
+    "efi/EFI/systemd/systemd-bootx64.efi": SYSTEMD_BOOT,
     "efi/EFI/xen/xen.efi": "MZ",
     "efi/EFI/xen/xen.cfg": ONE,
     "efi/EFI/xen/alt.cfg": TWO + "[second]\noptions=dom0_mem=3G\nkernel=k\n",
@@ -210,6 +217,35 @@ CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = 
         "/efi/EFI/Linux/arch.efi may be one",
         [],
     ),
+    (
+        "what systemd-boot has left, without itself",
+        {**MENU, "efi/loader/loader.conf": "default linux.conf\n", "efi/EFI/systemd/systemd-bootx64.efi": "MZ"},
+        "dom0_mem=1G a",
+        True,
+        "",
+        [],
+    ),
+    (
+        "what systemd-boot has left, where something else starts",
+        {**MENU, "efi/loader/loader.conf": "default linux.conf\n", "efi/EFI/Boot/bootx64.efi": GRUB},
+        None,
+        None,
+        "Whether the firmware starts /efi/EFI/Boot/bootx64.efi or systemd-boot is not known",
+        [],
+    ),
+    (
+        "systemd-boot that shim starts",
+        {
+            **MENU,
+            "efi/loader/loader.conf": "default linux.conf\n",
+            "efi/EFI/BOOT/BOOTX64.EFI": program({".sbat": b""}),
+            "efi/EFI/BOOT/grubx64.efi": OLD_SYSTEMD_BOOT,
+        },
+        None,
+        False,
+        "'Linux'",
+        [],
+    ),
     ("the entry of last time", {**MENU, "efi/loader/loader.conf": "default @saved\n"}, None, None, "last", ["xen.cfg"]),
 ]
 
@@ -289,16 +325,13 @@ def test_the_firmware_of_this_host_tells_what_boots(
     assert loader(tmp_path, {}, foreign=True).next_boot().options is None
 
 
-SYSTEMD_BOOT = program({".text": b"", ".sdmagic": b"#### LoaderInfo: systemd-boot 255 ####\0"})
-SYSTEMD_STUB = program({".text": b"", ".sdmagic": b"#### LoaderInfo: systemd-stub 255 ####\0"})
-GRUB = program({".text": b"", ".data": b"", "mods": b"mimg"})
-
-
 @pytest.mark.parametrize(
     ("path", "content", "xen"),
     [
         ("EFI/BOOT/BOOTX64.EFI", SYSTEMD_BOOT, True),
         ("EFI/systemd/systemd-bootx64.efi", SYSTEMD_BOOT, True),
+        ("EFI/systemd/systemd-bootx64.efi", OLD_SYSTEMD_BOOT, True),
+        ("EFI/BOOT/BOOTX64.EFI", UNIFIED, None),
         # Systemd-boot under another name, as shim starts it.
         ("EFI/BOOT/grubx64.efi", SYSTEMD_BOOT, True),
         ("EFI/BOOT/BOOTX64.EFI", GRUB, None),
