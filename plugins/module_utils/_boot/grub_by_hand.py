@@ -99,7 +99,7 @@ def _places(text: str, recipient: Recipient) -> Iterator[Tuple[int, Sequence[gru
 def _commands(text: str) -> Iterator[List[grub_menu.Word]]:
     """Return the words of each command; a brace ends one."""
     command: List[grub_menu.Word] = []
-    for word in grub_menu.words(text):
+    for word in grub_menu.words(grub_menu.without_returns(text)):
         if (word.first or word.brace) and command:
             yield command
             command = []

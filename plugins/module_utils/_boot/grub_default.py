@@ -142,7 +142,8 @@ def _find(path: str, host: grub_script.Host) -> Optional[str]:
             for name, entry, place in _names(menu, host):
                 if (entry.identity or "").startswith(_WRITTEN) is not written:
                     continue
-                if grub2.passed(entry, place, host) is None:
+                starts = grub2.passed(entry, place, host)
+                if starts is None or not starts.xen:
                     continue
                 chosen = replace(menu, variables={**menu.variables, "default": name})
                 # Another entry may have the same name, or a number may be read from its beginning.

@@ -105,8 +105,20 @@ def _closing(text: str, opened: int, mark: str) -> int:
     )
 
 
+def without_returns(text: str) -> str:
+    """Return a text as GRUB reads it, which skips carriage returns (grub_file_getline); all else stays in its place."""
+    return text.replace("\\\r\n", " \\\n").replace("\r", " ") if "\r" in text else text
+
+
+ENVIRONMENT = "# GRUB Environment Block\n"
+
+
 def environment(block: Optional[bytes]) -> Dict[str, str]:
-    """Read GRUB's environment block: lines of name=value after a head, filled up with # (grub-core/lib/envblk.c)."""
-    lines = re.split(r"(?<!\\)\n", (block or b"").decode("latin-1"))
+    """Read GRUB's environment block: lines of name=value after a head, filled up with # (grub-core/lib/envblk.c).
+
+    GRUB takes nothing from a file without that head.
+    """
+    text = (block or b"").decode("latin-1")
+    lines = re.split(r"(?<!\\)\n", text if text.startswith(ENVIRONMENT) else "")
     pairs = (line.partition("=") for line in lines if not line.startswith("#"))
     return {name: re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL) for name, equals, value in pairs if equals}

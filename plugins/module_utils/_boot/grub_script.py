@@ -106,8 +106,9 @@ class Host:
         content = self.read(self.block)
         if content is None and entry is None:
             return self
-        selected = "" if entry is None else f"next_entry={entry}\n"
-        return self.reading({self.block: selected + _SELECTED.sub("", content or "")})
+        text = _SELECTED.sub("", content or "")
+        selected = "" if entry is None else f"{grub_menu.ENVIRONMENT}next_entry={entry}\n"
+        return self.reading({self.block: selected + text})
 
 
 _SELECTED = re.compile(r"^next_entry=[^\n]*(?:\n|\Z)", re.MULTILINE)
@@ -206,6 +207,11 @@ class _Loop:
 _Node = Union[_Command, _Block, _If, _Loop]
 
 
+# What defines something by a block, which may begin in a later line. A hidden entry is chosen by a key; whether it
+# counts among the others is not known.
+_DEFINING = ("menuentry", "submenu", "function", "hiddenentry")
+
+
 class _Reader:
     """Turns the text of a menu into commands and blocks.
 
@@ -214,7 +220,7 @@ class _Reader:
     """
 
     def __init__(self, text: str, position: int = 0, depth: int = 0) -> None:
-        self._text = text
+        self._text = text = grub_menu.without_returns(text)
         self._words = list(itertools.islice(grub_menu.words(text), _MOST_WORDS + 1))
         if len(self._words) > _MOST_WORDS:
             raise _too_large()
@@ -270,14 +276,15 @@ class _Reader:
         while self._at < len(self._words) and not self._words[self._at].first:
             word = self._words[self._at]
             if word.brace:
-                if word.text == "{" and words[0] in ("menuentry", "submenu", "function"):
+                if word.text == "{":
+                    # The last argument of any command may be a block (parser.y).
                     return _Block(tuple(words), *self._braces())
                 raise self._wrong(word)
             words.append(self._raw(word))
             self._at += 1
         word_after = self._words[self._at] if self._at < len(self._words) else None
         opens = word_after is not None and word_after.brace and word_after.text == "{"
-        if opens and words[0] in ("menuentry", "submenu", "function"):
+        if opens and words[0] in _DEFINING:
             return _Block(tuple(words), *self._braces())
         return _Command(tuple(words))
 
@@ -466,6 +473,7 @@ class _Machine:
         self._rounds = 0
         self._depth = 0
         self._file = ""
+        self._in_entry = False
 
     def file(
         self,
@@ -491,6 +499,7 @@ class _Machine:
         return self._menu(entry.file, state)
 
     def commands(self, entry: Entry, menu: Menu) -> List[Command]:
+        self._in_entry = True
         state = _State(menu.variables, menu.exported, menu.functions, entry.arguments)
         self._run_text(entry.file, entry.body, state, entry.position)
         return state.commands
@@ -627,6 +636,8 @@ class _Machine:
             if len(block.words) > 1:
                 state.functions[block.words[1]] = _script(block.body, block.position)
             return True
+        if kind not in _DEFINING:
+            return None
         identity: Value = None
         named = False
         arguments: List[Value] = []
@@ -656,6 +667,7 @@ class _Machine:
                 block.body,
                 self._file,
                 block.position,
+                certain=kind != "hiddenentry",
                 arguments=tuple(arguments),
                 options=tuple(options),
             )
@@ -683,7 +695,8 @@ class _Machine:
             return self._call(name, words[1:], state)
         if re.match(r"[A-Za-z_]\w*=", raws[0]) or (name is not None and "=" in name):
             return self._do_set(words, raws, state)
-        # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds.
+        # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds, and for variables.
+        state.variables.update(dict.fromkeys(_set_by(words)))
         if name:
             shown = (raw if word is None else word for raw, word in zip(raws, words))
             state.commands.append(Command(tuple(word for word in shown if word)))
@@ -695,6 +708,12 @@ class _Machine:
             if equals:
                 state.variables[name] = None if word is None else value
         return True
+
+    def _do_eval(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+        if None in words:
+            raise _unknown("it runs by `eval` what cannot be known here")
+        self._run_text(self._file, " ".join(word or "" for word in words), state)
+        return None
 
     def _do_unset(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
         for word in words:
@@ -751,16 +770,22 @@ class _Machine:
                 state.variables[name] = value
         return content is not None
 
-    def _do_source(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        path = self._locate(words[0] if words else None)
+    def _do_source(self, words: Sequence[Value], raws: Sequence[str], state: _State) -> Optional[bool]:
+        path = self._find(words, raws)
         content = None if path is None else self._host.read(path)
+        if path is None:
+            # What is in it is not known.
+            state.entries.append(Entry(None, None, False, "", self._file, certain=False))
         if path is None or content is None:
             return None if path is None else False
         self._run_text(path, content, state)
         return True
 
-    def _do_configfile(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        path = self._locate(words[0] if words else None)
+    def _do_configfile(self, words: Sequence[Value], raws: Sequence[str], state: _State) -> Optional[bool]:
+        if self._in_entry:
+            state.commands.append(Command(("configfile", *raws)))
+            return True
+        path = self._find(words, raws)
         if path is None:
             raise UserError(
                 "The menu hands over to another one in a place that cannot be found here.",
@@ -799,6 +824,35 @@ class _Machine:
             return None
         return posixpath.normpath(self._host.directory + path[len(_PREFIX) :])
 
+    def _find(self, words: Sequence[Value], raws: Sequence[str]) -> Optional[str]:
+        """Return the path on the host of a file that is to be read; None where it cannot be found.
+
+        Its file system is taken for that of / or of /boot where one of them has such a file.
+        """
+        found = self._locate(words[0] if words else None)
+        named = _ON_A_DISK.match("" if found or not words else raws[0] if words[0] is None else words[0] or "")
+        if named is None:
+            return found
+        there = [path for path in (named[1], f"/boot{named[1]}") if self._host.read(path) is not None]
+        return there[0] if len(there) == 1 else None
+
+
+# A path on a disk that is not known, such as that of $root.
+_ON_A_DISK = re.compile(r'"?(?:\([^()"]*\))?(/[^$"]*)"?\Z')
+
+
+def _set_by(words: Sequence[Value]) -> Iterator[str]:
+    """Yield the variables that a command sets: search, probe, regexp, smbios and others by --set, read by their names."""
+    name = words[0] or ""
+    for word, following in zip(words[1:], [*words[2:], None]):
+        if word is not None and word.startswith("--set="):
+            yield word[len("--set=") :].rpartition(":")[2]
+        elif word in ("--set", "-s") and following is not None:
+            yield following.rpartition(":")[2]
+    yield from (word for word in words[1:] if name == "read" and word)
+    # search.fs_uuid UUID VARIABLE
+    yield from (word for word in words[2:3] if name.startswith("search.") and word)
+
 
 # What $prefix and $config_directory stand for: the place is known by what it holds, not by GRUB's name of the disk.
 _PREFIX = "(xen-stubdom-prefix)"
@@ -808,6 +862,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "false": lambda _machine, _words, _raws, _state: False,
     "set": _Machine._do_set,
     "unset": _Machine._do_unset,
+    "eval": _Machine._do_eval,
     "export": _Machine._do_export,
     "load_env": _Machine._do_load_env,
     "source": _Machine._do_source,
@@ -992,7 +1047,9 @@ def _parts(raw: str) -> Iterator[Tuple[str, bool, bool]]:
             end = at + 1
             while end < len(raw) and raw[end] not in "'\"\\":
                 end += 1
-            yield raw[at:end], False, False
+            # $"..." is a text that may be translated.
+            marked = raw[end - 1] == "$" and raw[end : end + 1] == '"'
+            yield raw[at : end - marked], False, False
             at = end
 
 

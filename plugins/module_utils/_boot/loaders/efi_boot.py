@@ -141,7 +141,10 @@ def _systemd_variable(tree: Tree, name: str) -> str:
     return (content or b"").decode("utf-16-le", "ignore").rstrip("\0")
 
 
-_ONCE, _DEFAULT, _LAST = "LoaderEntryOneShot", "LoaderEntryDefault", "LoaderEntryLastBooted"
+_ONCE, _PREFERRED, _DEFAULT = "LoaderEntryOneShot", "LoaderEntryPreferred", "LoaderEntryDefault"
+_LAST = "LoaderEntryLastBooted"
+# Of the machines that Xen's image is for.
+_ARCHITECTURE = "x64"
 _LAST_ONE = "@saved"
 
 
@@ -170,7 +173,7 @@ def systemd_boot(tree: Tree, partition: str, *, once: bool = True) -> Optional[S
 
     :param once: whether what is selected for the next start alone counts.
     """
-    described = _described(tree, f"{partition}/loader/entries")
+    described = _described(tree, partition)
     path = configuration(partition)
     given = tree.read(path) if tree.is_file(path) else None
     # GRUB 2 reads files of this kind as well, but starts no program for EFI by its key efi.
@@ -181,7 +184,7 @@ def systemd_boot(tree: Tree, partition: str, *, once: bool = True) -> Optional[S
     unified: Dict[str, Dict[str, str]] = {}
     unknown: List[str] = []
     for place in [partition, *more]:
-        described.update(_described(tree, f"{place}/loader/entries"))
+        described.update(_described(tree, place))
         found, unclear = _unified(tree, f"{place}/EFI/Linux")
         unified.update(found)
         unknown += unclear
@@ -189,24 +192,30 @@ def systemd_boot(tree: Tree, partition: str, *, once: bool = True) -> Optional[S
         name: Entry(f"'{fields.get('title', name)}' ({fields['path']})", fields["program"], fields.get("options", ""))
         for name, fields in _ordered({**described, **unified}).items()
     }
-    return _with_default(tree, partition, entries, unknown, _default(given or b""), once=once)
+    return _with_default(tree, partition, entries, unknown, given or b"", once=once)
 
 
 def _with_default(
-    tree: Tree, partition: str, entries: Dict[str, Entry], unknown: Sequence[str], configured: str, *, once: bool
+    tree: Tree, partition: str, entries: Dict[str, Entry], unknown: Sequence[str], configured: bytes, *, once: bool
 ) -> SystemdBoot:
     """What the user chose in the menu is in variables of the firmware, which win over loader.conf where they match.
 
+    Since 258 what is preferred comes before the default, unless it has no attempts left.
+
     :param unknown: paths of images that may be entries as well.
+    :param configured: loader.conf.
     """
-    given = [(variable, _systemd_variable(tree, variable)) for variable in ((_ONCE, _DEFAULT) if once else (_DEFAULT,))]
-    for variable, value in [*given, ("", configured)]:
+    usable = [name for name in entries if not _used_up(name)]
+    given = [(_ONCE, _systemd_variable(tree, _ONCE), [*entries])] if once else []
+    for variable, key, names in ((_PREFERRED, "preferred", usable), (_DEFAULT, "default", [*entries])):
+        given += [(variable, _systemd_variable(tree, variable), names), ("", _configured(configured, key), names)]
+    for variable, value, names in given:
         pattern = value
         if value.lower() == _LAST_ONE:
             pattern = _systemd_variable(tree, _LAST)
             if not pattern and tree.foreign:
                 return SystemdBoot(entries, None, f"{configuration(partition)} boots the entry that was used last.")
-        found = find_entry(entries, pattern)
+        found = find_entry(names, pattern)
         if found is not None:
             return SystemdBoot(entries, entries[found], variable=variable)
         if pattern.lower().startswith("auto-"):
@@ -229,20 +238,24 @@ def find_entry(names: Iterable[str], pattern: str) -> Optional[str]:
     return None
 
 
-def _default(content: bytes) -> str:
-    """Return the last default of loader.conf that counts."""
-    found = [value for key, value in _lines(content) if key == "default"]
+def _configured(content: bytes, wanted: str) -> str:
+    """Return the last value of a key of loader.conf that counts."""
+    found = [value for key, value in _lines(content) if key == wanted]
     return next((value for value in reversed(found) if value[:1] != "@" or value.lower() == _LAST_ONE), "")[:_LONGEST]
 
 
-def _described(tree: Tree, directory: str) -> Dict[str, Dict[str, str]]:
-    """Return the fields of each file that describes an entry, by its name."""
+def _described(tree: Tree, partition: str) -> Dict[str, Dict[str, str]]:
+    """Return the fields of each file that describes an entry, by its name.
+
+    One whose program is not there, or is for other machines, is none (boot_entry_add_type1).
+    """
     found: Dict[str, Dict[str, str]] = {}
-    for path in tree.glob(f"{directory}/*.[cC][oO][nN][fF]"):
+    for path in tree.glob(f"{partition}/loader/entries/*.[cC][oO][nN][fF]"):
         fields = _fields(tree.read(path) or b"")
         program = fields.get("efi") or fields.get("uki") or fields.get("linux")
         name = os.path.basename(path)
-        if program and not name.startswith("auto-"):
+        ours = fields.get("architecture", _ARCHITECTURE).lower() == _ARCHITECTURE
+        if program and ours and not name.startswith("auto-") and find(tree, partition, program) is not None:
             found[name] = {**fields, "path": path, "program": program}
     return found
 
@@ -275,12 +288,22 @@ def _ordered(found: Dict[str, Dict[str, str]]) -> Dict[str, Dict[str, str]]:
 
     def place(item: Tuple[str, Dict[str, str]]) -> Any:
         name, fields = item
-        counter = _COUNTER.search(name)
-        used_up = counter is not None and int(counter.group(1)) == 0
         keys = [fields.get(key, "") if "sort-key" in fields else "" for key in ("sort-key", "machine-id", "version")]
-        return (used_up, "sort-key" not in fields, *keys[:2], _newest_first(keys[2]), _newest_first(name.lower()))
+        return (
+            _used_up(name),
+            "sort-key" not in fields,
+            *keys[:2],
+            _newest_first(keys[2]),
+            _newest_first(name.lower()),
+        )
 
     return dict(sorted(found.items(), key=place))
+
+
+def _used_up(name: str) -> bool:
+    """Whether an entry has no attempts left."""
+    counter = _COUNTER.search(name)
+    return counter is not None and int(counter.group(1)) == 0
 
 
 def _newer(one: str, other: str) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
@@ -41,6 +41,8 @@ _LINE = re.compile(
     rf"[^{_CONTROL}]*(?P<end>\r\n|[{_CONTROL}]|\Z)"
 )
 _UNNAMED = "\0"
+# How many files may lead to one another.
+_MOST_CHAINED = 8
 _FILE = re.compile(r"[^ ]+")
 
 
@@ -468,16 +470,32 @@ class EfiCfg:
 
     def _configuration(self, image: str, given: Line) -> Optional[Candidate]:
         """Return what an image reads as its configuration, None where there is nothing."""
+        directory, name = os.path.split(image)
         _says_so, inside = self._look_inside(image)
         if inside is not None:
-            return Candidate(image, inside.decode(ENCODING), True, given, self.recipient)
-        directory, name = os.path.split(image)
+            return self._chained(Candidate(image, inside.decode(ENCODING), True, given, self.recipient), directory)
         names = configuration_names(name) if given.configuration is None else [given.configuration]
         for one in names:
             path = efi_boot.find(self.tree, directory, one)
             if path is not None:
-                return Candidate(path, self.tree.text(path) or "", False, given, self.recipient)
+                found = Candidate(path, self.tree.text(path) or "", False, given, self.recipient)
+                return self._chained(found, directory)
         return None
+
+    def _chained(self, found: Candidate, directory: str) -> Candidate:
+        """Return the file that another one leads to, which has no kernel itself; the first one says which section."""
+        for _number in range(_MOST_CHAINED):
+            items = parse(found.text)
+            section = found.line.section or default_section(items)
+            chain = first(items, "global", "chain")
+            if chain is None or first(items, section, "kernel") is not None:
+                break
+            path = efi_boot.find(self.tree, directory, chain.value)
+            if path is None:
+                break
+            line = replace(found.line, section=section)
+            found = Candidate(path, self.tree.text(path) or "", False, line, self.recipient)
+        return found
 
     def _candidates(self) -> List[Candidate]:
         """Return every configuration that an image may read, those of boot managers' entries first."""

@@ -56,6 +56,9 @@ _VARIABLES: Mapping[Recipient, Variables] = {row.recipient: row for row in (VARI
 
 _MKCONFIG = ("grub-mkconfig", "grub2-mkconfig")
 
+# Commands that show another menu.
+_MENUS_INSIDE = ("configfile", "extract_syslinux_entries_configfile", "legacy_configfile", "syslinux_configfile")
+
 # Menus of hosts where nothing generates one.
 _MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 # A menu that only leads to another one.
@@ -90,7 +93,7 @@ def next_boot(path: str, host: grub_script.Host, recipient: Recipient = HYPERVIS
     except UserError as error:
         return NextBoot(None, None, error.what, known)
     if found is not None and found.options is None:
-        return NextBoot(None, True, found.reason, known)
+        return NextBoot(None, found.xen, found.reason, known)
     return from_entries(
         None if found is None else found.options,
         known,
@@ -115,7 +118,7 @@ def _all_entries(
 def passed(
     entry: grub_script.Entry, menu: grub_script.Menu, host: grub_script.Host, recipient: Recipient = HYPERVISOR
 ) -> Optional[NextBoot]:
-    """Return what an entry that starts the hypervisor passes to it or to dom0's Linux, None for one that does not."""
+    """Return what an entry passes to the hypervisor or to dom0's Linux; None for one that starts no hypervisor."""
     commands = iter(grub_script.commands(entry, menu, host))
     for command in commands:
         words = command.words
@@ -133,7 +136,11 @@ def passed(
                 line = f"{line} {command_line.for_linux(' '.join(grub_by_hand.arguments(words)))}"
             return NextBoot(" ".join(command_line.configured_options(line, recipient)), True)
         name = os.path.basename(words[1].replace("\\", "/"))
-        if words[0] in ("chainloader", "efi") and re.match(r"xen.*\.efi$", name, re.IGNORECASE):
+        if words[0] in _MENUS_INSIDE:
+            return NextBoot(
+                None, None, f"GRUB's entry '{entry.title}' shows the menu {words[1]}, which is not read here."
+            )
+        if words[0] in ("chainloader", "efi") and re.search(r"xen[^/]*\.efi$", name, re.IGNORECASE):
             return NextBoot(
                 None,
                 True,

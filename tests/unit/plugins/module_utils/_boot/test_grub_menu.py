@@ -48,3 +48,5 @@ def test_the_environment_block() -> None:
     block = b"# GRUB Environment Block\nsaved_entry=a\\\\b=c\nnext_entry=\n" + b"#" * 900
     assert grub_menu.environment(block) == {"saved_entry": "a\\b=c", "next_entry": ""}
     assert grub_menu.environment(None) == {}
+    # What somebody has written there without grub-editenv.
+    assert grub_menu.environment(b"saved_entry=a\n") == {}

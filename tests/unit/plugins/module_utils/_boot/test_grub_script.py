@@ -140,6 +140,25 @@ def test_default_names_an_entry(default: str, title: str) -> None:
         ("set default=1\nset fallback=0\n" + ENTRIES, "Xen"),
         # >>> is the character and then a part.
         ("set default='a>>>1'\nsubmenu 'a>' {\n menuentry a { linux /a\n}\n menuentry Xen { linux /b\n}\n}\n", "Xen"),
+        # GRUB skips carriage returns.
+        (("set default=Xen\n" + ENTRIES.replace("{ multiboot2", "{\n multiboot2 a \\\n")).replace("\n", "\r\n"), "Xen"),
+        ("\xef\xbb\xbfset default=0\nset default=1\n" + ENTRIES, "Xen"),
+        ('set default=$"Xen"\n' + ENTRIES, "Xen"),
+        ('set default=Linux\nmenuentry a$"b c" { linux /x\n}\nset default="ab c"\n' + ENTRIES, "ab c"),
+        ("eval 'set default=1'\n" + ENTRIES, "Xen"),
+        # Blocks of other commands (hiddenentry is SUSE's).
+        ("set default=1\n" + ENTRIES + "hiddenentry 'Text mode' --hotkey t {\n set textmode=true\n}\n", "Xen"),
+        ("set default=1\nother_command a { linux /x; }\n" + ENTRIES, "Xen"),
+        # Files that are named by their place on a disk: that of / or of /boot.
+        ("source /boot/grub/custom.cfg\n" + ENTRIES, "Xen"),
+        ("source ($root)/grub/custom.cfg\n" + ENTRIES, "Xen"),
+        ('source "(hd0,msdos1)/grub/custom.cfg"\n' + ENTRIES, "Xen"),
+        ("set default=1\n" + ENTRIES + "source ($root)/gone.cfg\n", "Xen"),
+        (
+            "set default=0\nset fallback=2\nmenuentry a { search --set=root x; configfile /grub/grub.cfg\n}\n"
+            + ENTRIES,
+            "a",
+        ),
         # custom.cfg of the user's.
         ("set default=0\n" + ENTRIES + "source $prefix/custom.cfg\n", "Xen"),
     ],
@@ -156,6 +175,16 @@ def test_the_menu_is_run(text: str, title: str) -> None:
         "if [ $grub_platform = efi ]; then menuentry 'UEFI' { fwsetup; }; fi\nset default=1\n" + ENTRIES,
         "search --set=root x\nset default=$root\n" + ENTRIES,
         "while keystatus --shift; do set default=1; done\n" + ENTRIES,
+        # Variables that commands set.
+        "set x=1\nprobe --set=x --fs-uuid $root\nset default=$x\n" + ENTRIES,
+        "set x=1\nregexp --set 1:x a b\nset default=$x\n" + ENTRIES,
+        "set x=1\nread x\nset default=$x\n" + ENTRIES,
+        "set x=1\nsearch.fs_uuid 1-2 x hd0,msdos1\nset default=$x\n" + ENTRIES,
+        'eval "set default=$root"\n' + ENTRIES,
+        # Entries that are not known.
+        "set default=1\nsource ($root)/gone.cfg\n" + ENTRIES,
+        "set default=xen\nsource /elsewhere/gone.cfg\n" + ENTRIES,
+        "set default=1\nhiddenentry a { true; }\n" + ENTRIES,
         "while true; do set default=1; done\n" + ENTRIES,
         "function f { f; }\nf\n" + ENTRIES,
         # GRUB has no groups of commands.

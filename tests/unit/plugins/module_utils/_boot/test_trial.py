@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Dict, Optional
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script, trial, trial_entry, trial_watchdog
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    grub_menu,
+    grub_script,
+    trial,
+    trial_entry,
+    trial_watchdog,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +30,7 @@ OPTIONS: Dict[str, Optional[str]] = {"dom0_mem": "dom0_mem=1G,max:1G"}
 RECORD = trial.Record(
     TOKEN, OPTIONS, "loglvl=all", "loglvl=all dom0_mem=1G,max:1G watchdog", "boot-1", "2026-01-31", 300
 )
+HEAD = grub_menu.ENVIRONMENT
 SAVED = "saved_entry=xen-gnulinux-simple-0002\n"
 
 
@@ -33,7 +40,7 @@ def chosen(**files: str) -> grub_script.Entry:
 
 
 def entry(case: str, options: Dict[str, Optional[str]] = OPTIONS) -> str:
-    default = chosen(**{"grub.cfg": (MENUS / case / "grub.cfg").read_text(), "grubenv": SAVED})
+    default = chosen(**{"grub.cfg": (MENUS / case / "grub.cfg").read_text(), "grubenv": HEAD + SAVED})
     return trial_entry.entry_text(default, options, TOKEN)
 
 
@@ -46,7 +53,7 @@ def test_the_trial_entry_is_the_default_one_with_other_options(case: str) -> Non
 def test_grub_and_our_own_reader_read_it(case: str, tmp_path: Path) -> None:
     names = ("grub.cfg", "custom.cfg")
     found = chosen(
-        grubenv=f"next_entry={ENTRY}\n{SAVED}", **{name: (MENUS / case / name).read_text() for name in names}
+        grubenv=f"{HEAD}next_entry={ENTRY}\n{SAVED}", **{name: (MENUS / case / name).read_text() for name in names}
     )
     assert (found.identity, found.title) == (ENTRY, "Trial of dom0_mem=1G,max:1G")
     checker = shutil.which("grub-script-check")

@@ -136,6 +136,7 @@ menuentry 'recovery' {
 }
 menuentry 'Xen by its own loader' { chainloader /EFI/xen/xen.efi }
 """
+OTHER_MENU = "menuentry Other { search --set=root x\nconfigfile /grub/grub.cfg\n }\n"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,10 @@ menuentry 'Xen by its own loader' { chainloader /EFI/xen/xen.efi }
         ("menuentry 'a' { linux /boot/vmlinuz\n }", None, False, "no entry for Xen"),
         ("menuentry 'a' { multiboot /memtest x\n }", None, False, "no entry for Xen"),
         ("}", None, None, "not understood"),
+        # Another system's menu makes nothing unknown, unless it is what boots.
+        (f"{GRUB_CFG % 1}{OTHER_MENU}", "dom0_mem=1G,max:1G loglvl=all", True, ""),
+        (f"{GRUB_CFG % 4}{OTHER_MENU}", None, None, "shows the menu /grub/grub.cfg, which is not read here"),
+        ("menuentry Qubes { chainloader /EFI/qubes/qubes-xen.efi\n }", None, True, "from its own configuration"),
     ],
 )
 def test_what_the_default_entry_passes(text: str, options: Optional[str], xen: Optional[bool], reason: str) -> None:
