@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import struct
+import uuid
 from typing import Dict, List, Mapping, Optional
 
 
@@ -14,9 +15,11 @@ def variable(content: bytes) -> bytes:
     return b"\7\0\0\0" + content
 
 
-def load_option(path: str, options: str = "", *, active: bool = True) -> bytes:
+def load_option(path: str, options: str = "", *, active: bool = True, disk: str = "") -> bytes:
+    """disk: the identity of the partition, of a table of GPT."""
     name = (path.replace("/", "\\") + "\0").encode("utf-16-le")
-    nodes = struct.pack("<BBH", 4, 1, 42) + b"\0" * 38
+    signature = uuid.UUID(disk).bytes_le if disk else b"\0" * 16
+    nodes = struct.pack("<BBHIQQ16sBB", 4, 1, 42, 1, 2048, 4096, signature, 2, 2 if disk else 0)
     nodes += struct.pack("<BBH", 4, 4, 4 + len(name)) + name if path else b""
     nodes += struct.pack("<BBH", 0x7F, 0xFF, 4)
     description = "Xen\0".encode("utf-16-le")

@@ -4,7 +4,8 @@
 
 # Private to the xen.stubdom collection: the options on the Xen command line, and on that of dom0's Linux.
 # Options are separated by spaces, and "--" ends them (xen/common/kernel.c and xen/arch/x86/setup.c; parse_args in
-# kernel/params.c of Linux). What follows it on Xen's line is added to that of dom0's Linux (create_dom0 there). Only Linux knows quotes, between which a space separates nothing (next_arg, lib/cmdline.c).
+# kernel/params.c of Linux). What follows it on Xen's line is added to that of dom0's Linux (create_dom0 in setup.c).
+# Only Linux knows quotes, between which a space separates nothing (next_arg, lib/cmdline.c).
 
 from __future__ import annotations
 

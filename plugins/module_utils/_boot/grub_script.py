@@ -695,7 +695,7 @@ class _Machine:
             return self._call(name, words[1:], state)
         if re.match(r"[A-Za-z_]\w*=", raws[0]) or (name is not None and "=" in name):
             return self._do_set(words, raws, state)
-        # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds, and for variables.
+        # insmod, search, loadfont, …: nothing that decides about entries, but for whether it succeeds and what it sets.
         state.variables.update(dict.fromkeys(_set_by(words)))
         if name:
             shown = (raw if word is None else word for raw, word in zip(raws, words))
@@ -842,7 +842,7 @@ _ON_A_DISK = re.compile(r'"?(?:\([^()"]*\))?(/[^$"]*)"?\Z')
 
 
 def _set_by(words: Sequence[Value]) -> Iterator[str]:
-    """Yield the variables that a command sets: search, probe, regexp, smbios and others by --set, read by their names."""
+    """Yield the variables that a command sets: search, probe, regexp, smbios and others by --set, read by its names."""
     name = words[0] or ""
     for word, following in zip(words[1:], [*words[2:], None]):
         if word is not None and word.startswith("--set="):

@@ -22,6 +22,9 @@ HYPERVISOR = re.compile(r"^xen(?!-syms|policy)[^/]*(?<!\.config)(?<!\.cfg)(?<!\.
 # Bytes that a boot loader's file may have to be read; a generated menu for 50 kernels has a tenth of it.
 LARGEST = 1 << 20
 
+# Is there where firmware for EFI has started this host.
+EFI = "/sys/firmware/efi"
+
 # Stands above a line that was added where a loader's file had none, so that removing the option removes the line.
 MARK = "# Added by the Ansible collection xen.stubdom"
 

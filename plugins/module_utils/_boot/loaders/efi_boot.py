@@ -14,6 +14,7 @@ import functools
 import os
 import re
 import struct
+import uuid
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -27,6 +28,8 @@ _ACTIVE = 1
 # The type and the subtype of a file's name, and of the end, in a device path.
 _FILE = (4, 4)
 _HARD_DRIVE = (4, 1)
+_BY_GUID = 2
+_PARTITIONS = "/dev/disk/by-partuuid"
 _END = 0x7F
 # What the firmware starts from a disk where an entry names no file.
 REMOVABLE = "/EFI/BOOT/BOOTX64.EFI"
@@ -47,11 +50,13 @@ class Entry:
     :param name: how it is called, for messages.
     :param file: path of the program on its partition; None where it starts none, such as a network.
     :param options: what is passed to it.
+    :param disk: identity of the partition that the program is on, as in /dev/disk/by-partuuid; empty for none.
     """
 
     name: str
     file: Optional[str]
     options: str = ""
+    disk: str = ""
 
 
 def find(tree: Tree, partition: str, path: str) -> Optional[str]:
@@ -93,12 +98,13 @@ def load_option(number: int, content: bytes) -> Optional[Entry]:
     paths, passed = content[end + 2 : end + 2 + length], content[end + 2 + length :]
     if not attributes & _ACTIVE or len(paths) < length:
         return None
-    file, disk, at = "", False, 0
+    file, disk, at = "", "", 0
     while at + 4 <= len(paths):
         kind, subtype, size = struct.unpack_from("<BBH", paths, at)
         if kind == _END or size < 4:
             break
-        disk = disk or (kind, subtype) == _HARD_DRIVE
+        if (kind, subtype) == _HARD_DRIVE and size >= 42 and at + 42 <= len(paths):
+            disk = _identity(paths[at : at + 42])
         if (kind, subtype) == _FILE:
             name = paths[at + 4 : at + size].decode("utf-16-le", "replace").rstrip("\0")
             file += "/" + name.replace("\\", "/").strip("/")
@@ -107,7 +113,34 @@ def load_option(number: int, content: bytes) -> Optional[Entry]:
         f"boot entry Boot{number:04X} ('{description}')",
         file or (REMOVABLE if disk else None),
         passed.decode("utf-16-le", "ignore").rstrip("\0"),
+        disk,
     )
+
+
+def _identity(node: bytes) -> str:
+    """Return the identity of the partition that a node of a device path names (10.3.5.1 of the specification)."""
+    number, signature, kind = struct.unpack_from("<I", node, 4)[0], node[24:40], node[41]
+    if kind == _BY_GUID:
+        return str(uuid.UUID(bytes_le=signature))
+    return f"{struct.unpack_from('<I', signature)[0]:08x}-{number:02x}"
+
+
+def is_there(tree: Tree, disk: str) -> bool:
+    """Whether this host has a partition of that identity."""
+    return bool(disk) and os.path.lexists(tree.path(f"{_PARTITIONS}/{disk}"))
+
+
+def mount_point(tree: Tree, disk: str) -> Optional[str]:
+    """Return where the partition of that identity is mounted, None where it is not, or that is not known."""
+    if not is_there(tree, disk):
+        return None
+    device = os.path.basename(os.path.realpath(tree.path(f"{_PARTITIONS}/{disk}")))
+    for line in (tree.text("/proc/self/mountinfo") or "").splitlines():
+        # proc_pid_mountinfo(5): the root and the mount point, and after " - " the type and the source.
+        where, _mark, what = (part.split() for part in line.partition(" - "))
+        if len(where) > 4 and len(what) > 1 and (where[3], os.path.basename(what[1])) == ("/", device):
+            return where[4]
+    return None
 
 
 def firmware_entries(tree: Tree, *, once: bool = True) -> List[Entry]:

@@ -506,7 +506,7 @@ class EfiCfg:
             for menu in [efi_boot.systemd_boot(self.tree, partition)]
             for entry in (menu.entries.values() if menu else ())
         ]
-        entries += [(entry, partition) for entry in self._firmware() for partition in PARTITIONS]
+        entries += [(entry, partition) for entry in self._firmware() for partition in self._partitions(entry)]
         started = [
             (path, line(entry.options))
             for entry, partition in entries
@@ -532,13 +532,25 @@ class EfiCfg:
     def _firmware(self, *, once: bool = True) -> List[efi_boot.Entry]:
         return [] if self.tree.foreign else efi_boot.firmware_entries(self.tree, once=once)
 
-    def _first_program(self, *, once: bool) -> Optional[Tuple[efi_boot.Entry, str, str]]:
-        """Return the entry of the firmware that starts a program on a partition here, that partition and its path."""
+    def _partitions(self, entry: efi_boot.Entry) -> Sequence[str]:
+        """Return where the partition may be mounted that an entry of the firmware is on."""
+        place = efi_boot.mount_point(self.tree, entry.disk)
+        return PARTITIONS if place is None else [place]
+
+    def _first_program(self, *, once: bool) -> Optional[Tuple[efi_boot.Entry, str, Optional[str]]]:
+        """Return the first entry of the firmware whose program is there, its partition and its path.
+
+        The path is None where it is on a partition of this host that is not mounted.
+        """
         for entry in self._firmware(once=once):
-            for partition in PARTITIONS:
-                path = None if entry.file is None else efi_boot.find(self.tree, partition, entry.file)
+            if entry.file is None:
+                continue
+            for partition in self._partitions(entry):
+                path = efi_boot.find(self.tree, partition, entry.file)
                 if path is not None:
                     return entry, partition, path
+            if efi_boot.is_there(self.tree, entry.disk) and not efi_boot.mount_point(self.tree, entry.disk):
+                return entry, "", None
         return None
 
     def systemd_boot(self, *, once: bool = True) -> Optional[Tuple[str, efi_boot.SystemdBoot]]:
@@ -551,7 +563,7 @@ class EfiCfg:
         if program is None:
             partitions = [one for one in PARTITIONS if self._has_systemd_boot(f"{one}/EFI/*")]
         else:
-            partitions = [program[1]] if self._is_systemd_boot(program[2]) else []
+            partitions = [program[1]] if program[2] is not None and self._is_systemd_boot(program[2]) else []
         for partition in partitions:
             menu = efi_boot.systemd_boot(self.tree, partition, once=once)
             if menu is not None:
@@ -583,6 +595,10 @@ class EfiCfg:
         if program is None:
             return None
         entry, _partition, path = program
+        if path is None:
+            return Chosen(
+                None, None, f"The firmware starts {entry.name} first, from a partition that is not mounted here."
+            )
         if self._is_image(path):
             return self._start(path, entry, f"The firmware starts {entry.name}")
         return Chosen(None, None, f"The firmware starts {path} first, and what that starts is not known here.")

@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_l
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import EFI, ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPERVISOR as HYPERVISOR_FILE
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -436,6 +436,10 @@ class Extlinux:
         by_hand = self.hand_kept()
         if by_hand is None:
             return self._files.plan(sources, name, option)
+        if self._disagree():
+            raise UserError(
+                self._disagree(), "Nothing was changed. Remove the menus that are not used, then run this again."
+            )
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
         menu = parse(by_hand, texts.get, self.recipient)
         only, _reason = chosen(by_hand, menu) if self.default_only else (None, "")
@@ -457,8 +461,19 @@ class Extlinux:
         return self._files.elsewhere(sources, changes, name) if self.generates else []
 
     def next_boot(self) -> NextBoot:
-        path = self.menu()
-        return NO_ENTRY if path is None else next_boot(path, self.tree.text, self.recipient)
+        path, reason = self.menu(), self._disagree()
+        if path is None:
+            return NO_ENTRY
+        boots = next_boot(path, self.tree.text, self.recipient)
+        return NextBoot(None, None, reason, boots.entries) if reason else boots
+
+    def _disagree(self) -> str:
+        """Return that several menus differ in what they start, in a sentence; empty where they do not."""
+        menus = self._menus() if self.hand_kept() is not None else []
+        starts = {path: next_boot(path, self.tree.text, self.recipient) for path in menus}
+        if len({(boots.options, boots.xen) for boots in starts.values()}) < 2:
+            return ""
+        return f"Several menus differ, and which of them the loader reads is not known here: {' and '.join(starts)}."
 
     def output(self) -> Optional[str]:
         path = self.menu() if self.generates else None
@@ -466,7 +481,16 @@ class Extlinux:
 
     def menu(self) -> Optional[str]:
         """Return the path of the menu, None where there is none."""
-        return next((path for path in OUTPUTS if self.tree.is_file(path)), None)
+        return next(iter(self._menus()), None)
+
+    def _menus(self) -> List[str]:
+        """Return the menus that the loader may read; how this host was started tells whether from EFI/."""
+        found = {os.path.realpath(self.tree.path(path)): path for path in reversed(OUTPUTS) if self.tree.is_file(path)}
+        menus = [path for path in OUTPUTS if path in found.values()]
+        if self.tree.foreign:
+            return menus
+        by_efi = self.tree.is_directory(EFI)
+        return [path for path in menus if ("/EFI/" in path) is by_efi] or menus
 
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""

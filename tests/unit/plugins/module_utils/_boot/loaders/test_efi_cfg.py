@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Dict, List, Mapping, Optional, Tuple, Union
 
@@ -384,6 +385,50 @@ def test_the_firmware_of_this_host_tells_what_boots(
     assert (boots.options, boots.xen) == (passed, xen)
     # The variables are those of the running host and tell nothing of another tree.
     assert loader(tmp_path, {}, foreign=True).next_boot().options is None
+
+
+DISKS = ["0fc63daf-8483-4772-8e79-3d69d8477de4", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"]
+MOUNTED = "23 1 8:1 / /boot/efi rw shared:1 - vfat /dev/sda1 rw\n24 1 8:17 / /efi rw shared:2 - vfat /dev/sdb1 rw\n"
+
+
+@pytest.mark.parametrize(
+    ("disk", "path", "mounted", "passed", "xen"),
+    [
+        (DISKS[0], "/EFI/xen/xen.efi", MOUNTED, "dom0_mem=1G a", True),
+        (DISKS[1], "/EFI/xen/xen.efi", MOUNTED, "dom0_mem=2G", True),
+        # RAID, of which the firmware knows one half: whatever has the file.
+        (DISKS[1], "/EFI/xen/xen.efi", MOUNTED.replace("/dev/sd", "/dev/md"), "dom0_mem=1G a", True),
+        # A disk that is gone, and one whose partition is not mounted.
+        (DISKS[1].replace("c1", "d1"), "/EFI/other.efi", MOUNTED, "dom0_mem=1G a", True),
+        (DISKS[1], "/EFI/other.efi", MOUNTED[: MOUNTED.index("24")], None, None),
+        # Only a part of a file system, as in a container.
+        (DISKS[1], "/EFI/xen/xen.efi", MOUNTED.replace("8:17 /", "8:17 /x"), "dom0_mem=1G a", True),
+    ],
+)
+def test_of_two_partitions_the_firmware_names_one(
+    tmp_path: Path, disk: str, path: str, mounted: str, passed: Optional[str], xen: Optional[bool]
+) -> None:
+    twins = {
+        f"{place}/EFI/xen/xen.{kind}": text
+        for place, words in (("boot/efi", ONE), ("efi", TWO))
+        for kind, text in (("efi", "MZ"), ("cfg", words))
+    }
+    options = {1: load_option(path, disk=disk), 2: load_option("/EFI/xen/xen.efi", disk=DISKS[0])}
+    tree: Files = {**twins, "proc/self/mountinfo": mounted, **efivars([1, 2], options)}
+    directory = tmp_path / "dev/disk/by-partuuid"
+    directory.mkdir(parents=True)
+    for identity, device in zip(DISKS, ("sda1", "sdb1")):
+        (directory / identity).symlink_to(f"../../{device}")
+    boots = loader(tmp_path, tree, foreign=False).next_boot()
+    assert (boots.options, boots.xen) == (passed, xen)
+    assert ("from a partition that is not mounted here" in boots.reason) is (passed is None)
+
+
+def test_a_partition_of_an_old_table_has_a_signature_and_a_number() -> None:
+    node = struct.pack("<IQQI12xBB", 3, 2048, 4096, 0xC0FFEE01, 1, 1)
+    content = struct.pack("<IH", 1, 46) + b"X\0\0\0" + struct.pack("<BBH", 4, 1, 42) + node + b"\x7f\xff\4\0"
+    entry = efi_boot.load_option(7, content)
+    assert entry is not None and (entry.disk, entry.file) == ("c0ffee01-03", efi_boot.REMOVABLE)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,31 @@ def test_included_files_are_read_and_edited(tmp_path: Path) -> None:
     assert "xen.gz a dom0_mem=2G ---" in (tmp_path / "boot/syslinux/sub/xen.cfg").read_text()
 
 
+TWO_MENUS = ("boot/syslinux/syslinux.cfg", "boot/efi/EFI/syslinux/syslinux.cfg")
+
+
+@pytest.mark.parametrize(("by_efi", "boots"), [(False, "a"), (True, "b"), (None, None)])
+def test_of_two_menus_that_differ_the_one_that_boots_is_meant(
+    tmp_path: Path, by_efi: Optional[bool], boots: Optional[str]
+) -> None:
+    for path, words in zip(TWO_MENUS, (" a", " b")):
+        put(tmp_path, path, "DEFAULT xen\n" + XEN.format(words=words))
+    if by_efi:
+        (tmp_path / "sys/firmware/efi").mkdir(parents=True)
+    loader = extlinux.Extlinux(run, root=str(tmp_path), foreign=by_efi is None)
+    found = loader.next_boot()
+    assert (found.options, found.xen) == (boots, None if boots is None else True)
+    if boots is not None:
+        (change,) = loader.plan(loader.read(), OPTION, "dom0_mem=2G")
+        assert change.path.endswith(TWO_MENUS[bool(by_efi)])
+        return
+    assert all(path in found.reason for path in TWO_MENUS)
+    with pytest.raises(UserError, match="Several menus differ"):
+        loader.plan(loader.read(), OPTION, "dom0_mem=2G")
+    put(tmp_path, TWO_MENUS[1], "DEFAULT xen\n" + XEN.format(words=" a"))
+    assert loader.next_boot().options == "a"
+
+
 def test_a_menu_without_xen_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "boot/syslinux/syslinux.cfg", LINUX)
     loader = extlinux.Extlinux(run, root=str(tmp_path), foreign=True)
