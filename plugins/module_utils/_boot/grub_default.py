@@ -14,7 +14,7 @@ import re
 from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_script, last_line, replaced_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_once, grub_script, last_line, replaced_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
@@ -29,7 +29,6 @@ _VARIABLE = "GRUB_DEFAULT"
 _UNSAFE = re.compile(r"[\x00-\x1f'\"$`\\]")
 # What 20_linux_xen begins the identities of its entries with (util/grub.d/20_linux_xen.in @ 2.06).
 _WRITTEN = "xen-gnulinux-"
-_ONCE = re.compile(r"^next_entry=[^\n]*\n", re.MULTILINE)
 _SAVED = re.compile(r"^\s*set\s+default=\"?\$\{?saved_entry\}?\"?\s*$", re.MULTILINE)
 _DEFAULT = re.compile(r"^[ \t]*(?:set[ \t]+)?default=[^\n\r;]*(?=\r?$)", re.MULTILINE)
 _DEEPEST = 10
@@ -50,7 +49,7 @@ class GrubDefault:
             path, host = self._loader.menu()
         except UserError as error:
             return NextBoot(None, None, error.what)
-        return grub2.next_boot(path, host.selecting(None))
+        return grub2.next_boot(path, grub_once.selecting(host, None))
 
     def entry(self) -> Optional[str]:
         """Return the name by which GRUB's `default` leads to an entry for Xen; None where there is none.
@@ -61,7 +60,7 @@ class GrubDefault:
             path, host = self._loader.menu()
         except UserError:
             return None
-        return _find(path, host.selecting(None))
+        return _find(path, grub_once.selecting(host, None))
 
     def refusal(self) -> None:
         """Return nothing: each of its menus can be changed, or that is refused when it is tried."""
@@ -72,10 +71,9 @@ class GrubDefault:
         except UserError:
             return []
         found = []
-        once = _ONCE.search(host.read(host.block) or "")
-        if once:
-            name = once.group().partition("=")[2].strip()
-            found.append(f"GRUB's environment block selects '{name}' for the next start alone.")
+        once = grub_once.selected(host)
+        if once is not None:
+            found.append(f"GRUB's environment block selects '{once}' for the next start alone.")
         if _SAVED.search(host.read(path) or ""):
             found.append(
                 "GRUB_DEFAULT=saved is replaced: grub-set-default, or a choice in the menu, changes the default entry "
@@ -115,12 +113,12 @@ class GrubDefault:
 
     def _by_hand(self, path: str, entry: str) -> str:
         text = replaced_line.restore(self._loader.tree.text(path) or "")
-        host = self._loader.menu()[1].selecting(None)
+        host = grub_once.selecting(self._loader.menu()[1], None)
         places = [(match.start(), match.end()) for match in _DEFAULT.finditer(text)]
         for start, end in [*reversed(places)] if places else [(0, 0)]:
             indent = re.match(r"[ \t]*", text[start:end])
             edited = replaced_line.put(text, start, end, f'{indent.group() if indent else ""}set default="{entry}"')
-            if grub2.next_boot(path, host.reading({path: edited})).xen:
+            if grub2.next_boot(path, grub_once.reading(host, {path: edited})).xen:
                 return edited
         raise UserError(
             f"No line `set default=` of {path}, which is kept by hand, decides alone which entry GRUB starts.",

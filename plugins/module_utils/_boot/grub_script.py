@@ -97,22 +97,6 @@ class Host:
         """Path of the environment block."""
         return posixpath.join(self.directory, "grubenv")
 
-    def reading(self, files: Mapping[str, Optional[str]]) -> Host:
-        """Return the same with other contents of files, None for one that is not there."""
-        return replace(self, read=lambda path: files[path] if path in files else self.read(path))
-
-    def selecting(self, entry: Optional[str]) -> Host:
-        """Return the same with an entry selected for the next start alone, None for none."""
-        content = self.read(self.block)
-        if content is None and entry is None:
-            return self
-        text = _SELECTED.sub("", content or "")
-        selected = "" if entry is None else f"{grub_menu.ENVIRONMENT}next_entry={entry}\n"
-        return self.reading({self.block: selected + text})
-
-
-_SELECTED = re.compile(r"^next_entry=[^\n]*(?:\n|\Z)", re.MULTILINE)
-
 
 @dataclass(frozen=True)
 class Command:

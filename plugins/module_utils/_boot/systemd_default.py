@@ -60,7 +60,7 @@ class SystemdDefault:
         )
 
     def warnings(self, *, replaced: bool) -> List[str]:
-        found = efi_boot.selected_once(self._loader.tree)
+        found = self._selected_once()
         _partition, menu = self._menu() or ("", None)
         if menu is not None and menu.variable:
             found.append(
@@ -100,6 +100,14 @@ class SystemdDefault:
 
     def _menu(self) -> Optional[Tuple[str, efi_boot.SystemdBoot]]:
         return self._loader.systemd_boot(once=False)
+
+    def _selected_once(self) -> List[str]:
+        """Return what selects an entry for the next start alone, in sentences."""
+        tree = self._loader.tree
+        content = b"" if tree.foreign else efi_boot.variable(tree, "BootNext") or b""
+        found = [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if content[1:] else []
+        once = efi_boot.systemd_variable(tree, efi_boot.ONCE)
+        return [*found, f"systemd-boot starts '{once}' next ({efi_boot.ONCE})."] if once else found
 
     def _texts(self, partition: str) -> Tuple[Optional[str], str]:
         """Return loader.conf as it is, and as it was before our lines."""

@@ -17,14 +17,15 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     command_line,
+    grub_once,
     grub_script,
     trial_entry,
     trial_watchdog,
     whole_line,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.trial_grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -212,14 +213,15 @@ def _require_selectable(grub: Grub, default: grub_script.Entry, text: str) -> gr
     :raises UserError: GRUB would not find the entry, not start it, start it at every boot, or another one after it.
     """
     custom = trial_entry.remove_block(grub.tree.read(grub.custom), grub.custom)
-    host = grub.host.reading({grub.custom: trial_entry.add_block(custom, text).decode(ENCODING)})
-    menu = grub_script.run(grub.path, host.selecting(trial_entry.ENTRY))
+    host = grub_once.reading(grub.host, {grub.custom: trial_entry.add_block(custom, text).decode(ENCODING)})
+    selected = grub_once.selecting(host, trial_entry.ENTRY)
+    menu = grub_script.run(grub.path, selected)
     if not any(entry.identity == trial_entry.ENTRY for entry in menu.entries):
         raise UserError(
             f"GRUB's menu does not include {grub.custom}, which would contain the trial entry.",
             "Restore /etc/grub.d/41_custom and run update-grub, then run this again.",
         )
-    if grub_script.default_entry(menu, host.selecting(trial_entry.ENTRY)).identity != trial_entry.ENTRY:
+    if grub_script.default_entry(menu, selected).identity != trial_entry.ENTRY:
         raise UserError(
             "GRUB's menu does not start the entry that is selected for one boot.",
             "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
@@ -229,7 +231,7 @@ def _require_selectable(grub: Grub, default: grub_script.Entry, text: str) -> gr
             "GRUB's menu does not clear the entry that was selected for one boot.",
             "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
         )
-    afterwards = host.selecting(None)
+    afterwards = grub_once.selecting(host, None)
     if grub_script.default_entry(grub_script.run(grub.path, afterwards), afterwards) != default:
         raise UserError(
             f"With one entry more in {grub.custom} GRUB's menu would have another default entry.",

@@ -77,7 +77,7 @@ def find(tree: Tree, partition: str, path: str) -> Optional[str]:
 # ---- the firmware's own boot manager
 
 
-def _variable(tree: Tree, name: str, vendor: str = _GLOBAL) -> Optional[bytes]:
+def variable(tree: Tree, name: str, vendor: str = _GLOBAL) -> Optional[bytes]:
     """Return the content of a variable behind its attributes; None where there is none that can be read."""
     try:
         with open(tree.path(f"{VARIABLES}/{name}-{vendor}"), "rb") as file:
@@ -150,18 +150,10 @@ def firmware_entries(tree: Tree, *, once: bool = True) -> List[Entry]:
     """
     numbers: List[int] = []
     for name in ("BootNext", "BootOrder") if once else ("BootOrder",):
-        content = _variable(tree, name) or b""
+        content = variable(tree, name) or b""
         numbers += [number for (number,) in struct.iter_unpack("<H", content[: len(content) // 2 * 2])]
-    entries = (load_option(number, _variable(tree, f"Boot{number:04X}") or b"") for number in dict.fromkeys(numbers))
+    entries = (load_option(number, variable(tree, f"Boot{number:04X}") or b"") for number in dict.fromkeys(numbers))
     return [entry for entry in entries if entry is not None]
-
-
-def selected_once(tree: Tree) -> List[str]:
-    """Return what selects an entry for the next start alone, in sentences."""
-    content = b"" if tree.foreign else _variable(tree, "BootNext") or b""
-    found = [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if len(content) >= 2 else []
-    once = _systemd_variable(tree, _ONCE)
-    return [*found, f"systemd-boot starts '{once}' next ({_ONCE})."] if once else found
 
 
 # ---- systemd-boot
@@ -169,12 +161,12 @@ def selected_once(tree: Tree) -> List[str]:
 _VERSIONS = ("IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID")
 
 
-def _systemd_variable(tree: Tree, name: str) -> str:
-    content = None if tree.foreign else _variable(tree, name, _SYSTEMD)
+def systemd_variable(tree: Tree, name: str) -> str:
+    content = None if tree.foreign else variable(tree, name, _SYSTEMD)
     return (content or b"").decode("utf-16-le", "ignore").rstrip("\0")
 
 
-_ONCE, _PREFERRED, _DEFAULT = "LoaderEntryOneShot", "LoaderEntryPreferred", "LoaderEntryDefault"
+ONCE, _PREFERRED, _DEFAULT = "LoaderEntryOneShot", "LoaderEntryPreferred", "LoaderEntryDefault"
 _LAST = "LoaderEntryLastBooted"
 # Of the machines that Xen's image is for.
 _ARCHITECTURE = "x64"
@@ -239,13 +231,13 @@ def _with_default(
     :param configured: loader.conf.
     """
     usable = [name for name in entries if not _used_up(name)]
-    given = [(_ONCE, _systemd_variable(tree, _ONCE), [*entries])] if once else []
+    given = [(ONCE, systemd_variable(tree, ONCE), [*entries])] if once else []
     for variable, key, names in ((_PREFERRED, "preferred", usable), (_DEFAULT, "default", [*entries])):
-        given += [(variable, _systemd_variable(tree, variable), names), ("", _configured(configured, key), names)]
+        given += [(variable, systemd_variable(tree, variable), names), ("", _configured(configured, key), names)]
     for variable, value, names in given:
         pattern = value
         if value.lower() == _LAST_ONE:
-            pattern = _systemd_variable(tree, _LAST)
+            pattern = systemd_variable(tree, _LAST)
             if not pattern and tree.foreign:
                 return SystemdBoot(entries, None, f"{configuration(partition)} boots the entry that was used last.")
         found = find_entry(names, pattern)
