@@ -804,7 +804,8 @@ class _Machine:
 
     def _locate(self, path: Value) -> Optional[str]:
         """Return the path on the host of a file as GRUB names it; None for one on another file system."""
-        if path is None or not path.startswith(_PREFIX):
+        # Patterns are names of several files (grub-core/commands/wildcard.c).
+        if path is None or not path.startswith(_PREFIX) or _PATTERN.search(path):
             return None
         return posixpath.normpath(self._host.directory + path[len(_PREFIX) :])
 
@@ -822,18 +823,19 @@ class _Machine:
 
 
 # A path on a disk that is not known, such as that of $root.
-_ON_A_DISK = re.compile(r'"?(?:\([^()"]*\))?(/[^$"]*)"?\Z')
+_ON_A_DISK = re.compile(r'"?(?:\([^()"]*\))?(/[^$"*?[]*)"?\Z')
+_PATTERN = re.compile(r"[*?[]")
 
 
 def _set_by(words: Sequence[Value]) -> Iterator[str]:
-    """Yield the variables that a command sets: search, probe, regexp, smbios and others by --set, read by its names."""
+    """Yield the variables that a command sets: search, probe, regexp, smbios and others by --set, some by names."""
     name = words[0] or ""
     for word, following in zip(words[1:], [*words[2:], None]):
         if word is not None and word.startswith("--set="):
             yield word[len("--set=") :].rpartition(":")[2]
         elif word in ("--set", "-s") and following is not None:
             yield following.rpartition(":")[2]
-    yield from (word for word in words[1:] if name == "read" and word)
+    yield from (word for word in words[1:] if name in ("read", "increment", "decrement") and word)
     # search.fs_uuid UUID VARIABLE
     yield from (word for word in words[2:3] if name.startswith("search.") and word)
 

@@ -304,8 +304,9 @@ def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -
     assert "guests" not in [name for name, _check, _given in calls]
 
 
-def test_a_host_that_would_come_back_without_xen_is_not_rebooted(tmp_path: Path) -> None:
-    line = LINUX_BY_DEFAULT
+@pytest.mark.parametrize("known", [True, False])
+def test_a_host_that_would_come_back_without_xen_is_not_rebooted(tmp_path: Path, known: bool) -> None:
+    line = LINUX_BY_DEFAULT if known else {**LINUX_BY_DEFAULT, "boots_xen": None}
     status, output, calls = play(tmp_path, "-edom0_memory_reboot=true", "-edom0_memory_size=1G", dom0_mem=line)
     assert status != 0
     assert "the host was not rebooted. GRUB boots Linux." in output
@@ -313,3 +314,8 @@ def test_a_host_that_would_come_back_without_xen_is_not_rebooted(tmp_path: Path)
     assert "xen_info" not in [name for name, _check, _given in calls]
     status, output, _calls = play(tmp_path / "other", "-edom0_memory_size=1G", dom0_mem=line)
     assert status == 0, output
+    if not known:
+        line = {**line, "running": line.get("configured", BOOT_LINE["configured"])}
+        reboot = ("-edom0_memory_reboot=true", "-edom0_memory_size=1G")
+        status, output, _calls = play(tmp_path / "same", *reboot, dom0_mem=line)
+        assert status == 0, output

@@ -184,6 +184,9 @@ def test_the_menu_is_run(text: str, title: str) -> None:
         # Entries that are not known.
         "set default=1\nsource ($root)/gone.cfg\n" + ENTRIES,
         "set default=xen\nsource /elsewhere/gone.cfg\n" + ENTRIES,
+        "set default=1\nfor file in $prefix/*.cfg; do source $file; done\n" + ENTRIES,
+        "set default=1\nsource ($root)/grub/c*.cfg\n" + ENTRIES,
+        "set default=0\nset n=1\ndecrement n\nif [ $n = 0 ]; then set default=1; fi\n" + ENTRIES,
         "set default=1\nhiddenentry a { true; }\n" + ENTRIES,
         "while true; do set default=1; done\n" + ENTRIES,
         "function f { f; }\nf\n" + ENTRIES,
