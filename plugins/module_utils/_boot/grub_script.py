@@ -92,11 +92,6 @@ class Host:
     platform: Value = None
     bls: Sequence[Tuple[str, str, str]] = ()
 
-    @property
-    def block(self) -> str:
-        """Path of the environment block."""
-        return posixpath.join(self.directory, "grubenv")
-
 
 @dataclass(frozen=True)
 class Command:
@@ -353,6 +348,10 @@ class _State:
         self.leaving = ""
         # Set by configfile: the menu that is shown in the place of this one.
         self.instead: Optional[Menu] = None
+
+    def leave(self, how: str) -> bool:
+        self.leaving = how
+        return True
 
     def copy(self) -> _State:
         twin = _State(self.variables, self.exported, self.functions, self.arguments)
@@ -708,16 +707,8 @@ class _Machine:
         state.exported.update(word for word in words if word)
         return True
 
-    def _do_break(self, _words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        state.leaving = "break"
-        return True
-
-    def _do_continue(self, _words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        state.leaving = "continue"
-        return True
-
     def _do_return(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
-        state.leaving = "return"
+        state.leave("return")
         if not words:
             return True
         return None if words[0] is None else not _number(words[0])[0]
@@ -855,8 +846,8 @@ _HANDLERS: Mapping[str, _Handler] = {
     ".": _Machine._do_source,
     "configfile": _Machine._do_configfile,
     "blscfg": _Machine._do_blscfg,
-    "break": _Machine._do_break,
-    "continue": _Machine._do_continue,
+    "break": lambda _machine, _words, _raws, state: state.leave("break"),
+    "continue": lambda _machine, _words, _raws, state: state.leave("continue"),
     "return": _Machine._do_return,
     "shift": _Machine._do_shift,
     "setparams": _Machine._do_setparams,

@@ -37,6 +37,18 @@ SHORTEST_TIMEOUT = 60
 # File systems in which GRUB can overwrite a file in place; none of them has checksums over data or moves it.
 WRITABLE = ("ext2", "fat", "jfs", "reiserfs", "xfs")
 
+# Why another loader cannot select an entry for one boot, in a sentence each.
+CANNOT_BOOT_ONCE: Mapping[str, str] = {
+    "efi_cfg": ("xen.efi boots the default section of xen.cfg, and another section cannot be selected for one boot."),
+    "extlinux": (
+        "Only extlinux --once selects an entry for one boot, and update-extlinux writes the same options into every "
+        "entry."
+    ),
+    "grub_legacy": (
+        "GRUB 0.97 boots an entry once only where it was installed for that (grub-set-default, savedefault --once)."
+    ),
+}
+
 # States of a trial.
 NONE, WAITING, RUNNING, FAILED, SKIPPED = "none", "waiting", "running", "failed", "skipped"
 
@@ -176,10 +188,10 @@ def require_grub(run: Runner, tree: Tree) -> Grub:
     running = whole_line.running_line(Xen(run, root=tree.root), "/")
     loader = find("auto", run, root=tree.root, running=running)
     found = _grub(run, tree)
-    if loader.cannot_boot_once is not None or found is None:
+    if loader.name != grub2.Grub2.name or found is None:
         raise UserError(
             f"A trial boot needs GRUB 2 with a generated menu, and this host boots with {loader.name}. "
-            f"{loader.cannot_boot_once or 'Its menu was never generated.'}",
+            f"{CANNOT_BOOT_ONCE.get(loader.name, 'Its menu was never generated.')}",
             "Set the value without a trial, with access to the host's console.",
         )
     return found

@@ -29,14 +29,12 @@ class Loader(Protocol):
     :cvar recipient: whose options are meant: the hypervisor's, or those of dom0's Linux in the entries that start Xen.
     :cvar default_only: whether only the entry that the next boot starts is edited, and not all those that start Xen.
     :cvar first_option: what it passes before all other options, so that the running options identify it.
-    :cvar cannot_boot_once: why no entry can be selected for the next boot alone, in one sentence; None where one can.
     """
 
     name: str
     recipient: Recipient
     default_only: bool
     first_option: Optional[str]
-    cannot_boot_once: Optional[str]
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None: ...
 

@@ -118,7 +118,7 @@ def load_option(number: int, content: bytes) -> Optional[Entry]:
 
 
 def _identity(node: bytes) -> str:
-    """Return the identity of the partition that a node of a device path names (10.3.5.1 of the specification)."""
+    """Return the identity of the partition that a node of a device path names."""
     number, signature, kind = struct.unpack_from("<I", node, 4)[0], node[24:40], node[41]
     if kind == _BY_GUID:
         return str(uuid.UUID(bytes_le=signature))
@@ -136,7 +136,7 @@ def mount_point(tree: Tree, disk: str) -> Optional[str]:
         return None
     device = os.path.basename(os.path.realpath(tree.path(f"{_PARTITIONS}/{disk}")))
     for line in (tree.text("/proc/self/mountinfo") or "").splitlines():
-        # proc_pid_mountinfo(5): the root and the mount point, and after " - " the type and the source.
+        # proc_pid_mountinfo(5)
         where, _mark, what = (part.split() for part in line.partition(" - "))
         if len(where) > 4 and len(what) > 1 and (where[3], os.path.basename(what[1])) == ("/", device):
             return where[4]

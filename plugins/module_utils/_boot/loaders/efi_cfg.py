@@ -293,9 +293,6 @@ class EfiCfg:
     recipient: Recipient = HYPERVISOR
     default_only = False
     first_option: Optional[str] = None
-    cannot_boot_once: Optional[str] = (
-        "xen.efi boots the default section of xen.cfg, and another section cannot be selected for one boot."
-    )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self.tree = Tree(root, foreign=foreign)
@@ -549,7 +546,7 @@ class EfiCfg:
                 path = efi_boot.find(self.tree, partition, entry.file)
                 if path is not None:
                     return entry, partition, path
-            if efi_boot.is_there(self.tree, entry.disk) and not efi_boot.mount_point(self.tree, entry.disk):
+            if efi_boot.is_there(self.tree, entry.disk) and self._partitions(entry) is PARTITIONS:
                 return entry, "", None
         return None
 

@@ -53,6 +53,8 @@ _MOST_FILES = 64
 _KEYWORD = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9]+)(?:[ \t]+(?P<value>[^\r\n]*)|(?=[\r]?$))")
 _FILE = re.compile(r"[ \t]*[^ \t\r]+")
 _MODULE = re.compile(r"(?:^|[ \t])---(?=[ \t\r]|$)")
+# The program that starts other boot loaders.
+_CHAIN = re.compile(r"(?:\S*/)?chain\.c32", re.IGNORECASE)
 # The programs that show a menu of this very file; others choose in ways of their own.
 _MENUS = ("menu", "vesamenu")
 # The keywords whose lines are kept with their places.
@@ -88,7 +90,7 @@ class Label:
     :param nested: whether it stands in a submenu.
     :param hidden: whether the menu does not show it.
     :param default: whether it says MENU DEFAULT.
-    :param reads: the file that it has the loader read instead of starting something; empty for none.
+    :param hands_over: the menu or the program that chooses what starts; empty for none.
     """
 
     name: str
@@ -97,7 +99,7 @@ class Label:
     nested: bool = False
     hidden: bool = False
     default: bool = False
-    reads: str = ""
+    hands_over: str = ""
     text: Optional[str] = None
     place: Optional[Place] = None
     added: str = ""
@@ -265,8 +267,8 @@ def _set(menu: Menu, key: str, value: str) -> None:
         if not menu.depth and key != "menu end":
             menu.top.append(None)
         menu.depth = max(0, menu.depth + {"menu begin": 1, "menu end": -1, "menu separator": 0}[key])
-    elif key == "config" and label is not None:
-        label.reads = _first_word(value)
+    elif label is not None and (key in ("config", "localboot") or (key in ("com32", "kernel") and _CHAIN.match(value))):
+        label.hands_over = f"{key.upper()} {_first_word(value)}"
     elif key == "menu hide" and label is not None:
         label.hidden = True
     elif key == "default":
@@ -333,8 +335,8 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
         return None, f"{path} names no entry with DEFAULT: the loader waits until somebody chooses one."
     if label is None:
         return None, f"{path} starts '{_first_word(wanted)}', which is none of its labels."
-    if label.reads:
-        return None, f"{path} starts '{label.name}', which reads {label.reads} instead."
+    if label.hands_over:
+        return None, f"{path} starts '{label.name}', which hands over to another menu or loader ({label.hands_over})."
     return label, ""
 
 
@@ -395,10 +397,6 @@ class Extlinux:
     recipient: Recipient = HYPERVISOR
     default_only = False
     first_option: Optional[str] = None
-    cannot_boot_once: Optional[str] = (
-        "Only extlinux --once selects an entry for one boot, and update-extlinux writes the same options into every "
-        "entry."
-    )
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self.tree = Tree(root, foreign=foreign)

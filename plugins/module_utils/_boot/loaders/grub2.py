@@ -56,8 +56,8 @@ _VARIABLES: Mapping[Recipient, Variables] = {row.recipient: row for row in (VARI
 
 _MKCONFIG = ("grub-mkconfig", "grub2-mkconfig")
 
-# Commands that show another menu.
-_MENUS_INSIDE = ("configfile", "extract_syslinux_entries_configfile", "legacy_configfile", "syslinux_configfile")
+# Commands that show another menu, or start another boot loader.
+_HAND_OVER = ("chainloader", "configfile", "efi", "legacy_configfile", "ntldr", "pxechainloader", "syslinux_configfile")
 
 # Menus of hosts where nothing generates one.
 _MENUS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
@@ -135,15 +135,17 @@ def passed(
                 line = f"{line} {command_line.for_linux(' '.join(grub_by_hand.arguments(words)))}"
             return NextBoot(" ".join(command_line.configured_options(line, recipient)), True)
         name = os.path.basename(words[1].replace("\\", "/"))
-        if words[0] in _MENUS_INSIDE:
-            return NextBoot(
-                None, None, f"GRUB's entry '{entry.title}' shows the menu {words[1]}, which is not read here."
-            )
         if words[0] in ("chainloader", "efi") and re.search(r"xen[^/]*\.efi$", name, re.IGNORECASE):
             return NextBoot(
                 None,
                 True,
                 f"GRUB's entry '{entry.title}' starts {words[1]}, which takes its options from its own configuration.",
+            )
+        if words[0] in _HAND_OVER:
+            return NextBoot(
+                None,
+                None,
+                f"GRUB's entry '{entry.title}' hands over to {words[1]}, and what that starts is not known here.",
             )
     return None
 
@@ -161,7 +163,6 @@ class Grub2:
     default_only = False
     # 20_linux_xen adds it, as older loaders took the first argument for the name of the image.
     first_option: Optional[str] = "placeholder"
-    cannot_boot_once: Optional[str] = None
 
     def __init__(self, run: Runner, *, root: str = "/", foreign: bool = False) -> None:
         self.tree = Tree(root, foreign=foreign)

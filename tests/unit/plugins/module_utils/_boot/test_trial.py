@@ -19,6 +19,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     trial_entry,
     trial_watchdog,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import LOADERS, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +140,11 @@ def test_what_others_add_behind_it_stays() -> None:
     with_block = trial_entry.add_block(None, entry("debian-12"))
     assert trial_entry.remove_block(with_block + b"set a=b\n", "custom.cfg") == b"set a=b\n"
     assert trial_entry.remove_block(b"a\n" + with_block + b"b\n", "custom.cfg") == b"a\nb\n"
+
+
+def test_every_other_loader_has_a_reason() -> None:
+    assert {*trial.CANNOT_BOOT_ONCE, grub2.Grub2.name} == {*LOADERS}
+    assert all(sentence.endswith(".") for sentence in trial.CANNOT_BOOT_ONCE.values())
 
 
 def test_half_a_block_is_refused() -> None:

@@ -316,6 +316,17 @@ kernel /boot/xen-4.1-amd64.gz a
 """
 
 
+@pytest.mark.parametrize("command", ["chainloader +1", "configfile /boot/grub/other.lst"])
+@pytest.mark.parametrize("default", [0, 1, 2])
+def test_what_another_loader_starts_is_not_known_to_legacy_grub(command: str, default: int) -> None:
+    text = (
+        f"default {default}\ntitle a\nkernel /xen.gz x\ntitle b\nrootnoverify (hd0,1)\n{command}\ntitle c\nkernel /v\n"
+    )
+    boots = grub_legacy.next_boot("menu.lst", text)
+    assert boots.xen is (True, None, False)[default]
+    assert ("'b', which hands over to another menu or loader" in boots.reason) is (default == 1)
+
+
 def test_what_debians_update_grub_reads_is_between_its_marks(tmp_path: Path) -> None:
     """An option elsewhere is a comment to it, and the next run would lose what was put there."""
     text = MARKED.format(inside="# kopt=r\n", outside="# xenhopt=dom0_mem=9G")
@@ -461,12 +472,6 @@ def test_a_long_file_takes_no_longer_than_its_length(tmp_path: Path, name: str, 
     planned = time.process_time()
     assert read - started < 1
     assert planned - read < 2
-
-
-def test_whether_an_entry_can_be_booted_once() -> None:
-    sentences = {name: loader.cannot_boot_once for name, loader in LOADERS.items()}
-    assert sentences.pop("grub2") is None
-    assert all(sentence and sentence.endswith(".") for sentence in sentences.values())
 
 
 def test_the_report_never_fails(tmp_path: Path) -> None:
