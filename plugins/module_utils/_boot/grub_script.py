@@ -186,8 +186,7 @@ class _Loop:
 _Node = Union[_Command, _Block, _If, _Loop]
 
 
-# What defines something by a block, which may begin in a later line. A hidden entry is chosen by a key; whether it
-# counts among the others is not known.
+# The block may begin in a later line. Whether a hidden entry, which a key chooses, is counted is not known.
 _DEFINING = ("menuentry", "submenu", "function", "hiddenentry")
 
 
@@ -801,10 +800,7 @@ class _Machine:
         return posixpath.normpath(self._host.directory + path[len(_PREFIX) :])
 
     def _find(self, words: Sequence[Value], raws: Sequence[str]) -> Optional[str]:
-        """Return the path on the host of a file that is to be read; None where it cannot be found.
-
-        Its file system is taken for that of / or of /boot where one of them has such a file.
-        """
+        """Return the path of a file that is on the file system of / or /boot; None where it cannot be found."""
         found = self._locate(words[0] if words else None)
         named = _ON_A_DISK.match("" if found or not words else raws[0] if words[0] is None else words[0] or "")
         if named is None:
@@ -819,7 +815,7 @@ _PATTERN = re.compile(r"[*?[]")
 
 
 def _set_by(words: Sequence[Value]) -> Iterator[str]:
-    """Yield the variables that a command sets: search, probe, regexp, smbios and others by --set, some by names."""
+    """Yield the variables that a command sets."""
     name = words[0] or ""
     for word, following in zip(words[1:], [*words[2:], None]):
         if word is not None and word.startswith("--set="):

@@ -228,7 +228,6 @@ def _with_default(
     Since 258 what is preferred comes before the default, unless it has no attempts left.
 
     :param unknown: paths of images that may be entries as well.
-    :param configured: loader.conf.
     """
     usable = [name for name in entries if not _used_up(name)]
     given = [(ONCE, systemd_variable(tree, ONCE), [*entries])] if once else []

@@ -10,7 +10,13 @@ import os
 import re
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub, grub_by_hand, grub_script
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    command_line,
+    grub,
+    grub_by_hand,
+    grub_menu,
+    grub_script,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot, from_entries
@@ -202,9 +208,12 @@ class Grub2:
         """
         path, host = self.menu()
         entry = grub_script.default_entry(grub_script.run(path, host), host)
-        if entry.file != by_hand:
+        # A function of another file may have defined it, or eval.
+        text = grub_menu.without_returns(self.tree.text(by_hand) or "")
+        if entry.file != by_hand or not text.startswith(entry.body, entry.position):
+            elsewhere = "other files" if entry.file in ("", by_hand) else entry.file
             raise UserError(
-                f"GRUB's entry '{entry.title}', which boots, is not in {by_hand} but in {entry.file or 'other files'}.",
+                f"GRUB's entry '{entry.title}', which boots, is not in {by_hand} but in {elsewhere}.",
                 "Nothing was changed. Set entries to all to change those in that menu, or change the entry by hand.",
             )
         return entry.position, entry.position + len(entry.body)

@@ -115,6 +115,18 @@ module /boot/vmlinuz
             },
             "is not in /boot/grub/grub.cfg but in /boot/grub/custom.cfg",
         ),
+        # What defines it is in another file, or in no file.
+        (
+            {
+                "boot/grub/grub.cfg": f"source $prefix/custom.cfg\ndefine\nmenuentry Xen {{\n{XEN}\n}}\n",
+                "boot/grub/custom.cfg": f"function define {{\nmenuentry own {{\n{XEN}\n}}\n}}\n",
+            },
+            "is not in /boot/grub/grub.cfg but in other files",
+        ),
+        (
+            {"boot/grub/grub.cfg": f"eval 'menuentry own {{ {XEN.splitlines()[0]}; }}'\nmenuentry Xen {{\n{XEN}\n}}\n"},
+            "is not in /boot/grub/grub.cfg but in other files",
+        ),
         # A program writes the menu.
         ({"etc/default/grub": "GRUB_TIMEOUT=5\n"}, "a program writes the menu of grub2"),
         ({"etc/update-extlinux.conf": "xen_opts=\n"}, "a program writes the menu of extlinux"),
