@@ -26,8 +26,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     restore,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.running_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.whole_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner

@@ -21,9 +21,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     grub_script,
     trial_entry,
     trial_watchdog,
-    whole_line,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.running_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.trial_grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, signals
@@ -185,7 +185,7 @@ def require_grub(run: Runner, tree: Tree) -> Grub:
 
     :raises UserError: the host boots with a loader that cannot select an entry for one boot only.
     """
-    running = whole_line.running_line(Xen(run, root=tree.root), "/")
+    running = running_line(Xen(run, root=tree.root), "/")
     loader = find("auto", run, root=tree.root, running=running)
     found = _grub(run, tree)
     if loader.name != grub2.Grub2.name or found is None:

@@ -6,21 +6,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.running_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
-
-
-def running_line(xen: Xen, root: str, recipient: Recipient = HYPERVISOR) -> Optional[str]:
-    """Return the options that the hypervisor of these files, or its dom0's Linux, was started with, None for none."""
-    if root != "/" or not xen.is_dom0():
-        return None
-    return xen.command_line() if recipient is HYPERVISOR else xen.dom0_command_line()
 
 
 def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:

@@ -50,7 +50,7 @@ class Entry:
     :param name: how it is called, for messages.
     :param file: path of the program on its partition; None where it starts none, such as a network.
     :param options: what is passed to it.
-    :param disk: identity of the partition that the program is on, as in /dev/disk/by-partuuid; empty for none.
+    :param disk: identity of its partition (/dev/disk/by-partuuid); empty for none.
     """
 
     name: str

@@ -535,10 +535,7 @@ class EfiCfg:
         return PARTITIONS if place is None else [place]
 
     def _first_program(self, *, once: bool) -> Optional[Tuple[efi_boot.Entry, str, Optional[str]]]:
-        """Return the first entry of the firmware whose program is there, its partition and its path.
-
-        The path is None where it is on a partition of this host that is not mounted.
-        """
+        """Return the firmware's entry that starts, its partition and its path, None for one that is not mounted."""
         for entry in self._firmware(once=once):
             if entry.file is None:
                 continue

@@ -90,7 +90,7 @@ class Label:
     :param nested: whether it stands in a submenu.
     :param hidden: whether the menu does not show it.
     :param default: whether it says MENU DEFAULT.
-    :param hands_over: the menu or the program that chooses what starts; empty for none.
+    :param hands_over: whether another menu or loader chooses what starts.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Label:
     nested: bool = False
     hidden: bool = False
     default: bool = False
-    hands_over: str = ""
+    hands_over: bool = False
     text: Optional[str] = None
     place: Optional[Place] = None
     added: str = ""
@@ -268,7 +268,7 @@ def _set(menu: Menu, key: str, value: str) -> None:
             menu.top.append(None)
         menu.depth = max(0, menu.depth + {"menu begin": 1, "menu end": -1, "menu separator": 0}[key])
     elif label is not None and (key in ("config", "localboot") or (key in ("com32", "kernel") and _CHAIN.match(value))):
-        label.hands_over = f"{key.upper()} {_first_word(value)}"
+        label.hands_over = True
     elif key == "menu hide" and label is not None:
         label.hidden = True
     elif key == "default":
@@ -336,7 +336,7 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
     if label is None:
         return None, f"{path} starts '{_first_word(wanted)}', which is none of its labels."
     if label.hands_over:
-        return None, f"{path} starts '{label.name}', which hands over to another menu or loader ({label.hands_over})."
+        return None, f"{path} starts '{label.name}', which hands over to another menu or loader."
     return label, ""
 
 
@@ -435,9 +435,7 @@ class Extlinux:
         if by_hand is None:
             return self._files.plan(sources, name, option)
         if self._disagree():
-            raise UserError(
-                self._disagree(), "Nothing was changed. Remove the menus that are not used, then run this again."
-            )
+            raise UserError(self._disagree(), "Nothing was changed. Remove the ones that are not used, then run again.")
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
         menu = parse(by_hand, texts.get, self.recipient)
         only, _reason = chosen(by_hand, menu) if self.default_only else (None, "")
@@ -466,12 +464,12 @@ class Extlinux:
         return NextBoot(None, None, reason, boots.entries) if reason else boots
 
     def _disagree(self) -> str:
-        """Return that several menus differ in what they start, in a sentence; empty where they do not."""
+        """Return that several menus differ, in a sentence; empty where they do not."""
         menus = self._menus() if self.hand_kept() is not None else []
         starts = {path: next_boot(path, self.tree.text, self.recipient) for path in menus}
         if len({(boots.options, boots.xen) for boots in starts.values()}) < 2:
             return ""
-        return f"Several menus differ, and which of them the loader reads is not known here: {' and '.join(starts)}."
+        return f"Several menus differ, and which of them boots is not known here: {' and '.join(starts)}."
 
     def output(self) -> Optional[str]:
         path = self.menu() if self.generates else None
@@ -482,7 +480,7 @@ class Extlinux:
         return next(iter(self._menus()), None)
 
     def _menus(self) -> List[str]:
-        """Return the menus that the loader may read; how this host was started tells whether from EFI/."""
+        """Return the menus that the loader may read."""
         found = {os.path.realpath(self.tree.path(path)): path for path in reversed(OUTPUTS) if self.tree.is_file(path)}
         menus = [path for path in OUTPUTS if path in found.values()]
         if self.tree.foreign:

@@ -151,7 +151,7 @@ def passed(
             return NextBoot(
                 None,
                 None,
-                f"GRUB's entry '{entry.title}' hands over to {words[1]}, and what that starts is not known here.",
+                f"GRUB's entry '{entry.title}' hands over to another menu or loader.",
             )
     return None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
@@ -236,18 +236,6 @@ def _numbers(text: str) -> Mapping[int, int]:
     return found
 
 
-def _hand_over(text: str) -> Set[int]:
-    """Return the numbers of the entries that show another menu, or start another boot loader."""
-    found: Set[int] = set()
-    entry = -1
-    for line in lines(text):
-        command = _COMMAND.match(line.text.replace("\f", " "))
-        entry = _numbers(text).get(line.number, entry)
-        if command and command["name"] in ("chainloader", "configfile"):
-            found.add(entry)
-    return found
-
-
 def chosen(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0) -> Optional[Place]:
     """Return the place in the default entry if it boots a hypervisor, else in the first that does.
 
@@ -269,15 +257,10 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
     default = _booting(text, saved)
     found = reversed(places(text, recipient))
     entries = {place.entry: _passed(text, place, recipient) for place in found if place.entry is not None}
-    lines_passed = [entries[number] for number in sorted(entries)]
-    title = titles[default] if titles else ""
-    if default not in entries and default in _hand_over(text):
-        reason = f"The default entry of {path} is '{title}', which hands over to another menu or loader."
-        return NextBoot(None, None, f"{reason} What that starts is not known here.", lines_passed)
     return from_entries(
         entries.get(default),
-        lines_passed,
-        title=title,
+        [entries[number] for number in sorted(entries)],
+        title=titles[default] if titles else "",
         file=path,
         remedy="Set default there to the number of an entry for Xen, counted from 0.",
     )

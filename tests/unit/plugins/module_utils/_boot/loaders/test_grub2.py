@@ -158,8 +158,8 @@ OTHER_MENU = "menuentry Other { search --set=root x\nconfigfile /grub/grub.cfg\n
         ("}", None, None, "not understood"),
         # Another system's menu makes nothing unknown, unless it is what boots.
         (f"{GRUB_CFG % 1}{OTHER_MENU}", "dom0_mem=1G,max:1G loglvl=all", True, ""),
-        (f"{GRUB_CFG % 4}{OTHER_MENU}", None, None, "hands over to /grub/grub.cfg, and what that starts is not known"),
-        ("menuentry W { chainloader +1\n }", None, None, "hands over to +1"),
+        (f"{GRUB_CFG % 4}{OTHER_MENU}", None, None, "'Other' hands over to another menu or loader"),
+        ("menuentry W { chainloader +1\n }", None, None, "'W' hands over to another menu or loader"),
         ("menuentry Qubes { chainloader /EFI/qubes/qubes-xen.efi\n }", None, True, "from its own configuration"),
     ],
 )

@@ -316,17 +316,6 @@ kernel /boot/xen-4.1-amd64.gz a
 """
 
 
-@pytest.mark.parametrize("command", ["chainloader +1", "configfile /boot/grub/other.lst"])
-@pytest.mark.parametrize("default", [0, 1, 2])
-def test_what_another_loader_starts_is_not_known_to_legacy_grub(command: str, default: int) -> None:
-    text = (
-        f"default {default}\ntitle a\nkernel /xen.gz x\ntitle b\nrootnoverify (hd0,1)\n{command}\ntitle c\nkernel /v\n"
-    )
-    boots = grub_legacy.next_boot("menu.lst", text)
-    assert boots.xen is (True, None, False)[default]
-    assert ("'b', which hands over to another menu or loader" in boots.reason) is (default == 1)
-
-
 def test_what_debians_update_grub_reads_is_between_its_marks(tmp_path: Path) -> None:
     """An option elsewhere is a comment to it, and the next run would lose what was put there."""
     text = MARKED.format(inside="# kopt=r\n", outside="# xenhopt=dom0_mem=9G")
