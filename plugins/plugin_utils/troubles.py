@@ -90,6 +90,15 @@ def _damaged_images(host: Facts, _today: datetime.date) -> Optional[Dict[str, An
     return {"images": ", ".join(found)} if found else None
 
 
+def _unfixed(host: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
+    memory = host.get("memory") or {"dom0_fixed": True}
+    if not host["running"] or memory["dom0_fixed"]:
+        return None
+    if memory["autoballoon"] == "off":
+        return {"why": "Xen's command line sets no fixed amount of memory for dom0"}
+    return {"why": "xl takes memory from dom0 when guests start"}
+
+
 def _next_boot(host: Facts) -> Facts:
     return host.get("boot_line") or {}
 
@@ -174,10 +183,10 @@ HOSTS: Tuple[Trouble, ...] = (
         "unfixed_dom0_memory",
         CRITICAL,
         "Hosts whose dom0 memory is not fixed",
-        "{name}: xl takes memory from dom0 when guests start.",
+        "{name}: {why}.",
         "Set dom0_memory_size, and dom0_memory_reboot to true where the host may be rebooted.",
         _SITE.format("dom0_memory"),
-        _when(lambda host: bool(host["running"]) and not (host.get("memory") or {"dom0_fixed": True})["dom0_fixed"]),
+        _unfixed,
     ),
     Trouble(
         "release_unsupported",

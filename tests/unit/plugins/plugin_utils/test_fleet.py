@@ -54,6 +54,12 @@ def test_what_is_said_of_each() -> None:
     assert "\n".join(lines) + "\n" == GOLDEN.read_text()
 
 
+def test_why_the_memory_of_dom0_is_not_fixed() -> None:
+    memory = {**fleets.host()["memory"], "dom0_fixed": False, "autoballoon": "auto"}
+    (host,) = report({"a": fleets.host(memory=memory)})["hosts"]
+    assert [one["sentence"] for one in host["troubles"]] == ["a: xl takes memory from dom0 when guests start."]
+
+
 def test_the_worst_comes_first() -> None:
     found = [troubles.SEVERITIES.index(row["severity"]) for row in fleet.groups(report(fleets.troubled()))]
     assert found == sorted(found) and set(found) == {0, 1, 2}
