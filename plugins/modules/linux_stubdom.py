@@ -16,6 +16,10 @@ description:
     manifest C(linux.json) beside.
   - The kernel is the one that the host runs. QEMU, its libraries, the clients of xenstore, busybox and the kernel's
     modules are taken from the host as they are; nothing is compiled or fetched.
+  - A library that QEMU names and never uses in a stub domain, that of spice, is left out with all that it needs. In its
+    place is one that this module makes, whose functions end the program that calls them; RV(manifest) names it as
+    C(stand_ins). The graphics card C(qxl) needs spice.
+  - QEMU gives up root, all capabilities and all files when it has opened what it needs.
   - The image is made again when one of those files, or this module's way of making it, has changed. Equal files give
     an equal image.
   - The image that was there before is kept, as C(FILE.previous), for O(state=rollback).
