@@ -78,14 +78,20 @@ options:
           - Where the device model of an HVM guest runs, V(linux) in a Linux stub domain (Xen 4.14 and newer) or
             V(minios)
             in a Mini-OS one (up to Xen 4.20).
+          - V(dom0) is for guests that are taken over as they are. The boot loader of a PV or PVH guest, named by
+            C(bootloader) in O(guests[].options), or the device model of an HVM guest runs in dom0, which needs
+            O(guests[].allow_weaker_isolation=true).
           - Without it, V(grub2) for PV and PVH guests, V(linux) for HVM guests.
         type: str
-        choices: [grub2, legacy, linux, minios]
+        choices: [grub2, legacy, linux, minios, dom0]
       uuid:
         description: Identity of the guest. Without it, one that is made of the name.
         type: str
       kernel:
-        description: The kernel or boot loader of a PV or PVH guest. Without it, the one of O(guests[].flavour).
+        description:
+          - The kernel or boot loader of a PV or PVH guest, for example a unikernel or that of NetBSD. Without it, the
+            one of O(guests[].flavour).
+          - An HVM guest has one only with V(dom0), as QEMU would look for the file in the stub domain.
         type: path
       arch:
         description:
@@ -159,13 +165,27 @@ options:
       boot:
         description: Order in which an HVM guest tries to boot, for example V(cd).
         type: str
+      firmware:
+        description:
+          - The firmware of an HVM guest. Without it, the one that libxl chooses, which is a BIOS.
+          - V(uefi) needs a file that was built with Xen's drivers (V(linux), V(dom0)), which is looked at. The package
+            C(ovmf) of Debian 12 and newer has none; those of Fedora (C(edk2-ovmf-xen)) and openSUSE do.
+        type: str
+        choices: [bios, uefi]
+      bios_path_override:
+        description:
+          - The file of O(guests[].firmware) (V(linux), V(dom0); Xen 4.8 and newer). Without it, that of the
+            distribution.
+        type: path
       serial:
         description:
-          - Where an HVM guest's serial port leads. A stub domain can serve V(pty) only, which is the default.
-        type: str
+          - Where an HVM guest's serial port leads, as text, or as a list for several. A stub domain can serve one
+            V(pty), which is what it has without this parameter.
+        type: raw
       vnc:
         description:
-          - Whether an HVM guest has a screen over VNC on dom0's loopback (V(minios)). V(false) is the default.
+          - Whether an HVM guest has a screen over VNC on dom0's loopback (V(minios), V(dom0)).
+          - Without it, a guest with a stub domain has none, and with V(dom0) libxl gives it one.
         type: bool
       stubdomain_memory:
         description:
@@ -181,12 +201,14 @@ options:
         description: Options for the kernel of the Linux stub domain, after those that its image is recorded to need.
         type: str
       firmware_override:
-        description: An hvmloader with ROMBIOS (V(minios)). Without it, the one that comes with the image V(ioemu).
+        description:
+          - An hvmloader (V(minios), V(dom0)), for V(minios) one with ROMBIOS. Without it, the one that comes with the
+            image V(ioemu).
         type: path
       device_model_override:
         description:
-          - The program in dom0 that serves the stub domain's consoles (V(minios)). Without it, the one that comes with
-            the image V(ioemu).
+          - The program in dom0 that serves the stub domain's consoles (V(minios)), or that is the device model
+            (V(dom0)). Without it, the one that comes with the image V(ioemu).
         type: path
       memory:
         description: Memory in MiB. Required where the configuration is written.
@@ -207,11 +229,13 @@ options:
         description: The most processor time that the guest may have, in percent of one processor. V(0) is no limit.
         type: int
       cpus:
-        description: Processors of the host on which the guest may run, for example V(2-3,^0) or V(node:0).
-        type: str
+        description:
+          - Processors of the host on which the guest may run, for example V(2-3,^0), or V(node:0) for those of a NUMA
+            node, where the guest's memory is taken from then. A list has one text for each virtual processor.
+        type: raw
       cpus_soft:
-        description: Processors of the host on which the guest runs preferably (Xen 4.5 and newer).
-        type: str
+        description: Processors of the host on which the guest runs preferably, as O(guests[].cpus) (Xen 4.5 and newer).
+        type: raw
       pool:
         description: CPU pool of the host in which the guest runs.
         type: str
@@ -226,7 +250,7 @@ options:
           format:
             description: Format of the target. V(raw) is the default.
             type: str
-            choices: [raw, qcow2, qcow, vhd]
+            choices: [raw, qcow2, qcow, vhd, qed]
           vdev:
             description:
               - The device that the guest sees, for example V(xvda), V(hda) or V(xvda1).
@@ -322,6 +346,27 @@ options:
         description: Groups of interfaces of Hyper-V that an HVM guest with Windows finds, for example V(defaults).
         type: list
         elements: str
+      smbios:
+        description:
+          - What an HVM guest finds in its SMBIOS tables, each as V(NAME=VALUE), for example
+            V(system_serial_number=1234) (Xen 4.18 and newer).
+        type: list
+        elements: str
+      smbios_firmware:
+        description: A file with SMBIOS structures for an HVM guest (Xen 4.3 and newer).
+        type: path
+      tsc_mode:
+        description: How the guest reads its time stamp counter. Without it, Xen chooses.
+        type: str
+        choices: [default, always_emulate, native, native_paravirt]
+      timer_mode:
+        description: What becomes of ticks that a PVH or HVM guest has missed. Without it, libxl chooses.
+        type: str
+        choices:
+          - delay_for_missed_ticks
+          - no_delay_for_missed_ticks
+          - no_missed_ticks_pending
+          - one_missed_tick_pending
       localtime:
         description: Whether the guest's clock is the host's local time, not UTC.
         type: bool
@@ -331,18 +376,19 @@ options:
       on_poweroff:
         description: What happens to the domain when the guest powers off. Without it, V(destroy).
         type: str
-        choices: [destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart]
+        choices: [destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart, soft-reset]
       on_reboot:
         description: What happens to the domain when the guest reboots. Without it, V(restart).
         type: str
-        choices: [destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart]
+        choices: [destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart, soft-reset]
       on_crash:
         description: What happens to the domain when the guest crashes. Without it, V(destroy).
         type: str
-        choices: [destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart]
+        choices: [destroy, restart, rename-restart, preserve, coredump-destroy, coredump-restart, soft-reset]
       options:
         description:
-          - More keys of C(xl.cfg) as they are. Those that have a parameter are refused.
+          - More keys of C(xl.cfg) as they are. Those that have a parameter are refused. A key that is null is left out,
+            also where O(replace) would keep it.
           - Passwords in it, such as C(vncpasswd), are masked in the result.
         type: dict
       allow_weaker_isolation:
@@ -468,6 +514,8 @@ options:
     description:
       - Whether files that were not written by this module may be replaced or removed, and those of guests of another
         type with the same name.
+      - A guest that is taken over so keeps its UUID, its MAC addresses and the keys that no parameter has, where the
+        list does not set them. What it loses is a warning, and a copy of the file is kept.
     type: bool
     default: false
   backup:
@@ -556,6 +604,12 @@ guests:
       description: The keys of the configuration, passwords masked; empty where there is none.
       type: dict
       sample: {name: web, type: pv, memory: 512}
+    dropped:
+      description:
+        - What the guest loses as O(replace) takes its configuration over, by parameter; keys that no parameter has, as
+          they are. Passwords are masked.
+      type: dict
+      sample: {vcpus: 4, options.bootloader: pygrub}
     grub_names:
       description: What legacy PV-GRUB calls each disk.
       type: dict
@@ -652,7 +706,7 @@ saved_at_shutdown:
 backup_files:
   description: Path of the copy by path of the file.
   type: dict
-  returned: with O(backup=true)
+  returned: with O(backup=true), or when a file was replaced that another program or administrator has written
   sample: {/etc/xen/web.cfg: "/etc/xen/web.cfg.123.2026-01-31@12:00:00~"}
 """
 
@@ -709,7 +763,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "saved_at_shutdown": saving,
         "diff": files.difference(items.changes(listed)),
     }
-    if params["backup"]:
+    if params["backup"] or backups:
         result["backup_files"] = backups
     failed = {item.name: item.failure for item in listed if item.failure is not None}
     if failed:
@@ -736,6 +790,7 @@ def describe(item: items.Item, *, check_mode: bool) -> Dict[str, Any]:
         "changed": bool(actions),
         "actions": actions,
         "settings": masking.masked(item.settings),
+        "dropped": masking.masked(item.dropped),
         "grub_names": item.grub_names,
         "type_reason": item.type_reason,
         "autostart": item.autostart,

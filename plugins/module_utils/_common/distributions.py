@@ -30,6 +30,7 @@ PURPOSES: Mapping[str, str] = {
     "qemu": "QEMU with support for Xen",
     "vga_roms": "the video ROMs of QEMU (SeaVGABIOS)",
     "network_roms": "the network ROMs of QEMU (iPXE)",
+    "ovmf": "OVMF",
     "busybox": "a statically linked busybox",
     "squashfs": "the tools of squashfs (mksquashfs)",
     "zstd": "zstd",
@@ -75,6 +76,7 @@ class Paths:
     :param roms: directories of QEMU's ROMs.
     :param libraries: directories of shared libraries.
     :param busybox: a busybox.
+    :param ovmf: UEFI firmware.
     """
 
     firmware: Tuple[str, ...] = ()
@@ -89,6 +91,7 @@ class Paths:
     roms: Tuple[str, ...] = ()
     libraries: Tuple[str, ...] = ()
     busybox: Tuple[str, ...] = ()
+    ovmf: Tuple[str, ...] = ()
 
 
 KINDS = tuple(kind.name for kind in fields(Paths))
@@ -214,6 +217,7 @@ _DEBIAN = Distribution(
         roms=("/usr/share/qemu", "/usr/share/seabios", "/usr/lib/ipxe/qemu"),
         libraries=("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"),
         busybox=("/bin/busybox",),
+        ovmf=("/usr/share/ovmf/OVMF.fd",),
     ),
     grub=_UPDATE_GRUB,
     services=("xen",),
@@ -251,6 +255,7 @@ _FEDORA = Distribution(
         "qemu": ("qemu-system-x86-core",),
         "vga_roms": ("seavgabios-bin",),
         "network_roms": ("ipxe-roms-qemu",),
+        "ovmf": ("edk2-ovmf-xen",),
         "busybox": ("busybox",),
         "squashfs": ("squashfs-tools",),
         "zstd": ("zstd",),
@@ -283,6 +288,7 @@ _FEDORA = Distribution(
         roms=("/usr/share/qemu", "/usr/share/seavgabios", "/usr/share/ipxe/qemu"),
         libraries=("/lib64", "/usr/lib64"),
         busybox=("/usr/sbin/busybox", "/usr/bin/busybox"),
+        ovmf=("/usr/share/edk2/xen/OVMF.fd",),
     ),
     grub=_GRUB2,
     services=("xenstored", "xenconsoled"),
@@ -308,6 +314,7 @@ _SUSE = Distribution(
         "qemu": ("qemu-x86",),
         "vga_roms": ("qemu-vgabios",),
         "network_roms": ("qemu-ipxe",),
+        "ovmf": ("qemu-ovmf-x86_64",),
         "busybox": ("busybox-static",),
         "squashfs": ("squashfs",),
         "zstd": ("zstd",),
@@ -342,6 +349,7 @@ _SUSE = Distribution(
         roms=("/usr/share/qemu",),
         libraries=("/lib64", "/usr/lib64"),
         busybox=("/usr/bin/busybox-static",),
+        ovmf=("/usr/share/qemu/ovmf-x86_64-xen-4m.bin",),
     ),
     grub=_GRUB2,
     services=("xencommons",),

@@ -26,7 +26,7 @@ class Requirement:
     :param remedy: what to do without it.
     :param to_start: whether only a start needs it; else the configuration makes no sense without it.
     :param executable: whether it has to be a program.
-    :param contains: bytes that have to be in it.
+    :param fits: whether it is what it has to be, by its content.
     :param key: the key of xl.cfg that names the path which was found.
     :param own: what the first of *paths* needs itself.
     :param unfit: why the file that is there cannot serve, as a sentence.
@@ -37,7 +37,7 @@ class Requirement:
     remedy: str
     to_start: bool = True
     executable: bool = False
-    contains: Optional[bytes] = None
+    fits: Optional[Callable[[bytes], bool]] = None
     key: Optional[str] = None
     own: Optional[Requirement] = None
     unfit: Optional[str] = None
@@ -48,7 +48,7 @@ def satisfied(requirement: Requirement, path: str, locate: Locate = str) -> bool
     found = locate(path)
     if not os.path.exists(found) or not os.access(found, os.X_OK if requirement.executable else os.R_OK):
         return False
-    return requirement.contains is None or requirement.contains in (files.read(found) or b"")
+    return requirement.fits is None or requirement.fits(files.read(found) or b"")
 
 
 def satisfy(requirement: Requirement, locate: Locate = str) -> str:
@@ -59,7 +59,7 @@ def satisfy(requirement: Requirement, locate: Locate = str) -> str:
     path = next((path for path in requirement.paths if satisfied(requirement, path, locate)), None)
     if path is None:
         others = [path for path in requirement.paths if os.path.exists(locate(path))]
-        if requirement.contains is not None and others:
+        if requirement.fits is not None and others:
             raise UserError(f"{others[0]} is not {requirement.what}.", requirement.remedy)
         raise UserError(f"There is no {' and no '.join(requirement.paths)}: {requirement.what}.", requirement.remedy)
     if requirement.unfit is not None:

@@ -48,21 +48,28 @@ def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     if not given:
         # An image that the role stubdom_build has made finds more menus than the distribution's own.
         platform = grub2.platform_for(guest["type"], guest["arch"])
-        ours = (grub2.path(firmware_directory(host), platform),) if platform in host.grub2 else ()
-        others = distributions.paths(f"grub_{guest['type']}", host.distribution)
-        if pv32:
-            # Named after its platform everywhere, as grub-i386-xen.bin beside grub-x86_64-xen.bin.
-            others = tuple(path.replace("x86_64-xen", platform) for path in others)
-        paths = (*ours, *others)
+        paths = grub2_paths(guest["type"], platform, host)
     if guest.get("menu_entries"):
         text = menus.grub2(guest["menu_entries"], guest["menu_timeout"], guest["disks"])
         image = grub2.path(firmware_directory(host), platform)
         planned.menu = Menu(menus.path(guest["name"], "bin"), text, image)
         planned.keys["kernel"] = planned.menu.path
         return
-    remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
-    planned.needs.append(Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel"))
+    if given:
+        need = Requirement(paths, "the kernel of the guest", "Make it, or correct kernel.")
+    else:
+        remedy = f"Install {distributions.install_hint('grub_xen', host.distribution)}, or name the file with kernel."
+        need = Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel")
+    planned.needs.append(need)
     planned.keys["kernel"] = paths[0]
+
+
+def grub2_paths(kind: str, platform: str, host: Host) -> Tuple[str, ...]:
+    """Where GRUB 2 for guests of a type lies, ours first where it is installed."""
+    ours = (grub2.path(firmware_directory(host), platform),) if platform in host.grub2 else ()
+    # Named after its platform everywhere, as grub-i386-xen.bin beside grub-x86_64-xen.bin.
+    others = distributions.paths(f"grub_{kind}", host.distribution)
+    return (*ours, *(path.replace("x86_64-xen", platform) for path in others))
 
 
 def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:

@@ -9,16 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import Dict, List, Mapping, Optional, Set
+from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 HEADER = "Managed by the Ansible collection xen.stubdom; changes are overwritten."
 
 _NAME = re.compile(rb"^[ \t]*name[ \t]*=[ \t]*([\"'])(?P<name>[^\"'\n]+)\1", re.MULTILINE)
+
+
+def ours(content: bytes) -> bool:
+    """Whether this collection has written a file."""
+    return content.startswith(f"# {HEADER}\n".encode())
 
 
 def check_ours(path: str, name: str, before: Optional[bytes], *, hvm: Optional[bool], removed: bool = False) -> None:
@@ -31,7 +36,7 @@ def check_ours(path: str, name: str, before: Optional[bytes], *, hvm: Optional[b
     """
     if before is None:
         return
-    if not before.startswith(f"# {HEADER}\n".encode()):
+    if not ours(before):
         raise UserError(
             f"{path} was not written by this module: the guest name {name} is taken by another configuration.",
             "Set another name for the guest, or set replace to true to take the file over.",
@@ -145,20 +150,36 @@ def may_be_guest(file: str) -> bool:
     return not _NO_GUEST.search(file)
 
 
+def found(directory: str) -> Iterator[Tuple[str, bytes]]:
+    """Yield the files of a directory that give a guest's name, and their contents.
+
+    :raises UserError: the directory cannot be read.
+    """
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        remedy = needs_root(error) or "Correct directory."
+        raise UserError(f"The directory {directory} cannot be read: {error.strerror}.", remedy) from error
+    for entry in entries:
+        if may_be_guest(entry.name) and entry.is_file() and entry.stat().st_size <= xl_cfg.LONGEST:
+            content = _content(entry.path)
+            if guest_name(content) is not None:
+                yield entry.path, content
+
+
 def names(directory: str, own: Set[str]) -> Dict[str, str]:
     """The names of guests and stub domains that the configurations of a directory give, with their files.
 
     :param own: real paths of those that are left out.
     """
-    found: Dict[str, str] = {}
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-            if not may_be_guest(entry.name) or not entry.is_file() or os.path.realpath(entry.path) in own:
-                continue
-            if entry.stat().st_size <= xl_cfg.LONGEST:
-                for name in _names(entry.path):
-                    found.setdefault(name, entry.path)
-    return found
+    taken: Dict[str, str] = {}
+    for path, content in found(directory):
+        if os.path.realpath(path) not in own:
+            for name in domain_names(guest_name(content) or "", settings_of(content)):
+                taken.setdefault(name, path)
+    return taken
 
 
 def domain_names(name: str, keys: Mapping[str, xl_cfg.Value]) -> List[str]:
@@ -166,16 +187,12 @@ def domain_names(name: str, keys: Mapping[str, xl_cfg.Value]) -> List[str]:
     return [name, f"{name}-dm"] if virtualisation.stubbed(keys) else [name]
 
 
-def _names(path: str) -> List[str]:
-    """The names of the domains that a file describes; none where it cannot be read, and is no configuration."""
+def _content(path: str) -> bytes:
+    """What a file holds; nothing where it cannot be read, and is no configuration."""
     try:
-        content = files.read(path, longest=xl_cfg.LONGEST) or b""
+        return files.read(path, longest=xl_cfg.LONGEST) or b""
     except UserError:
-        return []
-    name = guest_name(content)
-    if name is None:
-        return []
-    return domain_names(name, settings_of(content))
+        return b""
 
 
 def guest_name(content: bytes) -> Optional[str]:

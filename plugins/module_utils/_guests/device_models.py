@@ -21,11 +21,15 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     firmware_directory,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_rules
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
 
 # Limits of the Linux stub domain (docs/misc/stubdom.txt @ stable-4.22).
 LINUX_NICS = 1
 LINUX_DISKS = 26
+
+# The word of xl.cfg for each kind of firmware, by flavour (libxl__domain_build_info_setdefault).
+_QEMU_XEN: Mapping[str, str] = {"bios": "seabios", "uefi": "ovmf"}
+BIOS: Mapping[str, Mapping[str, str]] = {"linux": _QEMU_XEN, "minios": {"bios": "rombios"}, "dom0": _QEMU_XEN}
 
 
 def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
@@ -40,6 +44,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 f"The guest {guest['name']} has {len(given)}, and a Linux stub domain serves {most} {what}.",
                 "Take some away.",
             )
+    add_firmware(guest, host, planned)
     _no_screen(keys)
     # Dom0's QEMU would give the stub domain a keyboard, too. xl knows the key from 4.13 on, so that every release with
     # Linux stub domains does.
@@ -91,6 +96,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
 def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     keys = planned.keys
     _stub_keys(guest, "qemu-xen-traditional", keys)
+    add_firmware(guest, host, planned)
     _no_screen(keys)
     if guest.get("vnc"):
         keys["vnc"] = 1
@@ -126,7 +132,7 @@ def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, xl_c
     keys["device_model_version"] = device_model
     keys["device_model_stubdomain_override"] = 1
     serial = guest.get("serial") or "pty"
-    if serial != "pty":
+    if serial not in ("pty", ["pty"]):
         raise UserError(
             f"The serial port is {serial!r}, which the stub domain would have to open in itself.",
             'Use "pty": that one dom0 serves.',
@@ -134,6 +140,51 @@ def _stub_keys(guest: Mapping[str, Any], device_model: str, keys: Dict[str, xl_c
     keys["serial"] = serial
     if guest.get("boot"):
         keys["boot"] = guest["boot"]
+
+
+def add_firmware(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
+    """Add the firmware that an HVM guest is to start, and what UEFI needs on the host.
+
+    libxl reads the file in dom0 and hands it to hvmloader (libxl_dom.c), so that a stub domain needs none of its own.
+    """
+    asked = guest.get("firmware")
+    own = guest.get("bios_path_override")
+    if asked is None:
+        if own:
+            raise UserError(
+                f"bios_path_override is {own}, and xl does not know what kind of firmware that is.",
+                "Set firmware to bios or uefi.",
+            )
+        return
+    known = BIOS[guest["flavour"]]
+    if asked not in known:
+        raise UserError(
+            f"firmware is {asked}, which the flavour {guest['flavour']} cannot start: it has ROMBIOS only.",
+            "Set firmware to bios, or use the flavour linux.",
+        )
+    planned.keys["bios"] = known[asked]
+    if asked != "uefi":
+        return
+    nameable = host.version is None or host.version >= xl_rules.since("bios_path_override")
+    # Where the distribution has it, then where Xen's own build puts it (tools/configure.ac, ovmf_path).
+    paths = (own,) if own else (*distributions.paths("ovmf", host.distribution), f"{firmware_directory(host)}/ovmf.bin")
+    if nameable:
+        planned.keys["bios_path_override"] = paths[0]
+    planned.needs.append(
+        Requirement(
+            paths,
+            "UEFI firmware for guests of Xen (OvmfXen of edk2; Debian's package ovmf has none since Debian 12)",
+            f"Name one with bios_path_override, {_install_ovmf(host)}or set firmware to bios.",
+            fits=uefi.knows_xen,
+            key="bios_path_override" if nameable else None,
+        )
+    )
+
+
+def _install_ovmf(host: Host) -> str:
+    if "ovmf" not in host.distribution.packages:
+        return ""
+    return f"install {distributions.install_hint('ovmf', host.distribution)}, "
 
 
 def _no_screen(keys: Dict[str, xl_cfg.Value]) -> None:

@@ -175,6 +175,14 @@ class Guest:
         written = os.stat(self.config).st_mtime if os.path.exists(self.config) else 0.0
         return record.restart_required(domain.domid, self.uuid, nodes, self.settings, written)
 
+    def runs_with(self, settings: Mapping[str, xl_cfg.Value], uuid: Optional[str]) -> None:
+        """Record that the guest's domain, which another program started, runs with this configuration.
+
+        Nothing is recorded of a domain that is another one, or that was started with an older configuration.
+        """
+        if self.facts["domid"] is not None and self.uuid == uuid and not self.facts["restart_required"]:
+            self.xen.write(record.RECORD.format(domid=self.facts["domid"]), record.of(settings).text)
+
     def interrupted_start(self) -> Optional[str]:
         """Return the record of what an interrupted start was made with; None if there is none."""
         return self.xen.read(STARTING.format(key=self.key)) if self.facts["state"] == "paused" else None

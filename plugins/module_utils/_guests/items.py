@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking, permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
@@ -20,13 +20,14 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     lives,
     menus,
     plan,
+    taking_over,
     virtualisation,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 _GRUB2_REMEDY = "Install it with the role xen.stubdom.stubdom_build (image grub2), or shorten menu_entries."
@@ -50,6 +51,8 @@ class Item:
     :param refusal: why nothing at all is done.
     :param failure: why this guest alone is not as asked for.
     :param warnings: what an earlier part of a play would make, in check mode.
+    :param dropped: what the guest loses as its configuration is taken over.
+    :param same: whether the configuration that is taken over means the same as the new one.
     """
 
     wanted: Wanted
@@ -65,10 +68,17 @@ class Item:
     refusal: Optional[UserError] = None
     failure: Optional[UserError] = None
     warnings: List[str] = field(default_factory=list)
+    dropped: Dict[str, Any] = field(default_factory=dict)
+    same: bool = False
 
     @property
     def name(self) -> str:
         return self.wanted.name
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another program or administrator has written its configuration."""
+        return self.before is not None and not config_files.ours(self.before)
 
     @property
     def needed_mib(self) -> int:
@@ -205,10 +215,15 @@ def write(items: Sequence[Item], options: Options, *, later: bool) -> Dict[str, 
     :return: path of the copy by path of the file.
     """
     ready = [item for item in items if item.deferred is later and not (later and item.failure)]
-    backups = files.apply([change for item in ready for change in item.changes], backup=options.backup)
+    # Of what another program or administrator has written a copy is kept in any case.
+    taken_over = any(item.foreign and change.needed for item in ready for change in item.changes)
+    backup = options.backup or taken_over
+    backups = files.apply([change for item in ready for change in item.changes], backup=backup)
     for item in ready:
         if any(change.needed for change in item.changes):
             item.prove()
+            if item.same:
+                item.guest.runs_with(item.settings, item.uuid)
     files.remove_if_empty(menus.DIRECTORY)
     return backups
 
@@ -232,36 +247,70 @@ def _read(item: Item, hide: Callable[[Set[str]], None]) -> None:
 
 def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Options) -> None:
     wanted = item.wanted
-    values, item.type_reason = guest_types.typed(wanted.values, observed.host, config_files.settings_of(item.before))
+    foreign = item.foreign
+    only = None if foreign and options.replace else taking_over.kept_before(item.before)
+    there = config_files.settings_of(item.before)
+    values, item.type_reason = guest_types.typed(wanted.values, observed.host, there)
+    values, kept = taking_over.completed(
+        values,
+        there,
+        observed.host,
+        only=only,
+        uuid=_domain_uuid(item, observed) if foreign and "uuid" not in there else None,
+    )
     planned = plan.plan(values, observed.host)
     for need, error in observed.check_needs(planned, start=wanted.state in _STARTED):
         if not options.check_mode or not need.to_start:
             raise error
         item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
-    after = xl_cfg.emit(planned.keys, header=[config_files.HEADER])
+    after = xl_cfg.emit(planned.keys, header=[config_files.HEADER, *taking_over.header(kept)])
     if not options.replace:
         kind = None if after == item.before else virtualisation.hvm(planned.keys)
         config_files.check_ours(wanted.path, item.name, item.before, hvm=kind)
+    if foreign:
+        item.dropped = taking_over.dropped(there, planned.keys, observed.host, wanted.given)
+        item.same = taking_over.same(there, planned.keys, observed.host)
+        _tell_dropped(item)
     config_files.check_names(item.name, planned.keys, taken)
     if after != item.before and observed.running:
         # What xl's own parser says, before anything is written.
         item.warnings += [f"xl says of {wanted.path}: {warning}" for warning in observed.xen.dry_run(after)]
     item.settings, item.grub_names = planned.keys, planned.grub_names
     menu = _menu(item, planned, observed, options)
-    there = permissions.read(wanted.path)
+    mode = permissions.read(wanted.path)
     asked = permissions.asked_for(wanted.values)
     if masking.secrets(planned.keys):
-        asked = asked.closed(there)
+        asked = asked.closed(mode)
     linked = files.link(wanted.link)
     link = os.path.join("..", os.path.basename(wanted.path)) if wanted.values["autostart"] else None
     if link is not None:
         config_files.check_autostart(wanted.link, linked, wanted.path, replace=options.replace)
     item.changes = [
-        files.Change(wanted.path, item.before, after, permissions=asked, found=there),
+        files.Change(wanted.path, item.before, after, permissions=asked, found=mode),
         files.Link(wanted.link, linked, _link_after(item, linked, link)),
         *_former_links(item),
         *menu,
     ]
+
+
+def _domain_uuid(item: Item, observed: Observed) -> Optional[str]:
+    """The UUID of the domain that has the guest's name now, None where there is none."""
+    domid = next((row.domid for row in observed.rows if row.name == item.name), None)
+    return None if domid is None else domains.uuid(domains.nodes_of(observed.xen, [domid]), domid)
+
+
+def _tell_dropped(item: Item) -> None:
+    if not config_files.settings_of(item.before):
+        item.warnings.append(
+            f"{item.wanted.path} was written by another program or administrator, and is nothing that xl understands: "
+            "what it says is not kept, but for a copy of the file."
+        )
+    if item.dropped:
+        lost = ", ".join(f"{name} ({value})" for name, value in masking.masked(item.dropped).items())
+        item.warnings.append(
+            f"{item.wanted.path} was written by another program or administrator. It has settings that the guest "
+            f"{item.name} no longer has then: {lost}. Set them in the list to keep them; a copy of the file is kept."
+        )
 
 
 def _menu(item: Item, planned: Plan, observed: Observed, options: Options) -> List[files.AnyChange]:

@@ -23,6 +23,8 @@ MANAGED: Mapping[str, str] = {
         for row in spec.GUEST
         if row.key or row.name in KEYS  # what code writes has the name of its key
     },
+    "bios": _PARAMETER.format("firmware"),
+    "firmware": "Use the parameter firmware for an HVM guest and kernel for others, and leave the option out.",
     "cmdline": _PARAMETER.format("cmdline"),
     "root": _PARAMETER.format("cmdline"),
     "builder": _PARAMETER.format("type"),
@@ -31,6 +33,8 @@ MANAGED: Mapping[str, str] = {
         ("bootloader", "bootloader_args", "device_model_version", "device_model_stubdomain_override"), _FLAVOUR
     ),
 }
+# Those of them that the flavour dom0 leaves to the options.
+IN_DOM0 = ("bootloader", "bootloader_args", "device_model_version", "vnclisten")
 
 # Options that give the guest, its device model or others a way past the stub domain, and which. What the key is set to
 # does not matter, unless that turns it off.
@@ -67,15 +71,6 @@ _CLASHES: Tuple[Tuple[Tuple[str, ...], Tuple[str, ...], str], ...] = (
         "they confine a QEMU in dom0, not one in a stub domain",
     ),
 )
-# The firmware that each device model can start (libxl__domain_build_info_setdefault).
-_FIRMWARE: Mapping[str, Mapping[str, str]] = {
-    "linux": {"rombios": "qemu-xen starts seabios or ovmf"},
-    "minios": {
-        "seabios": "qemu-xen-traditional starts rombios",
-        "ovmf": "qemu-xen-traditional starts rombios",
-        "uefi": "qemu-xen-traditional starts rombios",
-    },
-}
 
 
 def validate(
@@ -97,11 +92,11 @@ def validate(
         would be ignored or refused by xl.
     """
     for key in options:
-        if key in MANAGED:
+        if key in MANAGED and not (flavour == "dom0" and key in IN_DOM0):
             raise UserError(f"options.{key} is not allowed, as other parameters of the guest set it.", MANAGED[key])
     xl_rules.check(options, version, guest=guest, label="options.")
     _refuse_clashes(flavour, options)
-    if guest == "hvm" and not weaker:
+    if guest == "hvm" and flavour != "dom0" and not weaker:
         _refuse_weaker(name, options)
 
 
@@ -110,14 +105,6 @@ def _refuse_clashes(flavour: str, options: Mapping[str, Any]) -> None:
         for key in keys:
             if flavour in flavours and options.get(key) not in _OFF:
                 raise UserError(f"options.{key} cannot work with the flavour {flavour}: {why}.", "Leave it out.")
-    for key in ("bios", "firmware"):
-        known = _FIRMWARE.get(flavour, {})
-        word = str(options.get(key)).lower()
-        if word in known:
-            raise UserError(
-                f"options.{key} is {options[key]}, which cannot work with the flavour {flavour}: {known[word]}.",
-                f"Leave {key} out, or choose another flavour.",
-            )
     # docs/misc/stubdom.txt: "PCI passthrough require permissive mode".
     if flavour == "linux" and not xl_rules.integer(options.get("pci_permissive"), 0):
         for device in options.get("pci") or ():

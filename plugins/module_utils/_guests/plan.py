@@ -17,6 +17,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     boot_loaders,
     device_models,
     disks,
+    in_dom0,
     options,
     spec,
     virtualisation,
@@ -33,7 +34,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl
 # A guest keeps its identity on whatever host it is defined, so that a running domain can be told from a namesake.
 IDENTITIES = uuid.UUID("5b0cf0f4-6b0b-5d3e-9d0f-3b6d2a1a7c11")
 
-FLAVOURS: Mapping[str, Flavour] = {**boot_loaders.FLAVOURS, **device_models.FLAVOURS}
+FLAVOURS: Mapping[str, Flavour] = {**boot_loaders.FLAVOURS, **device_models.FLAVOURS, **in_dom0.FLAVOURS}
 
 # Long enough for everybody, and short enough for names of files with something behind it.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")
@@ -73,7 +74,8 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
         version=host.version,
         weaker=bool(guest.get("allow_weaker_isolation")),
     )
-    planned.keys.update(asked)
+    # A null leaves out what another source would give.
+    planned.keys.update({key: value for key, value in asked.items() if value is not None})
     xl_rules.check(planned.keys, host.version, guest=guest["type"])
     xl_rules.check_together(planned.keys, guest=guest["type"])
     planned.grub_names = disks.grub_names([disk["vdev"] for disk in guest["disks"]])
@@ -100,7 +102,8 @@ def memory_mib(keys: Mapping[str, xl_cfg.Value]) -> int:
 
 
 def _video_mib(keys: Mapping[str, xl_cfg.Value], flavour: str) -> int:
-    return VIDEO_MEMORY[flavour].get(str(keys.get("vga", "cirrus")), VIDEO_MEMORY[flavour]["cirrus"])
+    card = keys.get("vga", "stdvga" if _int(keys, "stdvga", 0) else "cirrus")
+    return VIDEO_MEMORY[flavour].get(str(card), VIDEO_MEMORY[flavour]["cirrus"])
 
 
 def refuse_namesake(name: str, uuid: Optional[str], domid: Optional[int], running_uuid: Optional[str]) -> None:

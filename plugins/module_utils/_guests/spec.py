@@ -16,9 +16,9 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 TYPES = ("pv", "pvh", "hvm")
-FLAVOURS = ("grub2", "legacy", "linux", "minios")
+FLAVOURS = ("grub2", "legacy", "linux", "minios", "dom0")
 STATES = ("present", "running", "stopped", "paused", "restarted", "rebooted", "saved", "absent")
-_ENDS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart")
+_ENDS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset")
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,28 @@ class Parameter:
 
 
 _HVM = Whose(types=("hvm",), why="it is hardware of HVM guests")
-_PV = Whose(types=("pv", "pvh"), why="QEMU would look for the file in the stub domain, where it is not")
+_NOT_STUBBED = Whose(
+    flavours=("grub2", "legacy", "dom0"), why="QEMU would look for the file in the stub domain, where it is not"
+)
 _LEGACY = Whose(flavours=("legacy",), why="only PV-GRUB on Mini-OS reads it")
 _LINUX = Whose(flavours=("linux",), why="only a Linux stub domain has it")
-_MINIOS = Whose(flavours=("minios",), why="only qemu-xen-traditional in Mini-OS uses it")
-_GRUB2 = Whose(flavours=("grub2",), why="only GRUB 2 and other kernels use it")
+_MINIOS = Whose(types=("hvm",), flavours=("minios", "dom0"), why="only qemu-xen-traditional in Mini-OS uses it")
+_STUBBED = Whose(flavours=("linux", "minios"), why="only a stub domain has it")
+_QEMU_XEN = Whose(flavours=("linux", "dom0"), why="only qemu-xen starts such a firmware")
+_GRUB2 = Whose(flavours=("grub2", "dom0"), why="only GRUB 2 and other kernels use it")
+_NOT_PV = Whose(types=("pvh", "hvm"), why="the timers of a PV guest are the hypervisor's")
+_TIMERS = (
+    "delay_for_missed_ticks",
+    "no_delay_for_missed_ticks",
+    "no_missed_ticks_pending",
+    "one_missed_tick_pending",
+)
 _MENUS = Whose(flavours=("grub2", "legacy"), why="the firmware of an HVM guest reads no menu")
 _BITS = Whose(types=("pv", "pvh"), why="an HVM guest runs any kernel")
 
 # In the order in which the fields are written; the target takes all the rest of the text.
 DISK = (
-    Parameter("format", default="raw", choices=("raw", "qcow2", "qcow", "vhd"), key="format"),
+    Parameter("format", default="raw", choices=("raw", "qcow2", "qcow", "vhd", "qed"), key="format"),
     Parameter("vdev", key="vdev"),
     Parameter("access", default="rw", choices=("rw", "ro"), key="access"),
     Parameter("cdrom", "bool", default=False, words={True: "devtype=cdrom"}),
@@ -127,7 +138,7 @@ GUEST = (
     Parameter("type", choices=TYPES),
     Parameter("flavour", choices=FLAVOURS),
     Parameter("uuid"),
-    Parameter("kernel", "path", whose=_PV),
+    Parameter("kernel", "path", whose=_NOT_STUBBED),
     Parameter("arch", default="x86_64", choices=("x86_64", "x86_32"), whose=_BITS),
     Parameter("menu", whose=_LEGACY),
     Parameter("menu_disk", whose=_LEGACY),
@@ -138,10 +149,12 @@ GUEST = (
     Parameter("cmdline", key="extra", whose=_GRUB2),
     Parameter("ramdisk", "path", key="ramdisk", whose=_GRUB2),
     Parameter("boot", whose=_HVM),
-    Parameter("serial", default="pty", whose=_HVM),
-    Parameter("vnc", "bool", default=False, whose=_MINIOS),
-    Parameter("stubdomain_memory", "int", whose=_HVM),
-    Parameter("stubdomain_kernel", "path", whose=_HVM),
+    Parameter("firmware", choices=("bios", "uefi"), whose=_HVM),
+    Parameter("bios_path_override", "path", key="bios_path_override", whose=_QEMU_XEN),
+    Parameter("serial", "raw", whose=_HVM),
+    Parameter("vnc", "bool", whose=_MINIOS),
+    Parameter("stubdomain_memory", "int", whose=_STUBBED),
+    Parameter("stubdomain_kernel", "path", whose=_STUBBED),
     Parameter("stubdomain_ramdisk", "path", whose=_LINUX),
     Parameter("stubdomain_cmdline", whose=_LINUX),
     Parameter("firmware_override", "path", whose=_MINIOS),
@@ -152,8 +165,8 @@ GUEST = (
     Parameter("maxvcpus", "int", key="maxvcpus"),
     Parameter("cpu_weight", "int", key="cpu_weight"),
     Parameter("cap", "int", key="cap"),
-    Parameter("cpus", key="cpus"),
-    Parameter("cpus_soft", key="cpus_soft"),
+    Parameter("cpus", "raw", key="cpus"),
+    Parameter("cpus_soft", "raw", key="cpus_soft"),
     Parameter("pool", key="pool"),
     Parameter("seclabel", key="seclabel"),
     Parameter("disks", "list", default=(), elements="dict", options=DISK, key="disk"),
@@ -162,6 +175,10 @@ GUEST = (
     Parameter("videoram", "int", key="videoram", whose=_HVM),
     Parameter("hpet", "bool", key="hpet", whose=_HVM),
     Parameter("viridian", "list", elements="str", key="viridian", whose=_HVM),
+    Parameter("smbios", "list", elements="str", key="smbios", whose=_HVM),
+    Parameter("smbios_firmware", "path", key="smbios_firmware", whose=_HVM),
+    Parameter("tsc_mode", choices=("default", "always_emulate", "native", "native_paravirt"), key="tsc_mode"),
+    Parameter("timer_mode", choices=_TIMERS, key="timer_mode", whose=_NOT_PV),
     Parameter("localtime", "bool", key="localtime"),
     Parameter("rtc_timeoffset", "int", key="rtc_timeoffset"),
     Parameter("on_poweroff", choices=_ENDS, key="on_poweroff"),

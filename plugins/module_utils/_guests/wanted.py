@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -30,6 +30,7 @@ class Wanted:
 
     :param values: every parameter of spec.py.
     :param path: its configuration.
+    :param given: the parameters that the guest or the defaults set.
     :param place: how many guests start before it, one after the other; None where its order does not matter.
     :param refusal: why it cannot be, as far as its parameters tell.
     """
@@ -38,6 +39,7 @@ class Wanted:
     state: str
     path: str
     values: Mapping[str, Any] = field(repr=False)
+    given: FrozenSet[str] = frozenset()
     refusal: Optional[UserError] = None
     place: Optional[int] = None
 
@@ -91,7 +93,7 @@ def ordered(guests: Sequence[Wanted]) -> List[Wanted]:
 
 def _defaults(given: Mapping[str, Any]) -> Dict[str, Any]:
     known = {name: option for name, option in spec.argument_spec().items() if name not in _OWN}
-    validated = ArgumentSpecValidator(known).validate({key: value for key, value in given.items() if value is not None})
+    validated = ArgumentSpecValidator(known).validate(_set(given))
     if validated.error_messages:
         raise UserError(
             f"defaults cannot be those of guests: {'; '.join(validated.error_messages)}.",
@@ -101,7 +103,8 @@ def _defaults(given: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _wanted(given: Mapping[str, Any], defaults: Mapping[str, Any], directory: str) -> Wanted:
-    values = spec.filled({**defaults, **{key: value for key, value in given.items() if value is not None}})
+    given = {**_set(defaults), **_set(given)}
+    values = spec.filled(given)
     name, state = str(values["name"]), values["state"]
     if values["type"] is None and values["flavour"] is not None:
         values["type"] = _TYPE_OF.get(values["flavour"])
@@ -114,7 +117,11 @@ def _wanted(given: Mapping[str, Any], defaults: Mapping[str, Any], directory: st
         _check(values)
     except UserError as error:
         refusal = error
-    return Wanted(name, state, path, values, refusal)
+    return Wanted(name, state, path, values, frozenset(given), refusal)
+
+
+def _set(given: Mapping[str, Any]) -> Dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -125,6 +132,8 @@ def _check(values: Mapping[str, Any]) -> None:
                 f"{row.name} is {value!r}, which is not an absolute path.",
                 f"Set {row.name} to a path that starts with a slash.",
             )
+    if values["type"] is None and values["flavour"] == "dom0":
+        raise UserError("The flavour dom0 is for guests of any type.", "Set type to pv, pvh or hvm.")
     waiting.check(values)
 
 

@@ -24,6 +24,11 @@ MARK = b"ROMBIOS"
 REMEDY = "Build it with the role xen.stubdom.stubdom_build, stubdom_build_images: [ioemu], stubdom_build_helpers: true"
 
 
+def has_rombios(hvmloader: bytes) -> bool:
+    """Whether ROMBIOS was compiled into an hvmloader."""
+    return MARK in hvmloader
+
+
 def directory(firmware_directory: str) -> str:
     """Return where our dom0 helper programs lie by default."""
     return f"{firmware_directory}/{DIRECTORY}"
@@ -51,7 +56,7 @@ def needs(
             (loader,) if loader else (f"{ours}/hvmloader", f"{firmware_directory}/hvmloader"),
             "hvmloader with ROMBIOS",
             f"{REMEDY}, or name one with firmware_override: that of most distributions has none.",
-            contains=MARK,
+            fits=has_rombios,
             key="firmware_override",
         ),
         "qemu-dm": Requirement(

@@ -68,7 +68,7 @@ def check_together(keys: Mapping[str, Any], *, guest: str = "") -> None:
     :param guest: type of the guest (pv, pvh, hvm), empty where it is not known.
     :raises UserError: xl would ignore something, or refuse the guest.
     """
-    for rule in (_identity, _processors, _boot_order, _interfaces, _kernel, _screen):
+    for rule in (_identity, _processors, _boot_order, _interfaces, _kernel, _screen, _pci, _numa):
         rule(keys, guest)
 
 
@@ -257,6 +257,36 @@ def _screen(keys: Mapping[str, Any], guest: str) -> None:
             f"The guest has {keys['videoram']} MiB of video memory, and the vga {vga} needs {least} MiB.",
             f"Write at least {least} for videoram, or leave it out.",
         )
+
+
+def _pci(keys: Mapping[str, Any], guest: str) -> None:
+    if not keys.get("pci"):
+        return
+    if guest == "pvh":
+        # SUPPORT.md has PV and HVM guests only; pcifront, which would reach the device, is a driver of PV guests.
+        raise UserError("A PVH guest has no PCI bus, and would not see the devices in pci.", "Leave pci out.")
+    if guest == "hvm" and _grows(keys):
+        raise UserError(
+            "The guest has PCI devices and a maxmem above its memory, which libxl does not start together.",
+            "Leave maxmem out, or pci.",
+        )
+
+
+def _numa(keys: Mapping[str, Any], guest: str) -> None:
+    if not keys.get("vnuma"):
+        return
+    if guest == "pv":
+        raise UserError("vnuma is not for guests of type pv yet, and libxl refuses it.", "Leave vnuma out.")
+    if _grows(keys):
+        raise UserError(
+            "The guest has NUMA nodes of its own and a maxmem above its memory, which libxl does not start together.",
+            "Leave maxmem out, or vnuma.",
+        )
+
+
+def _grows(keys: Mapping[str, Any]) -> bool:
+    """Whether the guest starts with less memory than it may have (populate on demand)."""
+    return integer(keys.get("maxmem"), 0) > integer(keys.get("memory"), 32)
 
 
 def integer(value: Any, default: int) -> int:

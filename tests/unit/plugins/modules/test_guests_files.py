@@ -44,9 +44,7 @@ def linux(**params: Any) -> Dict[str, Any]:
     return {"type": "hvm", "flavour": "linux", "state": "running", **params}
 
 
-@pytest.mark.parametrize(
-    "params", [{}, linux(state="present"), {"autostart": True}, {"options": {"tsc_mode": "native"}}]
-)
+@pytest.mark.parametrize("params", [{}, linux(state="present"), {"autostart": True}, {"options": {"acpi": 1}}])
 def test_present_and_absent_in_four_steps(host: Host, params: Dict[str, Any]) -> None:
     virgin = host.tree()
     steps = [run(host, check=check, **params) for check in (True, False, True, False)]

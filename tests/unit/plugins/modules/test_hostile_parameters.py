@@ -54,6 +54,7 @@ VALID: dict[str, dict[str, Any]] = {
     "dom0_mem": {"size": "1G"},
     "grub_image": {},
     "guests": {"guests": [{"name": "web", "type": "pv", "flavour": "grub2", "memory": 256}]},
+    "guests_info": {},
     "linux_stubdom": {},
     "stubdom_build": {
         "release": "4.17",
@@ -260,12 +261,13 @@ READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "the configuration to remove": ("etc/xen/web.cfg", "guests", {**CONFIGURED, **REMOVED, "replace": True}),
     "another configuration": ("etc/xen/other", "guests", CONFIGURED),
     "the configuration of a guest": ("etc/xen/web.cfg", "guests", {**CONFIGURED, **STARTED}),
+    "a configuration of guests_info": ("etc/xen/web.cfg", "guests_info", CONFIGURED),
     "a trial": ("trial.json", "boot_trial", {"state": "absent", "options": None}),
 }  # fmt: skip
 # Where what is damaged belongs to something else, and the module goes on.
 GOES_ON = {
     "xl.conf of xen_info", "a manifest of xen_info", "a manifest of a helper", "a manifest of guests",
-    "another configuration",
+    "another configuration", "a configuration of guests_info",
 }  # fmt: skip
 
 

@@ -40,11 +40,6 @@ def test_every_key_that_is_named_is_one_of_xl() -> None:
             "options.dm_restrict cannot work with the flavour linux: they confine a QEMU in dom0",
         ),
         ({"device_model_user": "qemu"}, "minios", "options.device_model_user cannot work"),
-        ({"bios": "rombios"}, "linux", "options.bios is rombios, which cannot work with the flavour linux"),
-        ({"bios": "ovmf"}, "linux", None),
-        ({"bios": "rombios"}, "minios", None),
-        ({"bios": "SeaBIOS"}, "minios", "options.bios is SeaBIOS, which cannot work with the flavour minios"),
-        ({"firmware": "uefi"}, "minios", "options.firmware is uefi"),
         ({"pci": ["00:1b.0"]}, "linux", "options.pci has 00:1b.0, which a Linux stub domain drives in permissive mode"),
         ({"pci": ["00:1b.0,permissive=1"]}, "linux", None),
         ({"pci": ["00:1b.0"], "pci_permissive": True}, "linux", None),
@@ -68,6 +63,14 @@ def test_what_parameters_say_is_not_said_again(key: str) -> None:
     with pytest.raises(UserError, match=f"^options.{key} is not allowed") as refused:
         validate({key: 1})
     assert refused.value.remedy.endswith("leave the option out.")
+
+
+def test_what_runs_in_dom0_may_be_named_where_it_does() -> None:
+    for asked in ({"bootloader": "pygrub"}, {"vnclisten": "127.0.0.1"}, {"device_model_version": "qemu-xen"}):
+        validate(asked, "dom0")
+        for flavour in ("linux", "grub2"):
+            with pytest.raises(UserError, match="is not allowed, as other parameters"):
+                validate(asked, flavour)
 
 
 def test_a_value_is_judged_with_its_place() -> None:

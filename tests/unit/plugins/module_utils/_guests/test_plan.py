@@ -9,11 +9,13 @@ import dataclasses
 from typing import Any
 
 import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
+OVMF = "/usr/share/ovmf/OVMF.fd"
 HOST = Host(
     version=(4, 20),
     firmware_directory="/usr/lib/xen-4.20/boot",
@@ -24,6 +26,8 @@ GRUB2 = {"name": "web", "type": "pv", "flavour": "grub2", "memory": 256, "vcpus"
 LEGACY = {**GRUB2, "flavour": "legacy", "menu": "(hd0,0)/boot/grub/menu.lst"}
 LINUX = {**GRUB2, "type": "hvm", "flavour": "linux", "disks": [{**DISK, "vdev": "hda"}]}
 MINIOS = {**LINUX, "flavour": "minios"}
+DOM0 = {**LINUX, "flavour": "dom0", "allow_weaker_isolation": True}
+PYGRUB = {**GRUB2, "flavour": "dom0", "allow_weaker_isolation": True, "options": {"bootloader": "pygrub"}}
 
 
 def host(**changes: Any) -> Host:
@@ -40,7 +44,7 @@ def host(**changes: Any) -> Host:
             'type = "pv"\nkernel = "/usr/lib/grub-xen/grub-x86_64-xen.bin"\nmemory = 256\nvcpus = 1\n',
         ),
         (
-            {**GRUB2, "type": "pvh", "maxmem": 512, "options": {"tsc_mode": "native"}},
+            {**GRUB2, "type": "pvh", "maxmem": 512, "tsc_mode": "native"},
             HOST,
             'type = "pvh"\nkernel = "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"\nmemory = 256\nmaxmem = 512\nvcpus = 1\n'
             'tsc_mode = "native"\n',
@@ -133,6 +137,42 @@ def host(**changes: Any) -> Host:
             'serial = "pty"\nvnc = 1\nstubdomain_kernel = "/opt/ioemu.gz"\nfirmware_override = "/opt/hvmloader"\n'
             'device_model_override = "/opt/qemu-dm"\nmemory = 256\nvcpus = 1\n',
         ),
+        (
+            {**LINUX, "firmware": "bios"},
+            HOST,
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            'bios = "seabios"\nvnc = 0\nvkb_device = 0\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            {**LINUX, "firmware": "uefi"},
+            HOST,
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            f'bios = "ovmf"\nbios_path_override = "{OVMF}"\nvnc = 0\nvkb_device = 0\nmemory = 256\nvcpus = 1\n',
+        ),
+        # Before 4.8 libxl takes the file that it was built with.
+        (
+            {**DOM0, "firmware": "uefi"},
+            host(version=(4, 7)),
+            'builder = "hvm"\nbios = "ovmf"\nmemory = 256\nvcpus = 1\n',
+        ),
+        # As it was before it was taken over.
+        (PYGRUB, HOST, 'type = "pv"\nmemory = 256\nvcpus = 1\nbootloader = "pygrub"\n'),
+        (
+            {**PYGRUB, "kernel": "/boot/vmlinuz", "options": {}},
+            HOST,
+            'type = "pv"\nkernel = "/boot/vmlinuz"\nmemory = 256\nvcpus = 1\n',
+        ),
+        (
+            {
+                **DOM0,
+                "vnc": True,
+                "serial": ["pty", "null"],
+                "options": {"vnclisten": "127.0.0.1", "usbdevice": "tablet"},
+            },
+            HOST,
+            'type = "hvm"\nserial = [\n    "pty",\n    "null",\n]\nvnc = 1\nmemory = 256\nvcpus = 1\n'
+            'vnclisten = "127.0.0.1"\nusbdevice = "tablet"\n',
+        ),
     ],
 )
 def test_a_guest_in_the_words_of_xl(guest: dict[str, Any], on: Host, text: str) -> None:
@@ -167,8 +207,12 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**GRUB2, "options": {"device_model_version": "x"}}, HOST, "options.device_model_version is not allowed"),
         ({**GRUB2, "options": {"cpu_wieght": 512}}, HOST, r"options\.cpu_wieght is no key of xl\.cfg"),
         ({**GRUB2, "maxvcpus": 2, "vcpus": 4}, HOST, "4 vCPUs, which is above its maxvcpus of 2"),
-        ({**GRUB2, "options": {"firmware": "pvgrub64"}}, HOST, "firmware pvgrub64 beside a kernel"),
-        ({**GRUB2, "options": {"timer_mode": 1}}, HOST, "timer_mode is not for guests of type pv"),
+        ({**GRUB2, "options": {"firmware": "pvgrub64"}}, HOST, "options.firmware is not allowed"),
+        (
+            {**GRUB2, "timer_mode": "no_missed_ticks_pending"},
+            HOST,
+            "timer_mode is not supported with type pv: the timers",
+        ),
         ({**GRUB2, "uuid": "not-a-uuid"}, HOST, "'not-a-uuid' is none that xl can read"),
         (
             {**GRUB2, "nics": [{"mac": "00:16:3e:00:00:0a"}, {"mac": "00:16:3E:00:00:0A"}]},
@@ -193,11 +237,13 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LEGACY, "disks": [{**DISK, "vdev": "xvda1"}]}, HOST, r"xvda1 is a partition and is \(hd0\) itself"),
         # linux
         (LINUX, host(version=(4, 13)), "Xen 4.13 has no flavour linux"),
-        ({**LINUX, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with type hvm"),
+        ({**LINUX, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with flavour linux: QEMU would look"),
         ({**LINUX, "boot": "network"}, HOST, "boot order 'network' is none that QEMU can follow"),
         ({**LINUX, "boot": "cc"}, HOST, "boot order 'cc' is none that QEMU can follow"),
         ({**LINUX, "options": {"vkb_device": 0}}, host(version=(4, 12)), "Xen 4.12 has no flavour linux"),
-        ({**LINUX, "options": {"bios": "rombios"}}, HOST, "bios is rombios, which cannot work with the flavour linux"),
+        ({**LINUX, "options": {"bios": "rombios"}}, HOST, "options.bios is not allowed"),
+        ({**LINUX, "bios_path_override": "/x.fd"}, HOST, "xl does not know what kind of firmware that is"),
+        ({**LINUX, "serial": ["pty", "pty"]}, HOST, "would have to open in itself"),
         ({**LINUX, "vnc": True}, HOST, "vnc is not supported with flavour linux"),
         ({**LINUX, "serial": "file:/tmp/x"}, HOST, "would have to open in itself"),
         ({**LINUX, "nics": [{}, {}]}, HOST, "serves 1 network interface"),
@@ -208,16 +254,42 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override is not supported with flavour linux"),
         # minios
         (MINIOS, host(version=(4, 21)), "Xen 4.21 has no flavour minios"),
-        ({**MINIOS, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with type hvm"),
-        ({**MINIOS, "options": {"firmware": "uefi"}}, HOST, "firmware is uefi, which cannot work with the flavour min"),
+        ({**MINIOS, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with flavour minios"),
+        ({**MINIOS, "firmware": "uefi"}, HOST, "firmware is uefi, which the flavour minios cannot start"),
+        ({**MINIOS, "bios_path_override": "/x.fd"}, HOST, "bios_path_override is not supported with flavour minios"),
         ({**MINIOS, "stubdomain_kernel": "/x"}, host(version=(4, 13)), "4.13 does not know stubdomain_kernel"),
         ({**MINIOS, "stubdomain_cmdline": "x"}, HOST, "stubdomain_cmdline is not supported with flavour minios"),
+        # dom0
+        ({**LINUX, "flavour": "dom0"}, HOST, "The device model of the guest web would run in dom0"),
+        ({**GRUB2, "flavour": "dom0"}, HOST, "The boot loader of the guest web would run in dom0"),
+        ({**PYGRUB, "options": {}}, HOST, "has neither a kernel nor a boot loader in dom0"),
+        ({**DOM0, "stubdomain_memory": 200}, HOST, "stubdomain_memory is not supported with flavour dom0"),
+        ({**PYGRUB, "boot": "c"}, HOST, "boot is not supported with type pv"),
     ],
 )
 def test_what_cannot_work_is_refused(guest: dict[str, Any], on: Host, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         plan.plan(guest, on)
     assert refused.value.remedy.endswith(".")
+
+
+def test_a_uefi_firmware_is_known_by_its_content() -> None:
+    for guest, paths in (
+        ({**LINUX, "firmware": "uefi"}, (OVMF,)),
+        ({**LINUX, "firmware": "uefi", "bios_path_override": "/opt/OVMF.fd"}, ("/opt/OVMF.fd",)),
+    ):
+        planned = plan.plan(guest, HOST)
+        need = next(need for need in planned.needs if need.key == "bios_path_override")
+        assert need.paths[:1] == paths and planned.keys["bios_path_override"] == paths[0]
+        assert need.fits is not None and not need.fits(b"without Xen")
+    on = host(distribution=next(row for row in distributions.DISTRIBUTIONS if row.key == "fedora"))
+    needs = plan.plan({**LINUX, "firmware": "uefi"}, on).needs
+    assert "install the package edk2-ovmf-xen, or set" in next(n.remedy for n in needs if n.key == "bios_path_override")
+    assert not any(need.fits for need in plan.plan({**LINUX, "firmware": "bios"}, HOST).needs)
+
+
+def test_a_null_among_the_options_is_left_out() -> None:
+    assert "acpi" not in plan.plan({**GRUB2, "options": {"acpi": None}}, HOST).keys
 
 
 def test_the_longest_menu_path_that_fits() -> None:
@@ -264,6 +336,11 @@ MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": T
         ({**GRUB2, "type": "pvh"}, HOST, 262),  # 1 MiB per vCPU, 8 KiB per MiB, 2 MiB
         (LINUX, HOST, 398),  # and 128 MiB for the stub domain, 8 MiB of video memory
         ({**LINUX, "videoram": 16}, host(stub_memory_mib=192), 470),
+        ({**LINUX, "vga": "stdvga"}, HOST, 406),
+        ({**LINUX, "options": {"stdvga": 1}}, HOST, 406),
+        ({**LINUX, "vga": "qxl", "stubdomain_ramdisk": "/opt/rootfs"}, HOST, 518),
+        ({**LINUX, "vga": "none"}, HOST, 390),
+        (DOM0, HOST, 262),  # no stub domain, and the video memory is a part of the guest's
         (MINIOS, HOST, 294),
     ],
 )

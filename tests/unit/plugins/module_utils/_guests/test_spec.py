@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, spec
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, reading, spec
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
@@ -19,9 +19,16 @@ KINDS = {
     "legacy": {"type": "pv", "flavour": "legacy", "menu": "(hd0)/menu.lst", "disks": [{"target": "/srv/a.img"}]},
     "linux": {"type": "hvm", "flavour": "linux"},
     "minios": {"type": "hvm", "flavour": "minios"},
+    "dom0": {"type": "hvm", "flavour": "dom0", "allow_weaker_isolation": True},
+    "pygrub": {
+        "type": "pv",
+        "flavour": "dom0",
+        "allow_weaker_isolation": True,
+        "options": {"bootloader": "pygrub"},
+    },
 }
 ALL = tuple(KINDS)
-HVM = ("linux", "minios")
+HVM = ("linux", "minios", "dom0")
 
 
 def host(minor: int) -> Host:
@@ -49,17 +56,25 @@ def planned(kind: str, minor: int = 17, **more: Any) -> dict[str, Any]:
         ("localtime", True, "localtime = 1", ALL),
         ("rtc_timeoffset", 3600, "rtc_timeoffset = 3600", ALL),
         ("on_poweroff", "preserve", 'on_poweroff = "preserve"', ALL),
-        ("cmdline", "xen_grub_env_linux_append=quiet", 'extra = "xen_grub_env_linux_append=quiet"', ("pv", "pvh")),
-        ("ramdisk", "/srv/initrd", 'ramdisk = "/srv/initrd"', ("pv", "pvh")),
+        (
+            "cmdline",
+            "xen_grub_env_linux_append=quiet",
+            'extra = "xen_grub_env_linux_append=quiet"',
+            ("pv", "pvh", "pygrub"),
+        ),
+        ("ramdisk", "/srv/initrd", 'ramdisk = "/srv/initrd"', ("pv", "pvh", "pygrub")),
         ("vga", "stdvga", 'vga = "stdvga"', HVM),
         ("videoram", 32, "videoram = 32", HVM),
         ("hpet", False, "hpet = 0", HVM),
         ("hpet", True, "hpet = 1", HVM),
         ("viridian", ["defaults"], 'viridian = [ "defaults" ]', HVM),
         ("boot", "cd", 'boot = "cd"', HVM),
-        ("stubdomain_memory", 200, "stubdomain_memory = 200", HVM),
+        ("stubdomain_memory", 200, "stubdomain_memory = 200", ("linux", "minios")),
         ("stubdomain_cmdline", "quiet", 'stubdomain_cmdline = "quiet"', ("linux",)),
-        ("vnc", True, "vnc = 1", ("minios",)),
+        ("vnc", True, "vnc = 1", ("minios", "dom0")),
+        ("smbios_firmware", "/srv/smbios", 'smbios_firmware = "/srv/smbios"', HVM),
+        ("tsc_mode", "native", 'tsc_mode = "native"', ALL),
+        ("timer_mode", "one_missed_tick_pending", 'timer_mode = "one_missed_tick_pending"', ("pvh", *HVM)),
     ],
 )
 def test_a_parameter_in_the_words_of_xl(name: str, value: Any, line: str, kinds: tuple[str, ...]) -> None:
@@ -74,20 +89,35 @@ def test_a_parameter_in_the_words_of_xl(name: str, value: Any, line: str, kinds:
 
 # xl's parser of each release (_xen/xl_keys.py).
 @pytest.mark.parametrize(
-    ("name", "value", "first"),
+    ("name", "value", "first", "kind"),
     [
-        ("cpus_soft", "0", 5),
-        ("nics", [{"devid": 1}], 9),
-        ("nics", [{"mtu": 9000}], 15),
-        ("nics", [{"trusted": False}], 17),
-        ("disks", [{"target": "/srv/a", "discard": True}], 5),
-        ("disks", [{"target": "/srv/a", "backend": "storage"}], 3),
+        ("smbios", ["oem=A"], 18, "dom0"),
+        ("smbios_firmware", "/srv/smbios", 3, "dom0"),
+        ("vga", "qxl", 6, "dom0"),
+        ("viridian", ["synic"], 13, "dom0"),
+        ("timer_mode", "no_missed_ticks_pending", 2, "dom0"),
+        ("tsc_mode", "native", 2, "dom0"),
+        ("tsc_mode", "native", 2, "pv"),
+        ("firmware", "bios", 2, "dom0"),
+        ("firmware", "uefi", 2, "dom0"),
+        ("cpus_soft", "0", 5, "pv"),
+        ("nics", [{"devid": 1}], 9, "pv"),
+        ("on_crash", "soft-reset", 7, "pv"),
+        ("nics", [{"mtu": 9000}], 15, "pv"),
+        ("nics", [{"trusted": False}], 17, "pv"),
+        ("disks", [{"target": "/srv/a", "discard": True}], 5, "pv"),
+        ("disks", [{"target": "/srv/a", "backend": "storage"}], 3, "pv"),
     ],
 )
-def test_a_parameter_is_refused_before_the_release_that_brought_it(name: str, value: Any, first: int) -> None:
-    planned("pv", first, **{name: value})
+def test_a_parameter_is_refused_before_the_release_that_brought_it(
+    name: str, value: Any, first: int, kind: str
+) -> None:
+    for minor in range(first, 23):
+        planned(kind, minor, **{name: value})
+    if first == 2:
+        return
     with pytest.raises(UserError, match="did not come before|does not|came with") as refused:
-        planned("pv", first - 1, **{name: value})
+        planned(kind, first - 1, **{name: value})
     assert f"4.{first}" in str(refused.value)
 
 
@@ -102,6 +132,12 @@ def test_what_is_always_written_is_read_by_every_release(minor: int) -> None:
         fits = {"pvh": minor >= 10, "linux": minor >= 14, "minios": minor <= 20}.get(kind, True)
         if fits:
             assert planned(kind, minor, **guest)["vcpus"] == 2
+
+
+@pytest.mark.parametrize(("value", "words"), [(1, ["defaults"]), ("1", ["defaults"]), (0, None), (["base"], ["base"])])
+def test_what_may_be_a_switch_in_a_file_is_read_as_the_words_that_it_stands_for(value: Any, words: Any) -> None:
+    found = reading.read({"name": "web", "type": "hvm", "viridian": value, "localtime": value == 1}, host(20))
+    assert found.parameters.get("viridian") == words and found.parameters["localtime"] is (value == 1)
 
 
 def test_what_nobody_gives_is_the_default() -> None:

@@ -202,6 +202,15 @@ UUID = "74d0eec1-fe6e-402b-84b5-077b0f288fe4"
         ({"device_model_version": "qemu-xen", "videoram": 8, "stdvga": 1}, "hvm", "vga stdvga needs 16 MiB"),
         ({"device_model_version": "qemu-xen", "videoram": 64, "vga": "qxl"}, "hvm", "vga qxl needs 128 MiB"),
         ({"device_model_version": "qemu-xen", "videoram": 1, "vga": "none"}, "hvm", None),
+        ({"pci": ["00:1b.0"], "memory": 512}, "hvm", None),
+        ({"pci": ["00:1b.0"], "memory": 512, "maxmem": 512}, "hvm", None),
+        ({"pci": ["00:1b.0"], "memory": 512, "maxmem": 513}, "hvm", "PCI devices and a maxmem above its memory"),
+        ({"pci": ["00:1b.0"], "memory": 512, "maxmem": 513}, "pv", None),
+        ({"pci": ["00:1b.0"]}, "pvh", "A PVH guest has no PCI bus"),
+        ({"pci": []}, "pvh", None),
+        ({"vnuma": [["pnode=0"]], "memory": 512}, "hvm", None),
+        ({"vnuma": [["pnode=0"]], "memory": 512, "maxmem": 1024}, "hvm", "NUMA nodes of its own and a maxmem above"),
+        ({"vnuma": [["pnode=0"]]}, "pv", "vnuma is not for guests of type pv"),
     ],
 )
 def test_keys_that_do_not_go_together(keys: dict[str, Any], guest: str, message: str | None) -> None:
