@@ -340,6 +340,9 @@ def run(module: InternalModule) -> Dict[str, Any]:
     build_status.require_success(status)
     if status["state"] == "running":
         return {**result(work, given, plan, [], status), INTERNAL: status}
+    missing = kept.missing(work, plan)
+    if missing:
+        raise UserError(f"Another run's build has ended, without {', '.join(missing)}.", "Run again.")
     return {**result(work, given, plan, status["images"], status), **sealing(status)}
 
 

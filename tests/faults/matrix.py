@@ -162,7 +162,8 @@ class Lab:
                 shutil.copytree(place, self._prepared / str(number), symlinks=True)
             self._prepared_for = scenario.name
         for number, place in enumerate(places):
-            shutil.rmtree(place, ignore_errors=True)
+            if place.exists():
+                shutil.rmtree(place)
             shutil.copytree(self._prepared / str(number), place, symlinks=True)
 
     def _make(self, scenario: Scenario) -> None:

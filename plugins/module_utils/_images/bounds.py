@@ -247,7 +247,7 @@ def limit() -> None:
 def first_to_go(command: Sequence[str]) -> List[str]:
     """Return a command that the kernel ends before other processes where memory runs out (proc(5), oom_score_adj).
 
-    A shell says so to the kernel, as that file does not belong to a process that has only just given up root.
+    A process that has just given up root may not write there itself.
     """
     return ["/bin/sh", "-c", '{ echo 1000 > /proc/$$/oom_score_adj; } 2> /dev/null; exec "$@"', "sh", *command]
 

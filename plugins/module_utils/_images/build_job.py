@@ -141,7 +141,7 @@ class Job:
             self._end(state="failed", fault=[repr(error), traceback.format_exc()])
 
     def _end(self, **values: Any) -> None:
-        """Report the end; a signal that comes now has nothing left to end."""
+        """Report the end, whatever signal comes."""
         with signals.undisturbed():
             self._status.report(**values)
 
@@ -187,7 +187,7 @@ class Job:
         try:
             status = self._run_command(step)
         except signals.Interrupted:
-            # systemd ends a scope in which the kernel has ended a process for its memory (OOMPolicy, systemd.scope(5)).
+            # systemd ends all of a scope whose memory was not enough (OOMPolicy, systemd.scope(5)).
             if self.bounds.exceeded(before) is None:
                 raise
             status = 1

@@ -25,7 +25,14 @@ import pytest
 import stubdom_tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._images import account, bounds, build_status, kept, seal
+from ansible_collections.xen.stubdom.plugins.module_utils._images import (
+    account,
+    bounds,
+    build_job,
+    build_status,
+    kept,
+    seal,
+)
 from ansible_collections.xen.stubdom.plugins.modules import stubdom_build
 from open_directory import open_directory
 
@@ -601,6 +608,17 @@ def test_a_build_with_a_closed_umask_where_nothing_in_tmp_can_be_run(builder: Bu
         path = Path(image["path"])
         modes = [stat.S_IMODE(one.stat().st_mode) for one in (path, path.parent, path.parent.parent, builder.work)]
         assert modes == [0o644, 0o755, 0o755, 0o755]
+
+
+def test_the_end_of_another_build_is_not_taken_for_that_of_ones_own(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that build other images of one tree see the status of both."""
+    builder.run("c")
+    monkeypatch.setattr(build_job, "start", lambda *_arguments: None)
+    with pytest.raises(UserError) as refused:
+        builder.run("c", "pv-grub")
+    assert refused.value.what == "Another run's build has ended, without pv-grub."
 
 
 def test_a_work_directory_behind_a_link(builder: Builder) -> None:
