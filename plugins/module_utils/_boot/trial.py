@@ -201,7 +201,7 @@ def _grub(run: Runner, tree: Tree) -> Optional[Grub]:
     """Return GRUB 2 of a host, None where it has no menu."""
     try:
         return Grub(tree, run, *grub2.Grub2(run, root=tree.root).menu())
-    except UserError:
+    except grub2.NoMenu:
         return None
 
 

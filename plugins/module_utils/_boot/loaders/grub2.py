@@ -156,6 +156,10 @@ def passed(
     return None
 
 
+class NoMenu(UserError):
+    """No menu is known."""
+
+
 class Grub2:
     """GRUB 2 with grub-mkconfig.
 
@@ -239,16 +243,13 @@ class Grub2:
         return next_boot(path, host, self.recipient)
 
     def menu(self) -> Tuple[str, grub_script.Host]:
-        """Return the menu that GRUB reads, and what it is run on.
-
-        :raises UserError: which one that is is not known, or it was never generated.
-        """
+        """Return the menu that GRUB reads, and its host."""
         menus = self._menus()
         if len(menus) > 1:
-            raise UserError(_SEVERAL.format(menus=" and ".join(menus)), "Run this on the host itself.")
+            raise NoMenu(_SEVERAL.format(menus=" and ".join(menus)), "Run this on the host itself.")
         path = menus[0] if menus else self._output()
         if path is None or not self.tree.is_file(path):
-            raise UserError(_NO_MENU.format(path=path or "grub.cfg"), "Generate it, then run again.")
+            raise NoMenu(_NO_MENU.format(path=path or "grub.cfg"), "Generate it, then run again.")
         return path, self._host(path)
 
     def output(self) -> Optional[str]:

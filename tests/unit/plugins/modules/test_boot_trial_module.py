@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial, trial_entry, trial_watchdog
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
@@ -310,6 +311,32 @@ def test_what_cannot_come_back_is_not_armed(
     before = host.tree()
     with pytest.raises(UserError, match=message):
         run(host, options=options)
+    assert host.tree() == before
+
+
+@pytest.mark.parametrize("state", ["armed", "absent"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_menu_that_cannot_be_read_is_not_taken_for_none(
+    host: Host, monkeypatch: pytest.MonkeyPatch, state: str, number: int
+) -> None:
+    if state == "absent":
+        run(host, options=OPTIONS)
+        assert host.variables()["next_entry"] == trial_entry.ENTRY
+    before, real, calls = host.tree(), grub2.Grub2.menu, []
+
+    def menu(self: grub2.Grub2) -> Any:
+        calls.append(self)
+        if len(calls) == number:
+            raise UserError("Cannot read grub.cfg: Input/output error.", "Look.")
+        return real(self)
+
+    monkeypatch.setattr(grub2.Grub2, "menu", menu)
+    given: Dict[str, Any] = {"options": OPTIONS} if state == "armed" else {"state": "absent"}
+    if state == "absent" and number == 2:
+        assert run(host, **given)["changed"] and len(calls) == 1
+        return
+    with pytest.raises(UserError, match="Cannot read grub.cfg"):
+        run(host, **given)
     assert host.tree() == before
 
 
