@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import io
 import tarfile
-from typing import Dict, Iterable, List
+from typing import Dict, Iterable, List, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import program
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2.image import NO_MENU
 
 # To be raised when this code makes another image of the same modules.
-RECIPE_NUMBER = 1
+RECIPE_NUMBER = 2
 
 # What a menu of a guest may need, as far as the distribution has it: grub-mkconfig's menus load partition tables, file
 # systems and packers by name, and one that is not there costs the guest ten seconds (grub_wait_after_message,
@@ -40,12 +40,26 @@ MODULES = (
 def modules(there: Iterable[str], needs: str) -> List[str]:
     """The modules that become part of an image, with those that the loader of Linux needs.
 
+    That loader comes with the program inside (program.LOADER), which loads and unloads it, so that no module is taken
+    that would bring it: GRUB 2.12 unloads none that another one needs.
+
     :param there: names of files in the directory of the platform.
     :param needs: moddep.lst, a line for each module.
     """
     files = set(there)
-    of_loader = next((line.split(":")[1].split() for line in needs.splitlines() if line.startswith("linux:")), [])
-    return [name for name in dict.fromkeys((*MODULES, *of_loader)) if f"{name}.mod" in files]
+    needed = {name: of.split() for name, _colon, of in (line.partition(":") for line in needs.splitlines())}
+
+    def reached(name: str) -> Set[str]:
+        found: Set[str] = set()
+        waiting = [name]
+        while waiting:
+            new = set(needed.get(waiting.pop(), ())) - found
+            found |= new
+            waiting += new
+        return found
+
+    wanted = [name for name in MODULES if "linux" not in reached(name)]
+    return [name for name in dict.fromkeys((*wanted, *needed.get("linux", ()))) if f"{name}.mod" in files]
 
 
 def memdisk(loader: bytes) -> bytes:

@@ -192,3 +192,14 @@ def test_a_menu_takes_its_place_in_an_image(machine: Machine) -> None:
         image.with_menu(found, menu)
     with pytest.raises(ValueError, match=r"the menu has 40001 bytes, and there is room for 32768"):
         image.with_menu(made, "#" * 40001)
+
+
+def test_no_module_brings_the_loader_of_linux_that_a_program_inside_unloads(machine: Machine) -> None:
+    """As in GRUB 2.12, where multiboot needs it, and what needs multiboot."""
+    for name in ("multiboot.mod", "multiboot2.mod", "gzio.mod"):
+        machine.host.put(f"usr/lib/grub/{PVH}/{name}", b"")
+    lines = b"multiboot: elf linux\nmultiboot2: multiboot\ngzio: gcry_crc\nlinux: relocator video\n"
+    machine.host.put(f"usr/lib/grub/{PVH}/moddep.lst", lines)
+    machine.run(platforms=[PVH])
+    assert {"gzio", "relocator"} <= set(machine.made[0])
+    assert not {"linux", "multiboot", "multiboot2"} & set(machine.made[0])
