@@ -78,6 +78,8 @@ def address(guest: Mapping[str, Any], sources: Sequence[str]) -> Optional[str]:
 def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[str, Any]:
     kind = "hvm" if virtualisation.hvm(keys) else str(keys.get("type") or "pv")
     place = ("stub_domain" if virtualisation.stubbed(keys) else "dom0") if kind == "hvm" else "none"
+    # What libxl takes for a stub domain where it is not told (libxl__domain_build_info_setdefault @ stable-4.20).
+    version = str(keys.get("device_model_version") or "qemu-xen-traditional")
     return {
         "name": name,
         "config": path,
@@ -88,7 +90,7 @@ def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[
         "memory_mib": xl_rules.integer(keys.get("memory"), 0) or None,
         "vcpus": xl_rules.integer(keys.get("vcpus"), 1),
         "device_model": place,
-        "flavour": _flavour(kind, place, str(keys.get("device_model_version") or ""), keys),
+        "flavour": _flavour(kind, place, version, keys),
         "macs": xl_devices.macs(keys),
         "configured": [one for value in xl_devices.values("vif", "ip", keys) for one in value.split()],
     }
