@@ -177,6 +177,8 @@ def real_assembly() -> None:
         tuple(Part(name, "/" + name) for name in ROOTFS_PARTS),
         (),
         {"start": "", "later": "xen\n"},
+        stand_ins={"lib/libspice-server.so.1": b"a library"},
+        give_up_root="-run-with user=",
     )
     image.kernel_bytes = len
     manifests.now = lambda: "2026-01-01T00:00:00Z"
