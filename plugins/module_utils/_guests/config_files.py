@@ -141,12 +141,13 @@ def prove_autostart(link: str, path: str, *, wanted: bool) -> None:
         )
 
 
-# What editors and package managers keep beside a file, and what a killed run of this collection may leave.
-_NO_GUEST = re.compile(r"\A\.|~\Z|\.(bak|orig|old|dpkg-\w+|rpm\w+|ucf-\w+)\Z")
+# What editors and package managers keep beside a file, what a killed run of this collection may leave, and Xen's own
+# examples (tools/examples/Makefile).
+_NO_GUEST = re.compile(r"\A\.|\Axlexample\.|~\Z|\.(bak|orig|old|dpkg-\w+|rpm\w+|ucf-\w+)\Z")
 
 
 def may_be_guest(file: str) -> bool:
-    """Whether a file of that name may be a guest's configuration, and no copy of one."""
+    """Whether a file of that name may be a guest's configuration, and no copy or example of one."""
     return not _NO_GUEST.search(file)
 
 

@@ -32,9 +32,6 @@ _BOOT: Sequence[Tuple[str, str, str]] = (
     ("kernel", r".", "kernel"),
 )
 
-# Configurations that come with Xen, of guests that nobody has (tools/examples/Makefile).
-_EXAMPLE = re.compile(r"xlexample\.")
-
 # Why libxl cannot save a guest, and so not migrate it either; the first row that fits. A Linux stub domain: seen with
 # the QEMU of Debian 12 and 13.
 _CANNOT_SAVE: Sequence[Tuple[str, str]] = (
@@ -105,7 +102,7 @@ def _configurations(xen: Xen, directory: str) -> List[Configuration]:
     for name in _names(xen.path(directory)):
         path = os.path.join(directory, name)
         written = _written(xen.path(path))
-        if not config_files.may_be_guest(name) or _EXAMPLE.match(name) or written is None:
+        if not config_files.may_be_guest(name) or written is None:
             continue
         try:
             content = files.read(xen.path(path), longest=xl_cfg.LONGEST) or b""

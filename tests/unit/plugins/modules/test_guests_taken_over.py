@@ -178,9 +178,9 @@ def test_a_password_stays_in_the_file_and_is_shown_nowhere(host: Host, monkeypat
     )
 
 
-def test_copies_of_configurations_are_no_guests(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_and_examples_of_configurations_are_no_guests(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("web.cfg~", ".web.cfg", "web.cfg.bak", "web.cfg.orig", "web.cfg.old", "web.cfg.dpkg-dist",
-                 "web.cfg.rpmnew", "web.cfg.rpmsave", "web.cfg.ucf-dist"):  # fmt: skip
+                 "web.cfg.rpmnew", "web.cfg.rpmsave", "web.cfg.ucf-dist", "xlexample.pvlinux"):  # fmt: skip
         host.put(f"etc/xen/{name}", PYGRUB)
     assert there(host, monkeypatch) == []
 
