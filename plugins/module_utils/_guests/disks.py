@@ -75,15 +75,8 @@ def grub_names(vdevs: Sequence[str]) -> Dict[str, str]:
     return {vdev: f"(hd{place})" for place, vdev in enumerate(ordered)}
 
 
-def menu_path(disks: Sequence[Mapping[str, Any]], path: str, *, disk: Optional[str], partition: Optional[int]) -> str:
-    """Return the path of a file on a guest's disk as legacy PV-GRUB reads it.
-
-    :param disks: the guest's disks; one without a vdev has the name that it would be given.
-    :param disk: vdev of the disk, None for the first one.
-    :param partition: its partition, counted from 1 as in xvda1; None where the disk is one file system.
-    :raises UserError: there is no such disk or partition, or the path is none.
-    """
-    vdevs = [one["vdev"] for one in named(disks, hvm=False)]
+def chosen(vdevs: Sequence[str], disk: Optional[str], partition: Optional[int]) -> str:
+    """Return the disk that is named, or the first one; parameters and errors are those of `menu_path`."""
     if not vdevs or (disk is not None and disk not in vdevs):
         known = f"they are {', '.join(vdevs)}" if vdevs else "there are none"
         raise UserError(
@@ -93,9 +86,22 @@ def menu_path(disks: Sequence[Mapping[str, Any]], path: str, *, disk: Optional[s
     vdev = disk or vdevs[0]
     if partition is not None and (device(vdev).partition or not 1 <= partition <= 255):
         raise UserError(
-            f"There is no partition {partition} on {vdev} for PV-GRUB.",
+            f"There is no partition {partition} on {vdev}.",
             "Count partitions from 1, and leave partition out for a disk that is one file system, or is one partition.",
         )
+    return vdev
+
+
+def menu_path(disks: Sequence[Mapping[str, Any]], path: str, *, disk: Optional[str], partition: Optional[int]) -> str:
+    """Return the path of a file on a guest's disk as legacy PV-GRUB reads it.
+
+    :param disks: the guest's disks; one without a vdev has the name that it would be given.
+    :param disk: vdev of the disk, None for the first one.
+    :param partition: its partition, counted from 1 as in xvda1; None where the disk is one file system.
+    :raises UserError: there is no such disk or partition, or the path is none.
+    """
+    vdevs = [one["vdev"] for one in named(disks, hvm=False)]
+    vdev = chosen(vdevs, disk, partition)
     if not re.match(r"/\S+\Z", path):
         raise UserError(
             f"{path!r} is no path that PV-GRUB can read.", "Write one without blanks that begins with a slash."

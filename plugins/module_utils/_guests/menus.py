@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
@@ -70,6 +70,8 @@ def grub2(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Seque
     lines = ["set menu=dom0", "set default=0", f"set timeout={_timeout(timeout)}"]
     for entry in entries:
         _check(entry)
+        if entry["title"].startswith("-"):
+            raise _refusal("title", entry["title"], "GRUB 2 takes it for an option", "Set another")
         cmdline = entry.get("cmdline") or ""
         if re.search(r"[\\'\"]", cmdline):
             raise _refusal(
@@ -121,17 +123,5 @@ def _quoted(text: str) -> str:
 
 def _device(vdevs: Sequence[str], disk: Optional[str], partition: Optional[int]) -> str:
     """What GRUB 2 calls a disk or a partition of it (grub-core/disk/xen/xendisk.c)."""
-    known: List[str] = list(vdevs)
-    if not known or (disk is not None and disk not in known):
-        names = f"they are {', '.join(known)}" if known else "there are none"
-        raise UserError(
-            f"menu_entries.disk is {disk or 'the first disk'}, none of the guest's disks: {names}.",
-            "Set disk to the vdev of one of the guest's disks.",
-        )
-    vdev = disk or known[0]
-    if partition is not None and (disks.device(vdev).partition or not 1 <= partition <= 255):
-        raise UserError(
-            f"menu_entries.partition is {partition}, and {vdev} has no such partition.",
-            "Count partitions from 1, and leave partition out for a disk that is one file system, or is one partition.",
-        )
+    vdev = disks.chosen(vdevs, disk, partition)
     return f"xen/{vdev}" if partition is None else f"xen/{vdev},{partition}"

@@ -111,6 +111,7 @@ def test_pv_grub_reads_the_same_entries(entries: list[dict[str, Any]]) -> None:
 
 @given(MENU)
 @example([{"title": "a\\'", "kernel": "/k'\\", "cmdline": "$x `y`; } {", "initrd": "/i'"}])
+@example([{"title": "--", "kernel": "/k", "cmdline": ""}])
 def test_grub_2_reads_the_same_entries(entries: list[dict[str, Any]]) -> None:
     try:
         content = menus.grub2(entries, 0, DISKS)
@@ -160,6 +161,9 @@ def test_what_no_loader_would_read_back_is_refused(changed: dict[str, Any], mess
 def test_what_one_of_them_would_not_read_back_is_refused() -> None:
     with pytest.raises(UserError, match="GRUB 2 puts a backslash before each quote"):
         menus.grub2([{**ENTRIES[0], "cmdline": 'dyndbg="file a +p"'}], 0, DISKS)
+    for title in ("--", "-x", "--id=x"):
+        with pytest.raises(UserError, match=f"menu_entries.title is '{title}', and GRUB 2 takes it for an option"):
+            menus.grub2([{**ENTRIES[0], "title": title}], 0, DISKS)
     with pytest.raises(UserError, match="PV-GRUB leaves out an equals sign"):
         menus.legacy([{**ENTRIES[0], "title": "=x"}], 0, DISKS)
     with pytest.raises(UserError, match="has 1607 bytes, and PV-GRUB reads 1499"):
