@@ -32,6 +32,11 @@ _QEMU_XEN: Mapping[str, str] = {"bios": "seabios", "uefi": "ovmf"}
 BIOS: Mapping[str, Mapping[str, str]] = {"linux": _QEMU_XEN, "minios": {"bios": "rombios"}, "dom0": _QEMU_XEN}
 
 
+def image_memory_mib(host: Host, ramdisk: Optional[Any]) -> Optional[int]:
+    """What the image is recorded to need; None where that is not known, or *ramdisk* names another one."""
+    return None if ramdisk else host.stub_memory_mib
+
+
 def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     keys = planned.keys
     _stub_keys(guest, "qemu-xen", keys)
@@ -50,7 +55,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     # Linux stub domains does.
     keys["vkb_device"] = 0
     own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
-    needed = None if own["rootfs"] else host.stub_memory_mib
+    needed = image_memory_mib(host, own["rootfs"])
     given_mib = guest.get("stubdomain_memory")
     if given_mib is not None and needed is not None and given_mib < needed:
         raise UserError(
@@ -58,7 +63,8 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "Raise stubdomain_memory, or leave it out.",
         )
     memory = given_mib or needed or STUB_MEMORY["linux"]
-    if memory != STUB_MEMORY["linux"]:
+    # Also libxl's own default, where it is asked for and the image is recorded to need less.
+    if memory != STUB_MEMORY["linux"] or needed not in (None, memory):
         keys["stubdomain_memory"] = memory
     if guest.get("vga") == "qxl" and not own["rootfs"]:
         raise UserError(

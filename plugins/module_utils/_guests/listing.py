@@ -78,8 +78,6 @@ def address(guest: Mapping[str, Any], sources: Sequence[str]) -> Optional[str]:
 def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[str, Any]:
     kind = "hvm" if virtualisation.hvm(keys) else str(keys.get("type") or "pv")
     place = ("stub_domain" if virtualisation.stubbed(keys) else "dom0") if kind == "hvm" else "none"
-    # What libxl takes for a stub domain where it is not told (libxl__domain_build_info_setdefault @ stable-4.20).
-    version = str(keys.get("device_model_version") or "qemu-xen-traditional")
     return {
         "name": name,
         "config": path,
@@ -90,7 +88,7 @@ def _configured(name: str, path: str, keys: Mapping[str, xl_cfg.Value]) -> Dict[
         "memory_mib": xl_rules.integer(keys.get("memory"), 0) or None,
         "vcpus": xl_rules.integer(keys.get("vcpus"), 1),
         "device_model": place,
-        "flavour": _flavour(kind, place, version, keys),
+        "flavour": _flavour(kind, place, keys.get("device_model_version"), keys),
         "macs": xl_devices.macs(keys),
         "configured": [one for value in xl_devices.values("vif", "ip", keys) for one in value.split()],
     }
@@ -124,12 +122,12 @@ def _running(domain: Mapping[str, Any], nodes: Mapping[str, str], known: Mapping
     }
 
 
-def _flavour(kind: str, place: str, version: str, keys: Mapping[str, xl_cfg.Value]) -> Optional[str]:
+def _flavour(kind: str, place: str, version: Optional[xl_cfg.Value], keys: Mapping[str, xl_cfg.Value]) -> Optional[str]:
     """The flavour that a guest has, None where none of this collection's is."""
     if kind == "hvm":
         if place != "stub_domain":
             return None
-        return "minios" if version == "qemu-xen-traditional" else "linux"
+        return virtualisation.stub_flavour(version)
     kernel = os.path.basename(str(keys.get("kernel") or ""))
     if re.match(r"pv-grub-", kernel):
         return "legacy"

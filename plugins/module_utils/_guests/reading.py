@@ -21,6 +21,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     options,
     plan,
     spec,
+    virtualisation,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import STUB_MEMORY, Host
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
@@ -96,9 +97,7 @@ class _Reading:
         kernel = os.path.basename(str(self.left.get("kernel") or ""))
         if self.values["type"] == "hvm":
             stubbed = bool(xl_rules.integer(self.left.pop("device_model_stubdomain_override", 0), 0))
-            # Without a version libxl takes Mini-OS's up to 4.20 (libxl__domain_build_info_setdefault).
-            old = self.left.get("device_model_version", "qemu-xen-traditional") == "qemu-xen-traditional"
-            return "dom0" if not stubbed else "minios" if old else "linux"
+            return virtualisation.stub_flavour(self.left.get("device_model_version")) if stubbed else "dom0"
         if self.left.get("bootloader"):
             return "dom0"
         return "legacy" if kernel in (file for _image, file, _capability in boot_loaders.PV_GRUB.values()) else "grub2"
@@ -218,7 +217,8 @@ def _linux(guest: _Reading) -> None:
     for key in ("vnc", "vkb_device"):
         if guest.left.get(key) in (0, "0"):
             del guest.left[key]
-    guest.take("stubdomain_memory", default=(max(guest.host.stub_memory_mib or 0, STUB_MEMORY["linux"]),))
+    needed = device_models.image_memory_mib(guest.host, guest.left.get("stubdomain_ramdisk"))
+    guest.take("stubdomain_memory", default=(needed or STUB_MEMORY["linux"],))
     guest.take("stubdomain_ramdisk")
     words, own = str(guest.left.pop("stubdomain_cmdline", "")), guest.host.stub_command_line or ""
     if own and (words + " ").startswith(own + " "):

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: what kind of guest a configuration describes.
+# Private to the xen.stubdom collection: what kind of guest a configuration describes, and what kind of stub domain.
 
 from __future__ import annotations
 
-from typing import Mapping
+from typing import Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
@@ -24,3 +24,8 @@ def hvm(keys: Mapping[str, xl_cfg.Value]) -> bool:
 def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest's device model is to run in a stub domain."""
     return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
+
+
+def stub_flavour(device_model_version: Optional[xl_cfg.Value]) -> str:
+    """The kind of a stub domain; without a name libxl takes Mini-OS's (libxl__domain_build_info_setdefault)."""
+    return "minios" if device_model_version in (None, "qemu-xen-traditional") else "linux"

@@ -81,19 +81,22 @@ class _Looked:
 
 def wanted(values: Mapping[str, Any]) -> Optional[Tuple[str, Any]]:
     """What a guest is waited for by its parameters: the name of the condition, and its value."""
-    given = {
-        name: value for name, value in (values["wait_for"] or {}).items() if value is not None and value is not False
-    }
+    given = _given(values)
     if values["says"] is not None:
         given["says"] = values["says"]
     return next(iter(given.items()), None)
 
 
-def check(values: Mapping[str, Any]) -> None:
-    """:raises UserError: a guest cannot be waited for by these parameters."""
-    given = {
+def _given(values: Mapping[str, Any]) -> Dict[str, Any]:
+    """The conditions that wait_for sets."""
+    return {
         name: value for name, value in (values["wait_for"] or {}).items() if value is not None and value is not False
     }
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """:raises UserError: a guest cannot be waited for by these parameters."""
+    given = _given(values)
     if values["wait_for"] is not None and len(given) != 1:
         raise UserError(
             f"wait_for has {len(given)} conditions: {', '.join(given) or 'none'}.",

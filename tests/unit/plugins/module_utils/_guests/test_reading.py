@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -122,6 +123,24 @@ def came_back(guest: dict[str, Any]) -> None:
     named = guest["type"] == "pv" and guest["flavour"] != "dom0" and not guest.get("kernel")
     expected["arch"] = expected["arch"] if named else "x86_64"
     assert normal(found.parameters) == expected
+
+
+@pytest.mark.parametrize("needed", [None, 114, 128, 192])
+@pytest.mark.parametrize("given_mib", [None, 120, 128, 200])
+@pytest.mark.parametrize("ramdisk", [None, "/opt/rootfs"])
+def test_the_memory_of_a_linux_stub_domain_comes_back(
+    needed: int | None, given_mib: int | None, ramdisk: str | None
+) -> None:
+    """An image that needs less than libxl gives, or more; what it needs is no parameter, as the next one may differ."""
+    host = replace(HOST, stub_memory_mib=needed)
+    given_keys = {"stubdomain_memory": given_mib, "stubdomain_ramdisk": ramdisk}
+    guest = {"name": "web", "memory": 64, **BASE["linux"], **given_keys}
+    recorded = None if ramdisk else needed
+    if given_mib is not None and recorded is not None and given_mib < recorded:
+        return
+    found = reading.read(plan.plan(spec.filled(guest), host).keys, host)
+    expected = None if given_mib == (recorded or 128) else given_mib
+    assert found.parameters.get("stubdomain_memory") == expected
 
 
 def test_every_parameter_can_be_given_to_some_guest() -> None:
