@@ -36,13 +36,14 @@ def report(answers: Mapping[str, Any], *, now: datetime.datetime, previous: Opti
     hosts: List[Dict[str, Any]] = []
     guests: List[Dict[str, Any]] = []
     for name, answer in sorted(answers.items()):
-        host = _host(str(name), _printable(answer), stamp)
+        shown = _printable(answer)
+        host = _host(str(name), shown, stamp)
         if host["error"] is not None and host["name"] in known:
             # The last that is known of it, with the day on which it was.
             host = {**known[host["name"]], "error": host["error"], "running": None}
             guests += [guest for guest in before["guests"] if guest["host"] == host["name"]]
         elif host["error"] is None:
-            guests += _guests(host["name"], _printable(answer))
+            guests += _guests(host["name"], shown)
         hosts.append(host)
     _find_twins(guests)
     made: Dict[str, Any] = {

@@ -65,12 +65,15 @@ class Query:
         except exceptions.JMESPathError as error:
             raise self._wrong(0, str(error)) from error
         if answer in (None, [], {}):
-            self.check_names(native)
+            self._check_names(native)
         return answer
 
     def check_names(self, data: Any) -> None:
         """:raises UserError: a name in the expression is none in the data, and written almost as one that is."""
-        known = set(_keys(plain(data)))
+        self._check_names(plain(data))
+
+    def _check_names(self, native: Any) -> None:
+        known = set(_keys(native))
         for name in dict.fromkeys(_fields(self._compiled.parsed)):
             near = [] if name in known else difflib.get_close_matches(name, known, 1, 0.75)
             if near:
