@@ -122,7 +122,6 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
@@ -130,7 +129,6 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import install
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import assembly, image
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2.assembly import Parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
@@ -150,17 +148,6 @@ class Job:
     changes: List[files.Change]
     reason: str
     paths: List[str]
-
-
-def firmware_directory(xen: Xen, named: Optional[str]) -> str:
-    if named is None:
-        return firmware.directory(xen)
-    if not os.path.isdir(named):
-        raise UserError(
-            f"There is no firmware directory {named}.",
-            "Set firmware_directory to the directory that holds hvmloader, or leave it out to have it found.",
-        )
-    return named
 
 
 def to_make(directory: str, parts: Parts) -> Job:
@@ -183,12 +170,8 @@ def to_undo(directory: str, platform: str, state: str) -> Job:
     changes = (installed.remove if state == "absent" else installed.roll_back)(place, now)
     if changes:
         reason = "The previous image was asked for." if state == "rollback" else "The image was made by this module."
-    elif state == "rollback":
-        reason = "The previous image has been put back already."
-    elif now[place.path] is not None:
-        reason = f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
     else:
-        reason = "There is no image."
+        reason = installed.reason_unchanged(state, place, now)
     return Job(platform, place, now, None, changes, reason, [change.path for change in changes])
 
 
@@ -249,7 +232,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     state = module.params["state"]
     xen = Xen(run_program, root=ROOT)
     # Plan
-    directory = firmware_directory(xen, module.params["firmware_directory"])
+    directory = installed.firmware_directory(xen, module.params["firmware_directory"])
     release = text(xen.version() if xen.is_dom0() else xen.toolstack_version(), "unknown")
     # Observe, difference
     planned = jobs(xen, directory, state, module.params["platforms"])

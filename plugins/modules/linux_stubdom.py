@@ -107,7 +107,6 @@ from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
@@ -116,21 +115,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import install
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.assembly import Assembly
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
-
-
-def firmware_directory(xen: Xen, named: Optional[str]) -> str:
-    if named is None:
-        return firmware.directory(xen)
-    if not os.path.isdir(named):
-        raise UserError(
-            f"There is no firmware directory {named}.",
-            "Set firmware_directory to the directory that holds hvmloader, or leave it out to have it found.",
-        )
-    return named
 
 
 def outdated(place: Place, now: Contents, assembly: Assembly) -> Optional[str]:
@@ -145,11 +132,7 @@ def reason_of(state: str, place: Place, now: Contents, *, changed: bool) -> str:
     """Say why the image is changed, or stays, where it is not made."""
     if changed:
         return "The previous image was asked for." if state == "rollback" else "The image was installed by this module."
-    if state == "rollback":
-        return "The previous image has been put back already."
-    if any(now[place.path_of(file)] is not None for file in place.files):
-        return f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
-    return "There is no image."
+    return installed.reason_unchanged(state, place, now)
 
 
 def listing(record: Optional[Manifest]) -> str:
@@ -160,7 +143,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     state = module.params["state"]
     xen = Xen(run_program, root=ROOT)
     # Plan
-    directory = firmware_directory(xen, module.params["firmware_directory"])
+    directory = installed.firmware_directory(xen, module.params["firmware_directory"])
     place = Place(directory, (kinds.LINUX_KERNEL, kinds.LINUX_ROOT_FILE_SYSTEM), kinds.LINUX)
     assembly = None
     if state == "present":

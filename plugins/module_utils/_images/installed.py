@@ -21,6 +21,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, kinds
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 PREVIOUS = ".previous"
 
@@ -90,6 +92,21 @@ def one_file(directory: str, file: str, mode: int = 0o644) -> Place:
     return Place(directory, (file,), file[: -len(".gz")] if file.endswith(".gz") else file, mode)
 
 
+def firmware_directory(xen: Xen, named: Optional[str]) -> str:
+    """Return the firmware directory that the user names, or that of this host.
+
+    :raises UserError: there is none.
+    """
+    if named is None:
+        return firmware.directory(xen)
+    if not os.path.isdir(named):
+        raise UserError(
+            f"There is no firmware directory {named}.",
+            "Set firmware_directory to the directory that holds hvmloader, or leave it out to have it found.",
+        )
+    return named
+
+
 def place_of(name: str, firmware_directory: Callable[[], str], helpers_directory: Optional[str]) -> Place:
     """Return where an image that is built from Xen source is installed.
 
@@ -123,6 +140,15 @@ def problem(place: Place, now: Contents) -> Optional[str]:
         return f"The manifest {place.manifest} is damaged: {manifest.damage(now[place.manifest])}."
     path = _unlike(place, now, record, _owned_aliases(place, now))
     return None if path is None else f"{path} is not the file that the manifest {place.manifest} describes."
+
+
+def reason_unchanged(state: str, place: Place, now: Contents) -> str:
+    """Say why an image stays as it is that is to be rolled back or removed, in one sentence."""
+    if state == "rollback":
+        return "The previous image has been put back already."
+    if any(now[place.path_of(file)] is not None for file in place.files):
+        return f"{place.path} has no manifest: another program or administrator put it there, and it stays as it is."
+    return "There is no image."
 
 
 def identity(place: Place, now: Contents) -> Optional[str]:
