@@ -31,4 +31,5 @@ class ActionModule(SteppedAction):
                 return downloaded
         if not names:
             return found
-        return {**self.call(variables, step="find"), **{key: found[key] for key in ("changed", "downloaded", "diff")}}
+        done = self.call(variables, step="find")
+        return {**done, "changed": True, **{key: found[key] for key in ("downloaded", "diff")}}

@@ -227,7 +227,8 @@ def run(module: InternalModule) -> Dict[str, Any]:
     result = account.as_user(user, find_and_download) if os.path.isdir(workshop) else find_and_download()
     missing = result["missing"]
     return {
-        "changed": bool(missing),
+        # Its action plugin says so, when all is downloaded.
+        "changed": bool(missing) and step != "find",
         "sources": result["sources"],
         "downloaded": [name for name, _origin in missing],
         "diff": {

@@ -34,11 +34,20 @@ options:
     description:
       - What to read. The versions, the features and the support window of the hypervisor are always read.
       - V(guests) reads the domains, xenstore and the configurations of guests.
+      - V(history) reads from the host's journal what modules of this collection have changed on it. It is read only
+        where it is named, as the others are what the host is now.
       - What is not read is missing from the result.
     type: list
     elements: str
-    choices: [all, boot_line, memory, images, guests]
+    choices: [all, boot_line, memory, images, guests, history]
     default: [all]
+  history_lines:
+    description: How many changes V(history) reads at the most, the newest of them; up to 1000.
+    type: int
+    default: 100
+  history_since:
+    description: From when on V(history) reads changes, as C(journalctl --since) takes it, for example V(-7d).
+    type: str
   directory:
     description: The directory with the configurations of guests. Those in its C(auto) are started with the host.
     type: path
@@ -82,6 +91,12 @@ EXAMPLES = r"""
 - name: Show the guests that run with another configuration than their file has
   ansible.builtin.debug:
     msg: "{{ host.guests | selectattr('restart_required') | map(attribute='name') }}"
+
+- name: Read what was changed on the host in the last week
+  xen.stubdom.xen_info:
+    gather_subset: [history]
+    history_since: -7d
+  register: host
 
 - name: Stop where Xen does not run
   xen.stubdom.xen_info:
@@ -326,6 +341,26 @@ configurations:
         password: {description: Whether it asks for a password., type: bool, sample: false}
       sample: []
     cannot_save: {description: 'As in RV(guests[].cannot_save); may be null.', type: str, sample: null}
+history:
+  description:
+    - What modules of this collection have changed on the host, the newest first; null where the host has no journal of
+      systemd. It is what C(journalctl -t xen.stubdom) shows of root.
+    - Check mode, and tasks with C(no_log), leave nothing in it. Passwords are masked.
+  type: list
+  elements: dict
+  returned: success, when O(gather_subset) has history
+  contains:
+    time: {description: When it was changed., type: str, sample: '2026-01-01T12:00:00Z'}
+    user: {description: Who had logged in; null where the host does not note it., type: str, sample: admin}
+    module: {description: The module., type: str, sample: xen.stubdom.xl_conf}
+    play:
+      description: The play, or what else C(ANSIBLE_TARGET_LOG_INFO) was set to; may be null.
+      type: str
+      sample: xen.stubdom.site
+    what: {description: The file or guest., type: str, sample: /etc/xen/xl.conf}
+    from: {description: Lines that went; null for none., type: str, sample: 'autoballoon="auto"'}
+    to: {description: Lines that came or what was done; null for none., type: str, sample: 'autoballoon="off"'}
+    image: {description: Identity of the image that it is about; null for none., type: str, sample: null}
 """
 
 import glob
@@ -341,7 +376,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import survey
 from ansible_collections.xen.stubdom.plugins.module_utils._images import found, freshness
-from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware, support
+from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware, history, support
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 SUBSETS = ("boot_line", "memory", "images", "guests")
@@ -413,6 +448,8 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         read = survey.observe(xen, rows, nodes, module.params["directory"])
         result["guests"] = survey.guests(domains.guests(rows, nodes), nodes, read)
         result["configurations"] = survey.configurations(read)
+    if "history" in asked:
+        result["history"] = history.read(run_program, module.params["history_lines"], module.params["history_since"])
     return result
 
 
@@ -420,7 +457,9 @@ def main() -> None:
     run_module(
         run,
         argument_spec={
-            "gather_subset": {"type": "list", "elements": "str", "choices": ["all", *SUBSETS], "default": ["all"]},
+            "gather_subset": {"type": "list", "elements": "str", "choices": ["all", *SUBSETS, "history"], "default": ["all"]},
+            "history_lines": {"type": "int", "default": 100},
+            "history_since": {"type": "str"},
             "directory": {"type": "path", "default": "/etc/xen"},
             "require": {"type": "bool", "default": False},
             "firmware_directory": {"type": "path"},

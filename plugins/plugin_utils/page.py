@@ -24,6 +24,9 @@ _HERE = Path(__file__).parent
 # How many sentences a kind of trouble shows at once; the table of guests has them all.
 _SHOWN = 12
 
+# How many changes of a host are shown; the JSON beside the page has those that were read.
+_LAST = 20
+
 # The parts of a host's memory, in the order of the picture, as people read them.
 _MEMORY = {"dom0": "dom0", "stub_domains": "stub domains", "guests": "guests", "xen": "Xen", "free": "free"}
 
@@ -68,6 +71,7 @@ _PAGE = Markup("""<!doctype html>
 <noscript><p>This table needs JavaScript. The JSON and CSV files beside this page have the same guests.</p></noscript>
 </section>
 {changes}
+{history}
 </main>
 <footer><p>Made by the playbook <code>xen.stubdom.fleet_report</code>. Memory in MiB, times in UTC.</p></footer>
 <script type="application/json" id="data">{data}</script>
@@ -87,6 +91,8 @@ def render(made: Mapping[str, Any]) -> str:
     sections = {"attention": "Attention", "hosts": "Hosts", "guests": "Guests"}
     if made["previous"] is not None:
         sections["changes"] = "Changes"
+    if any(host.get("history") for host in made["hosts"]):
+        sections["history"] = "History"
     return str(
         _PAGE.format(
             policy=policy,
@@ -98,6 +104,7 @@ def render(made: Mapping[str, Any]) -> str:
             attention=_attention(found),
             hosts=_hosts(made),
             changes=_changes(made),
+            history=_history(made),
             data=data,
             script=script,
         )
@@ -292,21 +299,57 @@ def _memory(parts: Optional[Mapping[str, int]]) -> Markup:
 def _changes(made: Mapping[str, Any]) -> Markup:
     if made["previous"] is None:
         return Markup("")
-    rows = _join(
-        Markup(
-            '<tr><td data-label="Host">{}</td><td data-label="Guest">{}</td><td data-label="What">{}</td>'
-            '<td data-label="Before">{}</td><td data-label="Now">{}</td></tr>'
-        ).format(one["host"], one["guest"] or "", _word(one["what"]), _word(one["before"]), _word(one["after"]))
+    columns = ("Host", "Guest", "What", "Before", "Now")
+    rows = [
+        (one["host"], one["guest"] or "", _word(one["what"]), _word(one["before"]), _word(one["after"]))
         for one in made["changes"]
-    )
-    table = Markup(
-        '<div class="scroll"><table><caption class="hidden">Changes</caption><thead><tr><th scope="col">Host</th>'
-        '<th scope="col">Guest</th><th scope="col">What</th><th scope="col">Before</th><th scope="col">Now</th></tr>'
-        "</thead><tbody>{}</tbody></table></div>"
-    ).format(rows)
+    ]
+    table = _table("Changes", columns, rows)
     return Markup(
         '<section id="changes" aria-labelledby="changes-title"><h2 id="changes-title">Changes since {}</h2>{}</section>'
     ).format(made["previous"], table if made["changes"] else Markup('<p class="fine">Nothing has changed.</p>'))
+
+
+def _history(made: Mapping[str, Any]) -> Markup:
+    """What the collection itself has changed on each host."""
+    columns = ("When", "What", "From", "To", "Module", "Play", "Image")
+    hosts = _join(
+        Markup('<details class="history"><summary><b>{}</b> <span class="count">{}</span></summary>{}</details>').format(
+            host["name"],
+            f"last change {host['history'][0]['time']}",
+            _table(
+                f"History of {host['name']}",
+                columns,
+                [
+                    (one["time"], one["what"], one["from"] or "", one["to"] or "", one["module"] or "",
+                     " by ".join(filter(None, (one["play"], one["user"]))), (one["image"] or "")[:12])
+                    for one in host["history"][:_LAST]
+                ],
+            ),
+        )
+        for host in made["hosts"]
+        if host.get("history")
+    )  # fmt: skip
+    if not hosts:
+        return Markup("")
+    return Markup(
+        '<section id="history" aria-labelledby="history-title"><h2 id="history-title">What was changed by this '
+        "collection</h2>{}</section>"
+    ).format(hosts)
+
+
+def _table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Markup:
+    head = _join(Markup('<th scope="col">{}</th>').format(column) for column in columns)
+    body = _join(
+        Markup("<tr>{}</tr>").format(
+            _join(Markup('<td data-label="{}">{}</td>').format(column, cell) for column, cell in zip(columns, row))
+        )
+        for row in rows
+    )
+    return Markup(
+        '<div class="scroll"><table><caption class="hidden">{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody>'
+        "</table></div>"
+    ).format(caption, head, body)
 
 
 def _word(value: Any) -> str:

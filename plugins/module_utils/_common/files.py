@@ -17,14 +17,13 @@ import shutil
 import stat
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 from ansible.module_utils.common.warnings import warn
 from ansible_collections.xen.stubdom.plugins.module_utils._common import place, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
-from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import UNCHANGED, Permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
 
 # Larger or undecodable contents are shown in a diff by size and checksum only.
@@ -45,6 +44,29 @@ _LONGEST_NAME = 200
 _SCRATCH = "xen.stubdom-"
 # A new file, which no link that is there already can lead elsewhere.
 _EXCLUSIVE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """Permission bits, owner and group of a file; None where they are not asked for."""
+
+    mode: Optional[int] = None
+    owner: Optional[int] = None
+    group: Optional[int] = None
+
+    def satisfied_by(self, found: Permissions) -> bool:
+        """Whether a file that has *found* is as asked for."""
+        pairs = ((self.mode, found.mode), (self.owner, found.owner), (self.group, found.group))
+        return all(wanted in (None, there) for wanted, there in pairs)
+
+    def closed(self, found: Optional[Permissions]) -> Permissions:
+        """The same, but for its owner only where no mode is asked for and the file is, or would be, open to others."""
+        stays_closed = found is not None and found.mode is not None and not found.mode & 0o077
+        return self if self.mode is not None or stays_closed else replace(self, mode=0o600)
+
+
+# What leaves a file as it is.
+UNCHANGED = Permissions()
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,15 @@ class Link:
 
 AnyChange = Union[Change, Link]
 AnyContent = Union[bytes, str, None]
+
+
+def permissions(path: str) -> Optional[Permissions]:
+    """The permissions of a file, None where there is none; a symbolic link is followed."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Permissions(status.st_mode & 0o777, status.st_uid, status.st_gid)
 
 
 def read(path: str, *, longest: Optional[int] = None) -> Optional[bytes]:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking, permissions
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     config_files,
@@ -25,7 +25,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Plan
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted, permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -277,8 +277,8 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
         item.warnings += [f"xl says of {wanted.path}: {warning}" for warning in observed.xen.dry_run(after)]
     item.settings, item.grub_names = planned.keys, planned.grub_names
     menu = _menu(item, planned, observed, options)
-    mode = permissions.read(wanted.path)
-    asked = permissions.asked_for(wanted.values)
+    mode = files.permissions(wanted.path)
+    asked = permissions(wanted.values)
     if masking.secrets(planned.keys):
         asked = asked.closed(mode)
     linked = files.link(wanted.link)

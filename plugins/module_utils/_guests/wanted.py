@@ -7,12 +7,16 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, plan, spec, waiting
 
@@ -190,3 +194,49 @@ def _placed(guests: Sequence[Wanted]) -> List[Wanted]:
 
 def _macs(guest: Wanted) -> List[str]:
     return [nic["mac"].lower() for nic in guest.values["nics"] if nic["mac"]]
+
+
+# The number that chown(2) takes for none; all below it can be those of accounts.
+_NO_NUMBER = (1 << 32) - 1
+
+
+def permissions(params: Mapping[str, Any]) -> files.Permissions:
+    """Read the parameters mode, owner and group.
+
+    :raises UserError: one of them is none, and which.
+    """
+    return files.Permissions(
+        _mode(params["mode"]),
+        _number("owner", "user", params["owner"], lambda name: pwd.getpwnam(name).pw_uid),
+        _number("group", "group", params["group"], lambda name: grp.getgrnam(name).gr_gid),
+    )
+
+
+def _mode(value: Any) -> Optional[int]:
+    if value is None:
+        return None
+    if isinstance(value, str) and re.match(r"(0o?)?[0-7]{3}\Z", value):
+        return int(value[-3:], 8)
+    # YAML reads 0600 as a number in octal; 600 is one too, and a mistake.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 0o777:
+        return value
+    raise UserError(
+        f"The mode {value!r} is not a file's permission bits in octal.",
+        'Set mode to an octal number in quotes, for example "0600".',
+    )
+
+
+def _number(option: str, whose: str, name: Optional[str], look_up: Callable[[str], int]) -> Optional[int]:
+    """Return the number of a user or group, which may be given as such."""
+    if name is None:
+        return None
+    try:
+        number = int(name) if name.isdecimal() else look_up(name)
+    except (KeyError, ValueError):
+        number = _NO_NUMBER
+    if number >= _NO_NUMBER:
+        raise UserError(
+            f"There is no {whose} {name!r} on this host.",
+            f"Set {option} to the name or number of a {whose} of this host.",
+        )
+    return number

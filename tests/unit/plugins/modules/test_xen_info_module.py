@@ -31,6 +31,7 @@ MANIFEST = Manifest(
     memory_mib=128,
 )
 RECORD = MANIFEST.render()
+HISTORY = ("time", "user", "module", "play", "what", "from", "to", "image")
 
 ANSWERS = {
     ("xl", "info"): "xen_major : 4\nxen_minor : 20\nxen_version : 4.20.5-pre\nmachine : x86_64\ntotal_memory : 4095\n"
@@ -59,6 +60,8 @@ class Host:
             "firmware_directory": None,
             "helpers_directory": None,
             "xl_conf": "/etc/xen/xl.conf",
+            "history_lines": 100,
+            "history_since": None,
         }
         self.calls: List[Tuple[str, ...]] = []
         if xen:
@@ -161,6 +164,8 @@ def described(result: Dict[str, Any], documented: Dict[str, Any]) -> None:
 @pytest.mark.parametrize("xen", [True, False])
 def test_the_result_is_what_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xen: bool) -> None:
     host = play(tmp_path, monkeypatch, xen=xen)
+    host.params["gather_subset"] = ["all", "history"]
+    monkeypatch.setattr(xen_info.history, "read", lambda *_given: [dict.fromkeys(HISTORY)])
     result = xen_info.run(host)  # type: ignore[arg-type]
     assert not result.pop("changed") and not result.pop("warnings")
     described(result, yaml.safe_load(xen_info.RETURN))

@@ -151,3 +151,16 @@ def test_ten_thousand_guests_are_a_page_of_ten_megabytes_at_the_most() -> None:
     text = rendered(fleets.large(10, 100))
     assert len(text.encode()) < 1_000_000
     assert len(data_of(Page(text))["guests"]) == 1010
+
+
+def test_the_history_of_a_host_is_on_the_page_and_only_where_there_is_one() -> None:
+    row = {"time": "2026-11-28T09:00:00Z", "user": "admin", "module": "xen.stubdom.xl_conf", "play": "xen.stubdom.site"}
+    changes = [{**row, "what": f"file {number}", "from": fleets.HOSTILE, "to": None, "image": None} for number in range(30)]
+    answers = {"a": fleets.host(history=changes), "b": fleets.host(history=[]), "c": fleets.host(history=None)}
+    read = Page(rendered({**answers, "d": fleets.host()}))
+    assert len(read.all("details", **{"class": "history"})) == 1
+    cells = read.text("td")
+    assert "file 0" in cells and "file 19" in cells and "file 20" not in cells
+    assert "xen.stubdom.site by admin" in cells
+    assert "History" in read.text("a")
+    assert "History" not in Page(rendered({"b": answers["b"]})).text("a")

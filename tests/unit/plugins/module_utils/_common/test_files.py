@@ -19,8 +19,7 @@ from typing import Any, Callable
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, Link
-from ansible_collections.xen.stubdom.plugins.module_utils._common.permissions import Permissions
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change, Link, Permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
 
