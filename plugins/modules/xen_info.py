@@ -457,7 +457,12 @@ def main() -> None:
     run_module(
         run,
         argument_spec={
-            "gather_subset": {"type": "list", "elements": "str", "choices": ["all", *SUBSETS, "history"], "default": ["all"]},
+            "gather_subset": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["all", *SUBSETS, "history"],
+                "default": ["all"],
+            },
             "history_lines": {"type": "int", "default": 100},
             "history_since": {"type": "str"},
             "directory": {"type": "path", "default": "/etc/xen"},

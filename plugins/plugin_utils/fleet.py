@@ -17,7 +17,17 @@ from ansible_collections.xen.stubdom.plugins.plugin_utils import troubles
 FORMAT = 1
 
 # What is kept of a host, beside its name, its guests and its troubles.
-_HOST = ("running", "hypervisor", "toolstack", "support", "boot_line", "memory", "images", "firmware_directory", "history")
+_HOST = (
+    "running",
+    "hypervisor",
+    "toolstack",
+    "support",
+    "boot_line",
+    "memory",
+    "images",
+    "firmware_directory",
+    "history",
+)
 # What of a guest is compared with the report before, and what of a host.
 _COMPARED_GUEST = ("state", "type", "boot", "place", "flavour", "memory_mib", "vcpus", "config", "autostart", "uuid")
 _COMPARED_HOST = ("running", "release")

@@ -314,7 +314,9 @@ def _history(made: Mapping[str, Any]) -> Markup:
     """What the collection itself has changed on each host."""
     columns = ("When", "What", "From", "To", "Module", "Play", "Image")
     hosts = _join(
-        Markup('<details class="history"><summary><b>{}</b> <span class="count">{}</span></summary>{}</details>').format(
+        Markup(
+            '<details class="history"><summary><b>{}</b> <span class="count">{}</span></summary>{}</details>'
+        ).format(
             host["name"],
             f"last change {host['history'][0]['time']}",
             _table(

@@ -139,9 +139,13 @@ def _changed_keys(guest: Facts, _today: datetime.date) -> Optional[Dict[str, Any
     return {"keys": ", ".join(known) or "its configuration file is younger than the domain"} if keys else None
 
 
-def _old_image(guest: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
-    image = guest["image"]
-    return {"path": image["path"], "written": image["written"]} if image is not None and image["outdated"] else None
+def _old_image(*, stub_domain: bool) -> Test:
+    def test(guest: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
+        image = guest["image"] or {"outdated": False}
+        found = image["outdated"] and (guest["place"] == "stub_domain") is stub_domain
+        return {"path": image["path"], "written": image["written"]} if found else None
+
+    return test
 
 
 def _twice(guest: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
@@ -290,7 +294,14 @@ GUESTS: Tuple[Trouble, ...] = (
     Trouble(
         "old_image_in_use", WARNING, "Guests that run with an image that was replaced since",
         "{name} was started before {path} was written ({written}).",
-        "Set state to restarted for the guest.", _SITE.format("pvgrub_guest,hvm_stubdom"), _old_image,
+        "Set state to restarted for the guest.", _SITE.format("pvgrub_guest,hvm_stubdom"),
+        _old_image(stub_domain=False),
+    ),
+    Trouble(
+        "old_device_model", WARNING, "HVM guests whose stub domain runs an image that was replaced since",
+        "{name}: its stub domain was started before {path} was written ({written}).",
+        "Have such guests restarted in their order, batch by batch.",
+        "ansible-playbook xen.stubdom.renew_device_models", _old_image(stub_domain=True),
     ),
     Trouble(
         "no_configuration", WARNING, "Guests that run without a configuration file",

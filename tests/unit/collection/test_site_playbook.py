@@ -60,13 +60,14 @@ GUESTS = [{"name": "web", "actions": ["written", "started"]}, {"name": "mail", "
                 "__dom0_memory_boot_line": {"changed": True},
                 "__dom0_memory_rebooted": {"changed": False, "skipped": True},
                 "__stubdom_build_linux": {"changed": True},
+                "__stubdom_build_grub2": {"changed": True},
                 "__stubdom_build_missing": ["ioemu"],
                 "__pvgrub_guest_result": {"guests": GUESTS, "restart_required": ["mail"]},
                 "__hvm_stubdom_result": {"guests": [], "restart_required": ["old"]},
                 "dom0_memory_reboot_required": True,
             },
             [],
-            "one: Xen command line, image linux, image ioemu, guest web changed; "
+            "one: Xen command line, image linux, image grub2, image ioemu, guest web changed; "
             "reboot, restart of mail, restart of old needed",
         ),
         ({"__dom0_memory_rebooted": {"changed": True}}, ["--check"], "one: rebooted would be changed; nothing needed"),

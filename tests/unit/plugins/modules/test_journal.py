@@ -26,7 +26,9 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> List[Dict[str, str]]:
     # Ansible's own lines about the task have another identifier.
     monkeypatch.setattr(syslog, "openlog", lambda name, *_options: names.append(name))
     ours = "xen.stubdom"
-    monkeypatch.setattr(syslog, "syslog", lambda *given: lines.append(json.loads(given[-1])) if names[-1] == ours else None)
+    monkeypatch.setattr(
+        syslog, "syslog", lambda *given: lines.append(json.loads(given[-1])) if names[-1] == ours else None
+    )
     return lines
 
 
@@ -36,7 +38,9 @@ def test_a_change_is_written_once_and_only_when_it_is_made(tmp_path: Path, journ
     given = {"settings": {"autoballoon": "off"}, "path": str(path), "_ansible_target_log_info": "xen.stubdom.site"}
     written = []
     for check in (True, False, True, False):
-        in_process.play("xl_conf", {**given, "_ansible_check_mode": check, "_ansible_module_name": "xen.stubdom.xl_conf"})
+        in_process.play(
+            "xl_conf", {**given, "_ansible_check_mode": check, "_ansible_module_name": "xen.stubdom.xl_conf"}
+        )
         written.append(len(journal))
     assert written == [0, 1, 1, 1]
     assert journal == [

@@ -140,6 +140,7 @@ def troubled() -> Dict[str, Any]:
         domain("pygrub", 20, boot="pygrub"),
         domain("restart_required", 22, restart_required=["memory", "vcpus"]),
         domain("old_image_in_use", 24, image=old),
+        emulated("old_device_model", 38, image={**old, "path": "/usr/lib/xen-4.20/boot/qemu-stubdom-linux-kernel"}),
         domain("no_configuration", 26, config=None, autostart=None),
         emulated("screen_exposed", 28, screens=[screen(password=True)]),
         emulated("device_model_in_dom0", 30, "dom0_user"),

@@ -76,7 +76,7 @@ def test_the_page_of_a_fleet_with_every_trouble() -> None:
     assert sorted(word for word in found.text("code") if word.startswith("ansible")) == sorted(plays)
     hosts = {one["data-host"] for one in found.all("tr") if "data-host" in one}
     assert hosts == set(fleets.troubled())
-    assert len(data_of(found)["guests"]) == 17
+    assert len(data_of(found)["guests"]) == 18
 
 
 def test_it_needs_nothing_else_and_runs_nothing_else() -> None:
@@ -155,7 +155,9 @@ def test_ten_thousand_guests_are_a_page_of_ten_megabytes_at_the_most() -> None:
 
 def test_the_history_of_a_host_is_on_the_page_and_only_where_there_is_one() -> None:
     row = {"time": "2026-11-28T09:00:00Z", "user": "admin", "module": "xen.stubdom.xl_conf", "play": "xen.stubdom.site"}
-    changes = [{**row, "what": f"file {number}", "from": fleets.HOSTILE, "to": None, "image": None} for number in range(30)]
+    changes = [
+        {**row, "what": f"file {number}", "from": fleets.HOSTILE, "to": None, "image": None} for number in range(30)
+    ]
     answers = {"a": fleets.host(history=changes), "b": fleets.host(history=[]), "c": fleets.host(history=None)}
     read = Page(rendered({**answers, "d": fleets.host()}))
     assert len(read.all("details", **{"class": "history"})) == 1
