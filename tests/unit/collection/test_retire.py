@@ -1,0 +1,171 @@
+# Copyright (c) The xen.stubdom authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The playbook that undoes what was done on a host, with what records the calls of the collection's modules.
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+import real_play
+
+ACTION = """\
+import json
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        given = {{key: value for key, value in self._task.args.items() if value is not None}}
+        with open({calls!r}, "a") as stream:
+            stream.write(json.dumps([{name!r}, given]) + "\\n")
+        return json.loads({result!r})
+"""
+WEB = {"name": "web", "path": "/etc/xen/web.cfg", "managed": True, "state": "blocked"}
+OFF = {"name": "off", "path": "/srv/off.cfg", "managed": True, "state": "absent"}
+OTHER = {"name": "other", "path": "/etc/xen/other.cfg", "managed": False, "state": "blocked"}
+HOST: Dict[str, Any] = {
+    "toolstack": {"version": "4.20"},
+    "firmware_directory": "/usr/lib/xen-4.20/boot",
+    "images": [
+        {"manifest": {"kind": "linux"}},
+        {"manifest": {"kind": "pv-grub"}},
+        {"manifest": {"kind": "custom-hello"}},
+        {"manifest": None},
+    ],
+    "helpers": [{"manifest": None}, {"manifest": {"kind": "hvmloader"}}],
+    "configurations": [
+        {"name": "web", "path": "/etc/xen/web.cfg", "flavour": "linux"},
+        {"name": "other", "path": "/etc/xen/other.cfg", "flavour": None},
+    ],
+}
+LINE = {"boots_xen": True, "running": "1G", "configured": None, "effective": None, "memory_mib": 1024}
+RESULTS: Dict[str, Dict[str, Any]] = {
+    "xen_info": HOST,
+    "guests_info": {"guests": [WEB, OFF, OTHER]},
+    "guests": {"changed": True, "guests": [{"name": "web", "changed": True}, {"name": "off", "changed": True}]},
+    "linux_stubdom": {"changed": True},
+    "grub_image": {},
+    "stubdom_install": {"changed": True},
+    "boot_trial": {"trial_state": "none", "trial_summary": "None."},
+    "boot_default": {"changed": True},
+    "dom0_mem": {**LINE, "changed": True, "reboot_required": True, "reboot_reason": "It has to.", "expected_mib": None},
+    "xl_conf": {"changed": True},
+    "boot_option": {"changed": True},
+}
+DROP_IN = (
+    "# Written by the Ansible collection xen.stubdom: options for all entries that start Xen.\n"
+    'GRUB_CMDLINE_XEN="$GRUB_CMDLINE_XEN dom0_mem=1G,max:1G loglvl=all smt"\n'
+    'GRUB_CMDLINE_LINUX_XEN_REPLACE="${GRUB_CMDLINE_LINUX_XEN_REPLACE:-$GRUB_CMDLINE_LINUX} console=tty0 console=hvc0"\n'
+)
+
+Calls = List[Tuple[str, Dict[str, Any]]]
+
+
+def play(path: Path, *words: str, **results: Dict[str, Any]) -> Tuple[int, str, Calls]:
+    collection = path / "collections" / "ansible_collections" / "xen" / "stubdom"
+    actions = collection / "plugins" / "action"
+    actions.mkdir(parents=True)
+    (collection / "roles").symlink_to(real_play.REPOSITORY / "roles")
+    (collection / "galaxy.yml").write_text("namespace: xen\nname: stubdom\nversion: 0.0.1\n")
+    calls = path / "calls"
+    calls.write_text("")
+    for name, result in {**RESULTS, **results}.items():
+        given = {"changed": False, **result}
+        source = ACTION.format(calls=str(calls), name=name, result=json.dumps(given))
+        (actions / f"{name}.py").write_text(source)
+    local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    # What holds for site.yml reboots nothing here.
+    hosts = {"localhost": {**local, "dom0_memory_reboot": True, "dom0_memory_size": "2G"}}
+    (path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    (path / "work").mkdir()
+    (path / "grub.d").mkdir()
+    (path / "grub.d" / "zz-xen-stubdom.cfg").write_text(DROP_IN)
+    here = [f"retire_work_directory={path}/work", f"__retire_grub={path}/grub.d", "__retire_account=none-of-ours"]
+    done = subprocess.run(
+        [
+            real_play.PLAYBOOK, "--inventory=hosts.json", *(f"-e{one}" for one in here), *words,
+            str(real_play.REPOSITORY / "playbooks" / "retire.yml"),
+        ],
+        cwd=path, env=real_play.below(path), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    made = [(name, given) for name, given in map(json.loads, calls.read_text().splitlines())]
+    return done.returncode, " ".join((done.stdout + done.stderr).split()), made
+
+
+ALL = "-eretire_hosts=localhost"
+
+
+def test_everything_is_taken_back(tmp_path: Path) -> None:
+    status, said, calls = play(tmp_path, ALL, "-eretire_guests=shutdown")
+    assert status == 0, said
+    asked = {name: given for name, given in calls}
+    assert asked["guests"] == {
+        "guests": [{"name": "web", "path": "/etc/xen/web.cfg"}, {"name": "off", "path": "/srv/off.cfg"}],
+        "defaults": {"state": "absent", "stop": "graceful"},
+    }
+    assert [given["image"] for name, given in calls if name == "stubdom_install"] == [
+        "pv-grub",
+        "custom-hello",
+        "hvmloader",
+    ]
+    assert {given["state"] for name, given in calls if "state" in given} == {"absent"}
+    assert [(given["target"], given["name"]) for name, given in calls if name == "boot_option"] == [
+        ("hypervisor", "loglvl"),
+        ("hypervisor", "smt"),
+        ("dom0_kernel", "console"),
+    ]
+    assert (
+        "guest web, guest off, image linux, image pv-grub, image custom-hello, image hvmloader, the default entry, "
+        "dom0_mem, loglvl, smt, console, xl.conf, the directories of builds taken back; a reboot needed"
+    ) in said
+    assert not (tmp_path / "work").exists()
+    names = [name for name, _given in calls]
+    # What guests need goes after them.
+    assert names.index("guests") < names.index("linux_stubdom") < names.index("dom0_mem")
+
+
+def test_a_host_without_anything_of_ours_stays_as_it_is(tmp_path: Path) -> None:
+    nothing = {name: {"changed": False} for name in ("linux_stubdom", "boot_default", "xl_conf")}
+    line = {**RESULTS["dom0_mem"], "changed": False, "reboot_required": False}
+    host = {**HOST, "images": [], "helpers": [], "configurations": []}
+    status, said, calls = play(
+        tmp_path, ALL, "--check", "-eretire_work_directory=/nonexistent", f"-e__retire_grub={tmp_path}",
+        **nothing, dom0_mem=line, xen_info=host, guests_info={"guests": [OTHER]},
+    )  # fmt: skip
+    assert status == 0, said
+    assert "localhost: nothing would be taken back; nothing needed" in said
+    assert not {"guests", "stubdom_install", "boot_option"} & {name for name, _given in calls}
+
+
+@pytest.mark.parametrize(
+    ("words", "results", "wanted"),
+    [
+        ([ALL], {}, "runs guests whose configuration is this collection's: web. Nothing was changed."),
+        ([ALL, "-eretire_guests=yes"], {}, "Set retire_guests to refuse, shutdown or keep."),
+        (
+            [ALL, "-eretire_guests=shutdown"],
+            {"guests_info": {"guests": [{**WEB, "managed": False}]}},
+            "Guests that others have configured on localhost need a stub domain: web. Nothing was changed.",
+        ),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, words: List[str], results: Dict[str, Any], wanted: str) -> None:
+    status, said, calls = play(tmp_path, *words, **results)
+    assert status == 2 and wanted in said
+    assert {name for name, _given in calls} <= {"xen_info", "guests_info"}
+
+
+def test_guests_that_are_kept_keep_their_images(tmp_path: Path) -> None:
+    status, said, calls = play(tmp_path, ALL, "-eretire_guests=keep")
+    assert status == 0, said
+    assert not {"guests", "linux_stubdom", "grub_image", "stubdom_install"} & {name for name, _given in calls}
+    assert "dom0_mem" in {name for name, _given in calls}
+
+
+def test_without_a_name_no_host_is_touched(tmp_path: Path) -> None:
+    assert play(tmp_path)[2] == []
