@@ -7,12 +7,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-import real_play
+import recorded
 from ansible_collections.xen.stubdom.plugins.filter.renewal import renewal
 
 # Action plugins in place of the two modules: what they see and change is in a file for each host.
@@ -74,21 +73,10 @@ FINE = [
 class Fleet:
     def __init__(self, path: Path, hosts: Dict[str, List[Dict[str, Any]]]) -> None:
         self.path = path
-        collection = path / "collections" / "ansible_collections" / "xen" / "stubdom"
-        actions = collection / "plugins" / "action"
-        actions.mkdir(parents=True)
-        (collection / "plugins" / "filter").symlink_to(real_play.REPOSITORY / "plugins" / "filter")
-        (collection / "galaxy.yml").write_text("namespace: xen\nname: stubdom\nversion: 0.0.1\n")
-        (actions / "xen_info.py").write_text(INFO)
-        (actions / "guests.py").write_text(GUESTS)
+        recorded.collection(path, {"xen_info": INFO, "guests": GUESTS})
         inventory = {}
         for name, guests in hosts.items():
-            inventory[name] = {
-                "ansible_connection": "local",
-                "ansible_python_interpreter": "{{ ansible_playbook_python }}",
-                "state": str(self.file(name)),
-                "__renew_note": str(path / f"{name}.note"),
-            }
+            inventory[name] = recorded.host(state=str(self.file(name)), __renew_note=str(path / f"{name}.note"))
             kept = {one["name"]: one for one in guests}
             self.put(name, guests=guests, all=kept, asked=[], fail=[], stuck=[])
         (path / "hosts.json").write_text(json.dumps({"xen_hosts": {"hosts": inventory}}))
@@ -109,15 +97,9 @@ class Fleet:
         return found
 
     def play(self, *words: str, status: int = 0) -> str:
-        done = subprocess.run(
-            [
-                real_play.PLAYBOOK, "--inventory=hosts.json", "-erenew_device_models_timeout=1", *words,
-                str(real_play.REPOSITORY / "playbooks" / "renew_device_models.yml"),
-            ],
-            cwd=self.path, env=real_play.below(self.path), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == status, done.stdout + done.stderr
-        return " ".join((done.stdout + done.stderr).split())
+        done, said = recorded.run(self.path, "renew_device_models", "-erenew_device_models_timeout=1", *words)
+        assert done == status, said
+        return said
 
 
 def test_guests_are_restarted_in_their_order_the_first_one_alone(tmp_path: Path) -> None:

@@ -6,25 +6,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import pytest
-import real_play
+import recorded
 
-ACTION = """\
-import json
-from ansible.plugins.action import ActionBase
-
-class ActionModule(ActionBase):
-    def run(self, tmp=None, task_vars=None):
-        given = {{key: value for key, value in self._task.args.items() if value is not None}}
-        with open({calls!r}, "a") as stream:
-            stream.write(json.dumps([{name!r}, given]) + "\\n")
-        return json.loads({result!r})
-"""
 WEB = {"name": "web", "path": "/etc/xen/web.cfg", "managed": True, "state": "blocked"}
 OFF = {"name": "off", "path": "/srv/off.cfg", "managed": True, "state": "absent"}
 OTHER = {"name": "other", "path": "/etc/xen/other.cfg", "managed": False, "state": "blocked"}
@@ -60,61 +47,39 @@ RESULTS: Dict[str, Dict[str, Any]] = {
 DROP_IN = (
     "# Written by the Ansible collection xen.stubdom: options for all entries that start Xen.\n"
     'GRUB_CMDLINE_XEN="$GRUB_CMDLINE_XEN dom0_mem=1G,max:1G loglvl=all smt"\n'
-    'GRUB_CMDLINE_LINUX_XEN_REPLACE="${GRUB_CMDLINE_LINUX_XEN_REPLACE:-$GRUB_CMDLINE_LINUX} console=tty0 console=hvc0"\n'
+    'GRUB_CMDLINE_LINUX_XEN_REPLACE="${GRUB_CMDLINE_LINUX_XEN_REPLACE:-$GRUB_CMDLINE_LINUX} console=tty0 console=hvc0"\n'  # noqa: E501
 )
 
-Calls = List[Tuple[str, Dict[str, Any]]]
 
-
-def play(path: Path, *words: str, **results: Dict[str, Any]) -> Tuple[int, str, Calls]:
-    collection = path / "collections" / "ansible_collections" / "xen" / "stubdom"
-    actions = collection / "plugins" / "action"
-    actions.mkdir(parents=True)
-    (collection / "roles").symlink_to(real_play.REPOSITORY / "roles")
-    (collection / "galaxy.yml").write_text("namespace: xen\nname: stubdom\nversion: 0.0.1\n")
-    calls = path / "calls"
-    calls.write_text("")
-    for name, result in {**RESULTS, **results}.items():
-        given = {"changed": False, **result}
-        source = ACTION.format(calls=str(calls), name=name, result=json.dumps(given))
-        (actions / f"{name}.py").write_text(source)
-    local = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    # What holds for site.yml reboots nothing here.
-    hosts = {"localhost": {**local, "dom0_memory_reboot": True, "dom0_memory_size": "2G"}}
-    (path / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
-    (path / "work").mkdir()
+def play(path: Path, *words: str, **results: Dict[str, Any]) -> recorded.Played:
+    (path / "work").mkdir(parents=True)
     (path / "grub.d").mkdir()
     (path / "grub.d" / "zz-xen-stubdom.cfg").write_text(DROP_IN)
     here = [f"retire_work_directory={path}/work", f"__retire_grub={path}/grub.d", "__retire_account=none-of-ours"]
-    done = subprocess.run(
-        [
-            real_play.PLAYBOOK, "--inventory=hosts.json", *(f"-e{one}" for one in here), *words,
-            str(real_play.REPOSITORY / "playbooks" / "retire.yml"),
-        ],
-        cwd=path, env=real_play.below(path), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    made = [(name, given) for name, given in map(json.loads, calls.read_text().splitlines())]
-    return done.returncode, " ".join((done.stdout + done.stderr).split()), made
+    # What holds for site.yml reboots nothing here.
+    variables = {"dom0_memory_reboot": True, "dom0_memory_size": "2G"}
+    options = [f"-e{one}" for one in here]
+    return recorded.play(path, "retire", *options, *words, results={**RESULTS, **results}, **variables)
 
 
 ALL = "-eretire_hosts=localhost"
 
 
 def test_everything_is_taken_back(tmp_path: Path) -> None:
-    status, said, calls = play(tmp_path, ALL, "-eretire_guests=shutdown")
-    assert status == 0, said
-    asked = {name: given for name, given in calls}
+    played = play(tmp_path, ALL, "-eretire_guests=shutdown")
+    assert played.status == 0, played.said
+    asked = dict(played.calls)
     assert asked["guests"] == {
         "guests": [{"name": "web", "path": "/etc/xen/web.cfg"}, {"name": "off", "path": "/srv/off.cfg"}],
         "defaults": {"state": "absent", "stop": "graceful"},
     }
-    assert [given["image"] for name, given in calls if name == "stubdom_install"] == [
+    assert [given["image"] for name, given in played.calls if name == "stubdom_install"] == [
         "pv-grub",
         "custom-hello",
         "hvmloader",
     ]
-    assert {given["state"] for name, given in calls if "state" in given} == {"absent"}
-    assert [(given["target"], given["name"]) for name, given in calls if name == "boot_option"] == [
+    assert {given["state"] for name, given in played.calls if "state" in given} == {"absent"}
+    assert [(given["target"], given["name"]) for name, given in played.calls if name == "boot_option"] == [
         ("hypervisor", "loglvl"),
         ("hypervisor", "smt"),
         ("dom0_kernel", "console"),
@@ -122,9 +87,9 @@ def test_everything_is_taken_back(tmp_path: Path) -> None:
     assert (
         "guest web, guest off, image linux, image pv-grub, image custom-hello, image hvmloader, the default entry, "
         "dom0_mem, loglvl, smt, console, xl.conf, the directories of builds taken back; a reboot needed"
-    ) in said
+    ) in played.said
     assert not (tmp_path / "work").exists()
-    names = [name for name, _given in calls]
+    names = [name for name, _given in played.calls]
     # What guests need goes after them.
     assert names.index("guests") < names.index("linux_stubdom") < names.index("dom0_mem")
 
@@ -133,13 +98,13 @@ def test_a_host_without_anything_of_ours_stays_as_it_is(tmp_path: Path) -> None:
     nothing = {name: {"changed": False} for name in ("linux_stubdom", "boot_default", "xl_conf")}
     line = {**RESULTS["dom0_mem"], "changed": False, "reboot_required": False}
     host = {**HOST, "images": [], "helpers": [], "configurations": []}
-    status, said, calls = play(
+    played = play(
         tmp_path, ALL, "--check", "-eretire_work_directory=/nonexistent", f"-e__retire_grub={tmp_path}",
         **nothing, dom0_mem=line, xen_info=host, guests_info={"guests": [OTHER]},
     )  # fmt: skip
-    assert status == 0, said
-    assert "localhost: nothing would be taken back; nothing needed" in said
-    assert not {"guests", "stubdom_install", "boot_option"} & {name for name, _given in calls}
+    assert played.status == 0, played.said
+    assert "localhost: nothing would be taken back; nothing needed" in played.said
+    assert not {"guests", "stubdom_install", "boot_option"} & {name for name, _given in played.calls}
 
 
 @pytest.mark.parametrize(
@@ -155,17 +120,17 @@ def test_a_host_without_anything_of_ours_stays_as_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_refused(tmp_path: Path, words: List[str], results: Dict[str, Any], wanted: str) -> None:
-    status, said, calls = play(tmp_path, *words, **results)
-    assert status == 2 and wanted in said
-    assert {name for name, _given in calls} <= {"xen_info", "guests_info"}
+    played = play(tmp_path, *words, **results)
+    assert played.status == 2 and wanted in played.said
+    assert {name for name, _given in played.calls} <= {"xen_info", "guests_info"}
 
 
 def test_guests_that_are_kept_keep_their_images(tmp_path: Path) -> None:
-    status, said, calls = play(tmp_path, ALL, "-eretire_guests=keep")
-    assert status == 0, said
-    assert not {"guests", "linux_stubdom", "grub_image", "stubdom_install"} & {name for name, _given in calls}
-    assert "dom0_mem" in {name for name, _given in calls}
+    played = play(tmp_path, ALL, "-eretire_guests=keep")
+    assert played.status == 0, played.said
+    assert not {"guests", "linux_stubdom", "grub_image", "stubdom_install"} & {name for name, _given in played.calls}
+    assert "dom0_mem" in {name for name, _given in played.calls}
 
 
 def test_without_a_name_no_host_is_touched(tmp_path: Path) -> None:
-    assert play(tmp_path)[2] == []
+    assert play(tmp_path).calls == []
