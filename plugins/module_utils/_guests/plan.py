@@ -94,7 +94,7 @@ def memory_mib(keys: Mapping[str, xl_cfg.Value]) -> int:
     paging = (4 * (256 * vcpus + 2 * most) + 1023) // 1024
     total = mib + paging + 2
     if virtualisation.stubbed(keys):
-        flavour = "minios" if keys.get("device_model_version") == "qemu-xen-traditional" else "linux"
+        flavour = virtualisation.stub_flavour(keys.get("device_model_version"))
         total += _int(keys, "stubdomain_memory", STUB_MEMORY[flavour]) + _int(
             keys, "videoram", _video_mib(keys, flavour)
         )

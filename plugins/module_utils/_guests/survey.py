@@ -255,13 +255,14 @@ def flavour(keys: Keys) -> Optional[str]:
     """The kind of the stub domain that a guest's device model is to run in, None for none."""
     if not virtualisation.stubbed(keys):
         return None
-    return "minios" if keys.get("device_model_version") == "qemu-xen-traditional" else "linux"
+    return virtualisation.stub_flavour(keys.get("device_model_version"))
 
 
 def _flavour_of(model: Mapping[str, Any]) -> Optional[str]:
     if not model["stub_domain"]:
         return None
-    return "minios" if model["version"] == "qemu-xen-traditional" else "linux"
+    # libxl has said which, in all releases (store_libxl_entry and dm-version, libxl_create.c).
+    return virtualisation.stub_flavour(model["version"] or "")
 
 
 def _place(domid: int, model: Mapping[str, Any], found: Files) -> str:

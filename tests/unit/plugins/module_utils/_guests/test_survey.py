@@ -84,7 +84,8 @@ def test_how_a_guest_boots(text: str, boot: Optional[str]) -> None:
         ('type="hvm"\ndevice_model_user="root"', "dom0_root", None),
         ('type="hvm"\ndevice_model_user="xen-qemuuser"', "dom0_user", None),
         ('type="hvm"\ndm_restrict=1', "dom0_user", None),
-        ('type="hvm"\ndevice_model_stubdomain_override=1', "stub_domain", "linux"),
+        ('type="hvm"\ndevice_model_stubdomain_override=1', "stub_domain", "minios"),
+        ('type="hvm"\ndevice_model_stubdomain_override=1\ndevice_model_version="qemu-xen"', "stub_domain", "linux"),
         (
             'type="hvm"\ndevice_model_stubdomain_override=1\ndevice_model_version="qemu-xen-traditional"',
             "stub_domain",
