@@ -84,13 +84,16 @@ def unit_with_coverage(environment: Environment, asked: Sequence[str]) -> None:
         # Builds run as an account of their own.
         os.chmod(directory, 0o1777)
         environment = {**environment, **kept_bytecode(), "COVERAGE_FILE": f"{directory}/data"}
-        run(["coverage", "run", f"--source={REPOSITORY / 'plugins'}", "-m", *pytest_command(asked)], environment)
-        run(["coverage", "combine", "--quiet"], environment)
-        # A process that a test has killed leaves half a file, of which each further command would complain.
-        for left in directory.glob("data.*"):
-            left.unlink()
-        # A part of the tests says nothing about the whole.
-        run(["coverage", "report", *(["--fail-under=0"] if asked else [])], environment)
+        try:
+            run(["coverage", "run", f"--source={REPOSITORY / 'plugins'}", "-m", *pytest_command(asked)], environment)
+        finally:
+            # Also where a test has failed, so that it is seen what the others run.
+            run(["coverage", "combine", "--quiet"], environment)
+            # A process that a test has killed leaves half a file, of which each further command would complain.
+            for left in directory.glob("data.*"):
+                left.unlink()
+            # A part of the tests says nothing about the whole.
+            run(["coverage", "report", *(["--fail-under=0"] if asked else [])], environment)
 
 
 def check_sanity(environment: Environment, asked: Sequence[str]) -> None:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
@@ -43,14 +43,38 @@ def legacy(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Sequ
     :param guest_disks: the guest's disks, with their vdev.
     :raises UserError: an entry cannot be written so that PV-GRUB reads it as it was given.
     """
+
+    def root(entry: Mapping[str, Any]) -> str:
+        kernel = entry["kernel"]
+        path = disks.menu_path(guest_disks, kernel, disk=entry.get("disk"), partition=entry.get("partition"))
+        return path[: -len(kernel)]
+
+    return _legacy(entries, timeout, root)
+
+
+def over_network(entries: Sequence[Mapping[str, Any]], timeout: int) -> str:
+    """Return a menu for PV-GRUB whose kernels come from the TFTP server that it has the menu from.
+
+    :raises UserError: see `legacy`; an entry names a disk.
+    """
+
+    def root(entry: Mapping[str, Any]) -> str:
+        for name in ("disk", "partition"):
+            if entry.get(name) is not None:
+                raise _refusal(name, entry[name], "this kernel comes from the TFTP server", "Leave out")
+        return "(nd)"
+
+    return _legacy(entries, timeout, root)
+
+
+def _legacy(entries: Sequence[Mapping[str, Any]], timeout: int, root: Callable[[Mapping[str, Any]], str]) -> str:
     lines = ["default 0", f"timeout {_timeout(timeout)}"]
     for entry in entries:
         _check(entry)
         if entry["title"].startswith("="):
             raise _refusal("title", entry["title"], "PV-GRUB leaves out an equals sign at its beginning", "Set another")
         kernel, cmdline = entry["kernel"], entry.get("cmdline")
-        path = disks.menu_path(guest_disks, kernel, disk=entry.get("disk"), partition=entry.get("partition"))
-        lines += [f"title {entry['title']}", f"root {path[: -len(kernel)]}"]
+        lines += [f"title {entry['title']}", f"root {root(entry)}"]
         lines.append(f"kernel {kernel} {cmdline}" if cmdline else f"kernel {kernel}")
         if entry.get("initrd"):
             lines.append(f"initrd {entry['initrd']}")
@@ -103,7 +127,7 @@ def _check(entry: Mapping[str, Any]) -> None:
             raise _refusal(name, path, "it is no absolute path of printable ASCII without blanks", "Correct")
 
 
-def _refusal(name: str, value: str, why: str, remedy: str) -> UserError:
+def _refusal(name: str, value: object, why: str, remedy: str) -> UserError:
     return UserError(f"menu_entries.{name} is {value!r}, and {why}.", f"{remedy} {name} in menu_entries.")
 
 

@@ -30,7 +30,7 @@ EVERY = 2.0
 CONNECT = 2.0
 
 # Where an address is looked for that is believed, in this order (addresses.SOURCES).
-_LEASES = "/var/lib/misc/dnsmasq.leases"
+_LEASES = ("/var/lib/misc/dnsmasq.leases", "/var/lib/misc/dnsmasq.xen-stubdom.leases")
 _NEIGHBOURS = "/proc/net/arp"
 
 _LONGEST = 1 << 20
@@ -118,7 +118,7 @@ def address(xen: Xen, domid: int, settings: Mapping[str, xl_cfg.Value]) -> Optio
     nodes = [f"/libxl/{domid}/device/vif/{number}/mac" for number in xen.children(f"/libxl/{domid}/device/vif")]
     macs = [value.lower() for value in xen.read_many(nodes).values()] or xl_devices.macs(settings)
     leases, neighbours = (
-        addresses.parse_leases(_text(xen, _LEASES)),
+        addresses.parse_leases("\n".join(_text(xen, path) for path in _LEASES)),
         addresses.parse_neighbours(_text(xen, _NEIGHBOURS)),
     )
     found: List[str] = [one for value in xl_devices.values("vif", "ip", settings) for one in value.split()]
