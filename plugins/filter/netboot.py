@@ -9,16 +9,16 @@ name: netboot
 short_description: Configure dnsmasq for guests that boot from the network
 version_added: 0.1.0
 description:
-  - Makes the files that C(dnsmasq) reads, for the role M(xen.stubdom.netboot_server#role).
-  - PV-GRUB takes the path of its menu from DHCP option 150, for which C(dnsmasq) knows no text. This filter writes it as
-    C(dnsmasq) and PV-GRUB both understand it.
+  - Makes the files that C(dnsmasq) reads, for the role xen.stubdom.netboot_server.
+  - PV-GRUB takes the path of its menu from DHCP option 150, for which C(dnsmasq) knows no text. This filter writes it
+    as C(dnsmasq) and PV-GRUB both understand it.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 options:
   _input:
     description:
       - The guests. Each has the keys V(name) and V(mac), and may have V(menu_entries), V(menu_timeout), V(boot_file)
-        and V(address), see the role's O(netboot_server_guests).
+        and V(address), see C(netboot_server_guests) of that role.
     type: list
     elements: dict
     required: true

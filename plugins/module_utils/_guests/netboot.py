@@ -4,8 +4,8 @@
 
 # Private to the xen.stubdom collection: the server from which guests boot, dnsmasq, as the files that it reads.
 #
-# Sources: stubdom/grub/mini-os.c and netboot/main.c of PV-GRUB (load_configuration through option 150); dnsmasq(8) 2.90.
-# Seen with dnsmasq 2.90: DHCP, option 150 and TFTP, each asked for by a client.
+# Sources: stubdom/grub/mini-os.c and netboot/main.c of PV-GRUB (its menu through option 150); dnsmasq(8) 2.90, with
+# which DHCP, option 150 and TFTP were seen, each asked for by a client.
 
 from __future__ import annotations
 

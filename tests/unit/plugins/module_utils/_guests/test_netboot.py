@@ -51,8 +51,7 @@ def test_what_dnsmasq_reads() -> None:
         "dhcp-ignore=tag:!known",
         "dhcp-authoritative",
         "dhcp-host=00:16:3e:11:22:33,set:m00163e112233",
-        "dhcp-option=tag:m00163e112233,150,"
-        "40.110.100.41,47.103.117.101,115.116.115.47,109.97.105.108,46.108.115.116",
+        "dhcp-option=tag:m00163e112233,150,40.110.100.41,47.103.117.101,115.116.115.47,109.97.105.108,46.108.115.116",
         "dhcp-host=00:16:3e:00:00:01,set:m00163e000001,192.0.2.50",
         "dhcp-boot=tag:m00163e000001,pxe/grub.0",
     ]
@@ -80,7 +79,11 @@ def test_a_path_comes_back_from_its_addresses(path: str) -> None:
     ("changed", "guests", "message"),
     [
         ({"interface": "br0\ndhcp-script=/x"}, [], "netboot_server_interface is 'br0\\ndhcp-script=/x'. Set "),
-        ({"lease": "1h,static"}, [], "netboot_server_lease_time is '1h,static'. Set netboot_server_lease_time to a num"),
+        (
+            {"lease": "1h,static"},
+            [],
+            "netboot_server_lease_time is '1h,static'. Set netboot_server_lease_time to a nu",
+        ),
         ({"first": ""}, [], "netboot_server_first is '', which is no IPv4 address. Correct netboot_server_first."),
         ({"last": "2001:db8::1"}, [], "netboot_server_last is '2001:db8::1', which is no IPv4 address."),
         ({"first": "192.0.2.199", "last": "192.0.2.100"}, [], "netboot_server_first is 192.0.2.199, which is behind"),
@@ -93,7 +96,11 @@ def test_a_path_comes_back_from_its_addresses(path: str) -> None:
         ({}, [{**MAIL, "address": "198.51.100.5"}], "which is not in the network 192.0.2.0/24. Correct address in "),
         ({}, [{**MAIL, "boot_file": "a,b"}], "boot_file of the guest mail is 'a,b'. Set boot_file to a path below"),
         ({}, [MAIL, MAIL], "Two guests have the name mail: mail and mail. Correct name of one of them in netboot_"),
-        ({}, [MAIL, {**MAIL, "name": "m"}], "Two guests have the MAC address 00:16:3e:11:22:33: mail and m. Correct mac"),
+        (
+            {},
+            [MAIL, {**MAIL, "name": "m"}],
+            "Two guests have the MAC address 00:16:3e:11:22:33: mail and m. Correct mac",
+        ),
         ({}, [{**MAIL, "menu_entries": [{**ENTRY, "partition": 1}]}], "this kernel comes from the TFTP server. Leave"),
         ({}, [{**MAIL, "menu_entries": [{**ENTRY, "title": "a\nkernel /x"}]}], "it is not one line of printable text"),
         ({}, [{**MAIL, "name": "m" * 80}], "has 96 bytes, and PV-GRUB has room for 95. Give the guest a shorter name."),
