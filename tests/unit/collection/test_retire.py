@@ -52,7 +52,9 @@ DROP_IN = (
 
 
 def play(path: Path, *words: str, **results: Dict[str, Any]) -> recorded.Played:
-    (path / "work").mkdir(parents=True)
+    for name in ("build", "images/0123", "guests"):
+        (path / "work" / name).mkdir(parents=True, exist_ok=True)
+    (path / "work" / "images" / "0123" / "image").touch()
     (path / "grub.d").mkdir()
     (path / "grub.d" / "zz-xen-stubdom.cfg").write_text(DROP_IN)
     here = [f"retire_work_directory={path}/work", f"__retire_grub={path}/grub.d", "__retire_account=none-of-ours"]
@@ -126,8 +128,12 @@ def test_what_is_refused(tmp_path: Path, words: List[str], results: Dict[str, An
 
 
 def test_guests_that_are_kept_keep_their_images(tmp_path: Path) -> None:
+    menu = tmp_path / "work" / "guests" / "web.bin"
+    menu.parent.mkdir(parents=True)
+    menu.touch()
     played = play(tmp_path, ALL, "-eretire_guests=keep")
     assert played.status == 0, played.said
+    assert sorted(path.name for path in (tmp_path / "work").rglob("*")) == ["guests", "web.bin"]
     assert not {"guests", "linux_stubdom", "grub_image", "stubdom_install"} & {name for name, _given in played.calls}
     assert "dom0_mem" in {name for name, _given in played.calls}
 
