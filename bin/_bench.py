@@ -4,6 +4,7 @@
 """Measures what it costs to keep guests as they are: by this collection's role, by a plain playbook, and by pyinfra.
 
 bin/bench guests    one host with 1, 10, 50 and 200 PV guests that all run as they should
+bin/bench guests --ways role report --hosts 50 --guests 20    many hosts, and the report on them
 
 Each way has hosts of its own: Debian with a real sshd on loopback and real Python, where xl and xenstore are played and
 guests do nothing. The first run starts the guests; then the ways take turns at runs that change nothing. A figure is
@@ -62,6 +63,8 @@ class Way:
     hosts: played.Hosts
     words: Sequence[str]
     environment: Mapping[str, str]
+    # What starts the guests, where words only look at them.
+    starts: Sequence[str]
     first: Measure | None = None
     steady: list[Measure] = field(default_factory=list)
 
@@ -96,7 +99,8 @@ def run(way: Way, log: Path, *, changes: bool) -> Measure:
     :param changes: whether it is the run that starts the guests; others have to change nothing.
     """
     environment = dict(way.environment)
-    counted = way.words[0] == "ansible-playbook"
+    words = way.starts if changes else way.words
+    counted = words[0] == "ansible-playbook"
     events = log.with_suffix(".events")
     if counted:
         events.write_bytes(b"")
@@ -104,7 +108,7 @@ def run(way: Way, log: Path, *, changes: bool) -> Measure:
     with log.open("wb") as output:
         begin = time.monotonic()
         given = {"env": environment, "stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-        with started(way.words, **given) as process:
+        with started(words, **given) as process:
             _pid, status, used = os.wait4(process.pid, 0)
             seconds = time.monotonic() - begin
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -122,6 +126,16 @@ def run(way: Way, log: Path, *, changes: bool) -> Measure:
                 "A steady run is not to be measured there.",
             )
     return Measure(seconds, modules, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+# The report is printed only, as a file of it has the time in it; one on hosts without an answer is not to be measured.
+_ANSWERS = '{"fleet_report_fail_on": ["unreachable"]}'
+BOOKS: Mapping[str, Sequence[str]] = {
+    "role": (str(BENCH / "guests.yml"),),
+    "plain": (str(BENCH / "plain" / "site.yml"),),
+    "ping": (str(BENCH / "ping.yml"),),
+    "report": (str(REPOSITORY / "playbooks" / "fleet_report.yml"), "--tags", "table", "--extra-vars", _ANSWERS),
+}
 
 
 @contextlib.contextmanager
@@ -144,13 +158,13 @@ def ways(names: Sequence[str], lower: Path, directory: Path, count: int, guests:
             (place / "key").chmod(0o600)
             started = stack.enter_context(played.Hosts(lower, place, count))
             inventory = started.inventory(place / "hosts.json")
-            books = {"role": BENCH / "guests.yml", "plain": BENCH / "plain" / "site.yml", "ping": BENCH / "ping.yml"}
-            if name in books:
-                words = ["ansible-playbook", "--inventory", str(inventory), "--extra-vars", f"@{variables}"]
-                words.append(str(books[name]))
+            play = ["ansible-playbook", "--inventory", str(inventory), "--extra-vars", f"@{variables}"]
+            if name in BOOKS:
+                words = [*play, *BOOKS[name]]
             else:
                 words = ["pyinfra", "-y", str(pyinfra_inventory(started, place)), str(BENCH / "pyinfra_deploy.py")]
-            found.append(Way(name, started, words, environment))
+            starts = [*play, *BOOKS["role"]] if name == "report" else words
+            found.append(Way(name, started, words, environment, starts))
         yield found
 
 
@@ -225,7 +239,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="how many hosts each way has (1)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="how many unchanged runs of each (3)")
     parser.add_argument(
-        "--ways", nargs="+", choices=["role", "plain", "pyinfra", "ping"], default=["role", "plain", "ping"],
+        "--ways", nargs="+", choices=[*BOOKS, "pyinfra"], default=["role", "plain", "ping"],
         help="what is compared; pyinfra is installed where it is named",
     )  # fmt: skip
     arguments = parser.parse_args(words)

@@ -25,7 +25,7 @@ vif = [ "mac=00:16:3e:00:00:01,bridge=xenbr0" ]
 
 def way(name: str, *seconds: float, modules: int | None = None) -> _bench.Way:
     steady = [_bench.Measure(each, modules, each / 2, 100) for each in seconds]
-    return _bench.Way(name, None, [], {}, _bench.Measure(9.0, modules, 1, 1), steady)  # type: ignore[arg-type]
+    return _bench.Way(name, None, [], {}, [], _bench.Measure(9.0, modules, 1, 1), steady)  # type: ignore[arg-type]
 
 
 def test_the_table_has_medians_and_ratios() -> None:
