@@ -144,10 +144,21 @@ def test_a_guest_that_came_up_with_the_old_image_is_a_failure(tmp_path: Path) ->
         (guest("ill", config=None), "The guest ill has no configuration file"),
     ],
 )
-def test_a_host_that_is_not_well_is_left_alone(tmp_path: Path, broken: Dict[str, Any], said: str) -> None:
-    fleet = Fleet(tmp_path, {"a": [*FINE, broken]})
-    assert said in fleet.play(status=2)
+def test_what_keeps_a_host_from_being_touched(broken: Dict[str, Any], said: str) -> None:
+    found = renewal([*FINE, broken])
+    assert len(found["refused"]) == 1 and said in found["refused"][0]
+
+
+def test_a_host_that_is_not_well_is_left_alone(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {"a": [*FINE, guest("ill", state="crashed")]})
+    assert "a is not well, and none of its guests was restarted. The guest ill is crashed." in fleet.play(status=2)
     assert fleet.asked("a") == []
+
+
+def test_a_guest_that_crashed_in_an_earlier_run_is_what_is_left_to_do() -> None:
+    noted = [{"name": "ill", "path": "/srv/ill.cfg"}]
+    found = renewal([guest("ill", state="crashed"), guest("web")], noted=noted)
+    assert found["refused"] == [] and [one["name"] for one in found["restart"]] == ["ill", "web"]
 
 
 def test_how_a_guest_is_waited_for_is_taken_over_and_nothing_else() -> None:
