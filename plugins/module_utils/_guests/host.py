@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
 
@@ -15,7 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement, satisfied, satisfy
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, host_service, model
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, model
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
@@ -23,6 +24,11 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 # The records of the device models' images, beside them in the firmware directory: their names, and kinds of image.
 _LINUX = ("linux", "linux")
 _MINIOS = ("ioemu-stubdom", "ioemu")
+
+# Debian's /etc/init.d/xendomains and tools/hotplug/Linux/xendomains.in @ stable-4.20: a guest is saved in that
+# directory, and shut down where it is empty or the guest could not be saved.
+_SAVE = re.compile(r"^[ \t]*XENDOMAINS_SAVE=[ \t]*(?P<value>\"[^\"]*\"|'[^']*'|[^\s#;]*)", re.MULTILINE)
+_LONGEST = 1 << 16
 
 
 @dataclass
@@ -101,7 +107,17 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
     )
-    return Observed(xen, running, host, rows, memory.observe(xen, rows), host_service.saving(xen))
+    return Observed(xen, running, host, rows, memory.observe(xen, rows), _saving(xen))
+
+
+def _saving(xen: Xen) -> Optional[str]:
+    """The settings by which the service xendomains saves guests at a shutdown; None where it does not."""
+    path = xen.distribution.xendomains
+    text = ""
+    with contextlib.suppress(OSError), open(xen.path(path), encoding="ascii", errors="replace") as stream:
+        text = stream.read(_LONGEST) if path else ""
+    values = [match["value"].strip("\"'") for match in _SAVE.finditer(text)]
+    return path if values and values[-1] else None
 
 
 def _grub2_types(xen: Xen, ours: FrozenSet[str]) -> FrozenSet[str]:
