@@ -93,10 +93,7 @@ class Grub:
         removed = [name for name, value in variables.items() if value is None]
         present = [f"{name}={value}" for name, value in variables.items() if value is not None]
         old = files.read(self.block)
-        with files.beside(self.block) as copy:
-            if old is not None:
-                with files.replacing(copy) as stream:
-                    stream.write(old)
+        with files.beside(self.block, filled=True) as copy:
             if removed:
                 self.tool("editenv", copy, "unset", *removed)
             if present:

@@ -39,6 +39,8 @@ LOCK_DIRECTORIES = ("/run", "/var/run", "/run/user/{uid}")
 PATIENCE = 900.0
 # Beside a file, while it is replaced. A run that was killed may leave them, and the next one removes them.
 _NEW, _OLD = "xen-stubdom-new", "xen-stubdom-old"
+# What another program writes, and what it writes beside that in turn (grub-mkconfig: NAME.new).
+_GENERATED = (f"generated.{_NEW}", f"generated.{_NEW}.new")
 _LONGEST_NAME = 200
 # Before the number of the process, in the name of a directory for files of a moment.
 _SCRATCH = "xen.stubdom-"
@@ -346,22 +348,24 @@ def runs(process: int) -> bool:
 
 
 @contextlib.contextmanager
-def beside(path: str) -> Iterator[str]:
+def beside(path: str, *, filled: bool = False) -> Iterator[str]:
     """Give the path of a file in the same directory, for another program to write; it is gone afterwards.
 
-    What the program itself writes beside it under a longer name is removed too (grub-mkconfig: NAME.new).
-
+    :param filled: whether it begins as a copy of *path*, where there is such a file.
     :raises UserError: nothing can be written there.
     """
     with contextlib.ExitStack() as opened:
         with _writing(path):
             target = opened.enter_context(place.find(path))
-            given = _temporary(target, f"generated.{_NEW}")
-            written = (given, given.beside(f"{given.name}.new"))
+            written = [_temporary(target, ending) for ending in _GENERATED]
             for one in written:
                 _unlink(one)
+        given = written[0]
         for one in written:
             opened.callback(_clean, one)
+        if filled and target.status() is not None:
+            with _writing(path):
+                _copy(target, given)
         yield os.path.join(os.path.dirname(os.path.realpath(path)), given.name)
 
 
@@ -428,7 +432,7 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
     :return: path of the copy by path of the file, empty without *backup*.
     :raises UserError: a file is not as it was when it was read, is no regular file, or cannot be written.
     """
-    if not any(change.needed for change in changes) and not any(_strays(change.path) for change in changes):
+    if not any(change.needed for change in changes) and not any(map(_has_strays, changes)):
         return {}
     with lock(), signals.undisturbed(), _open_files(2 * len(changes)), contextlib.ExitStack() as opened:
         transaction = _Transaction(opened)
@@ -606,11 +610,15 @@ def _temporary(found: Place, ending: str) -> Place:
     return found.beside(f".{found.name[:_LONGEST_NAME]}.{ending}")
 
 
-def _strays(path: str) -> List[str]:
-    """Return what a killed run has left beside a file."""
-    with contextlib.suppress(OSError), place.find(path, follow=not os.path.islink(path)) as found:
-        return [one.name for one in (_temporary(found, _NEW), _temporary(found, _OLD)) if one.status() is not None]
-    return []
+def _strays(target: Place) -> List[Place]:
+    """Return what a killed run has left beside a file, or may have."""
+    return [_temporary(target, ending) for ending in (_NEW, _OLD, *_GENERATED)]
+
+
+def _has_strays(change: AnyChange) -> bool:
+    with contextlib.suppress(OSError), place.find(change.path, follow=isinstance(change, Change)) as target:
+        return any(one.status() is not None for one in _strays(target))
+    return False
 
 
 @dataclass(frozen=True)
@@ -657,7 +665,7 @@ class _Transaction:
                 raise _changed_meanwhile(change.path) from None
             return
         step = _Step(change, target, target.status() is not None)
-        for stray in (step.new, step.old):
+        for stray in _strays(target):
             _clean(stray)
         if not change.needed:
             return

@@ -550,14 +550,42 @@ def test_a_new_file_can_be_read_by_all_unless_said_otherwise(tmp_path: Path) -> 
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names(tmp_path)] == [0o644] * 3
 
 
-def test_what_a_killed_run_has_left_is_removed(tmp_path: Path) -> None:
+LEFT = ("xen-stubdom-new", "xen-stubdom-old", "generated.xen-stubdom-new", "generated.xen-stubdom-new.new")
+
+
+@pytest.mark.parametrize("ending", LEFT)
+@pytest.mark.parametrize("path", ["there/file", "link"])
+def test_what_a_killed_run_has_left_is_removed(tmp_path: Path, path: str, ending: str) -> None:
+    """Whether or not the next one changes the file, and beside the file, not beside a link that leads to it."""
+    directory = tmp_path / "there"
+    directory.mkdir()
+    (tmp_path / "link").symlink_to("there/file")
+    (directory / "file").write_bytes(b"1")
+    for content in (b"1", b"2"):
+        (directory / f".file.{ending}").write_bytes(b"half")
+        files.apply([Change(str(tmp_path / path), b"1", content)])
+        assert names(directory) == ["file"]
+
+
+@pytest.mark.parametrize("ending", LEFT)
+def test_what_a_killed_run_has_left_of_a_link_is_removed(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "link").symlink_to("nowhere/file")
+    for target in ("nowhere/file", "elsewhere"):
+        (tmp_path / f".link.{ending}").write_bytes(b"half")
+        files.apply([Link(str(tmp_path / "link"), "nowhere/file", target)])
+        assert names(tmp_path) == ["link"]
+
+
+def test_another_program_is_given_a_copy_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1")
-    for content in (b"1", b"2"):
-        for ending in ("xen-stubdom-new", "xen-stubdom-old"):
-            (tmp_path / f".file.{ending}").write_bytes(b"half")
-        files.apply([Change(str(path), b"1", content)])
-        assert names(tmp_path) == ["file"]
+    path.chmod(0o600)
+    with files.beside(str(path), filled=True) as copy:
+        assert (Path(copy).read_bytes(), stat.S_IMODE(os.stat(copy).st_mode)) == (b"1", 0o600)
+        assert len(names(tmp_path)) == 2
+    with files.beside(str(tmp_path / "none"), filled=True) as copy:
+        assert not Path(copy).exists()
+    assert names(tmp_path) == ["file"]
 
 
 # No process has a number like it (pid_max of proc(5) is at most 2^22).
