@@ -27,11 +27,19 @@ def load_option(path: str, options: str = "", *, active: bool = True, disk: str 
     return struct.pack("<IH", int(active), len(nodes)) + description + nodes + passed
 
 
-def efivars(order: List[int], options: Mapping[int, bytes], following: Optional[int] = None) -> Dict[str, bytes]:
+# A network, as a device path of nothing that is known here.
+NETWORK = struct.pack("<IH", 1, 4) + "PXE\0".encode("utf-16-le") + struct.pack("<BBH", 0x7F, 0xFF, 4)
+
+
+def efivars(
+    order: List[int], options: Mapping[int, bytes], following: Optional[int] = None, started: Optional[int] = None
+) -> Dict[str, bytes]:
+    """started: the entry that started this host."""
     content = {"BootOrder": struct.pack(f"<{len(order)}H", *order)}
     content.update({f"Boot{number:04X}": option for number, option in options.items()})
-    if following is not None:
-        content["BootNext"] = struct.pack("<H", following)
+    for name, number in (("BootNext", following), ("BootCurrent", started)):
+        if number is not None:
+            content[name] = struct.pack("<H", number)
     suffix = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
     return {f"sys/firmware/efi/efivars/{name}-{suffix}": variable(value) for name, value in content.items()}
 

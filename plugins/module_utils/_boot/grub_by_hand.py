@@ -25,6 +25,11 @@ def is_hypervisor(file: str) -> bool:
     return HYPERVISOR_FILE.match(os.path.basename(file)) is not None
 
 
+def file(words: Sequence[str]) -> str:
+    """Return what a command loads, which stands behind its own options; empty for nothing."""
+    return next((word for word in words[1:] if not word.startswith("--")), "")
+
+
 def arguments(words: Sequence[str]) -> List[str]:
     """Return what a command passes to the file that it loads; a word with a space in it gets quotes (lib/cmdline.c)."""
     at = 1
@@ -88,12 +93,12 @@ def _places(text: str, recipient: Recipient) -> Iterator[Tuple[int, Sequence[gru
     for command in _commands(text):
         first = text[command[0].start : command[0].end]
         if first in BOOT_COMMANDS:
-            awaited = len(command) > 1 and is_hypervisor(command[1].text)
+            awaited = is_hypervisor(file([word.text for word in command]))
         if awaited and first in (BOOT_COMMANDS if recipient is HYPERVISOR else MODULE_COMMANDS):
             awaited = False
-            file = next((word for word in command[1:] if not word.text.startswith("--")), None)
-            if file is not None:
-                yield file.end, command
+            loaded = next((word for word in command[1:] if not word.text.startswith("--")), None)
+            if loaded is not None:
+                yield loaded.end, command
 
 
 def _commands(text: str) -> Iterator[List[grub_menu.Word]]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_once, grub_script, last_line, replaced_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -45,11 +45,7 @@ class GrubDefault:
 
     def boots(self) -> NextBoot:
         """Return what the default entry starts, whatever is selected for the next start alone."""
-        try:
-            path, host = self._loader.menu()
-        except UserError as error:
-            return NextBoot(None, None, error.what)
-        return grub2.next_boot(path, grub_once.selecting(host, None))
+        return self._loader.next_boot(once=False)
 
     def entry(self) -> Optional[str]:
         """Return the name by which GRUB's `default` leads to an entry for Xen; None where there is none.
@@ -62,15 +58,21 @@ class GrubDefault:
             return None
         return _find(path, grub_once.selecting(host, None))
 
-    def refusal(self) -> None:
-        """Return nothing: each of its menus can be changed, or that is refused when it is tried."""
+    def refusal(self) -> Optional[UserError]:
+        """Return why the default entry is not changed: the firmware's own boot entries are not ours."""
+        another = self._loader.started_another(once=False)
+        if not another:
+            return None
+        return UserError(
+            another, "Nothing was changed. Put the boot entry of GRUB first with efibootmgr, then run again."
+        )
 
     def warnings(self, *, replaced: bool) -> List[str]:
         try:
             path, host = self._loader.menu()
         except UserError:
             return []
-        found = []
+        found = efi_boot.selected_next(self._loader.tree)
         once = grub_once.selected(host)
         if once is not None:
             found.append(f"GRUB's environment block selects '{once}' for the next start alone.")

@@ -64,6 +64,8 @@ class Entry:
     :param position: where *body* begins in the file.
     :param arguments: what $1 and those after it are in the body; the title is the first.
     :param options: the options that it is defined with but for its identity, as they are written.
+    :param restricted: whether only some users may start it, where GRUB knows users.
+    :param asks: whether GRUB asks for a password before it starts the entry that `chosen` found, or may do so.
     """
 
     title: Value
@@ -75,6 +77,8 @@ class Entry:
     certain: bool = True
     arguments: Tuple[Value, ...] = ()
     options: Tuple[str, ...] = ()
+    restricted: bool = True
+    asks: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -624,6 +628,7 @@ class _Machine:
         named = False
         arguments: List[Value] = []
         options: List[str] = []
+        users = unrestricted = False
         words = iter([(word, raw) for raw in block.words[1:] for word in state.words(raw)])
         for word, raw in words:
             # Where the option is not known, it is the one that GRUB has had since 2.00.
@@ -633,10 +638,13 @@ class _Machine:
                 identity, named = word[len("--id=") :], True
             elif word in ("--class", "--users", "--hotkey", "--source"):
                 options += [raw, next(words, ("", ""))[1]]
+                users |= word == "--users"
             elif word is None or not word.startswith("--"):
                 arguments.append(word)
             else:
                 options.append(raw)
+                users |= word.startswith("--users=")
+                unrestricted |= word == "--unrestricted"
         if not arguments:
             return False
         # GRUB takes the title for the identity of an entry without one (grub_normal_add_menu_entry).
@@ -652,6 +660,7 @@ class _Machine:
                 certain=kind != "hiddenentry",
                 arguments=tuple(arguments),
                 options=tuple(options),
+                restricted=users or not unrestricted,
             )
         )
         return True
@@ -776,7 +785,7 @@ class _Machine:
 
     def _do_blscfg(self, _words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
         for title, identity, body in self._host.bls:
-            state.entries.append(Entry(title, identity, False, body, self._file))
+            state.entries.append(Entry(title, identity, False, body, self._file, restricted=False))
         return bool(self._host.bls)
 
     def _do_test(self, words: Sequence[Value], _raws: Sequence[str], _state: _State) -> Optional[bool]:
@@ -806,7 +815,8 @@ class _Machine:
         if named is None:
             return found
         there = [path for path in (named[1], f"/boot{named[1]}") if self._host.read(path) is not None]
-        return there[0] if len(there) == 1 else None
+        # One that would lead to itself is that of another disk.
+        return there[0] if len(there) == 1 and there[0] != self._file else None
 
 
 # A path on a disk that is not known, such as that of $root.
@@ -1093,6 +1103,9 @@ def _boots(menu: Menu, host: Host, depth: int) -> Tuple[Optional[_Chosen], _Chos
 
 
 def _starts(entry: Entry, rest: str, menu: Menu, host: Host, depth: int) -> Tuple[Optional[_Chosen], _Chosen]:
+    # Each submenu on the way as well (grub_menu_execute_entry, grub-core/normal/auth.c).
+    if entry.restricted and menu.variables.get("superusers", "") != "":
+        entry = replace(entry, asks=True)
     if not entry.submenu:
         loads = any(command.words[0] in _LOADS for command in commands(entry, menu, host))
         return ((entry, menu) if loads else None), (entry, menu)
@@ -1102,7 +1115,14 @@ def _starts(entry: Entry, rest: str, menu: Menu, host: Host, depth: int) -> Tupl
     inside = _Machine(host, menu.budget).submenu(entry, menu, rest)
     if not inside.entries:
         return None, (entry, menu)
-    return _boots(inside, host, depth + 1)
+    booting, first = _boots(inside, host, depth + 1)
+    return booting and _asking(booting, entry), _asking(first, entry)
+
+
+def _asking(found: _Chosen, way: Entry) -> _Chosen:
+    """Return what was found behind a submenu, which GRUB may ask a password for."""
+    entry, menu = found
+    return replace(entry, asks=entry.asks or way.asks), menu
 
 
 def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:

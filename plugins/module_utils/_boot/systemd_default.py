@@ -71,7 +71,7 @@ class SystemdDefault:
 
     def written(self) -> List[str]:
         """Return the paths of the files that are changed."""
-        return [self._loader.tree.path(efi_boot.configuration(partition)) for partition in efi_cfg.PARTITIONS]
+        return [self._loader.tree.path(efi_boot.configuration(partition)) for partition in efi_boot.PARTITIONS]
 
     def present(self, entry: str) -> List[Change]:
         """Return the changes after which *entry* is the default one.
@@ -92,7 +92,7 @@ class SystemdDefault:
     def absent(self) -> List[Change]:
         """Return the changes that take back those of `present`."""
         changes = []
-        for partition in efi_cfg.PARTITIONS:
+        for partition in efi_boot.PARTITIONS:
             before, text = self._texts(partition)
             # Where nothing else is in the file, it was not there.
             changes += self._change(partition, before, (text or None) if before else before)
@@ -104,8 +104,7 @@ class SystemdDefault:
     def _selected_once(self) -> List[str]:
         """Return what selects an entry for the next start alone, in sentences."""
         tree = self._loader.tree
-        content = b"" if tree.foreign else efi_boot.variable(tree, "BootNext") or b""
-        found = [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if content[1:] else []
+        found = efi_boot.selected_next(tree)
         once = efi_boot.systemd_variable(tree, efi_boot.ONCE)
         return [*found, f"systemd-boot starts '{once}' next ({efi_boot.ONCE})."] if once else found
 

@@ -153,6 +153,8 @@ def plan(grub: Grub, options: Mapping[str, Optional[str]], timeout: int) -> Reco
         )
     entry, place = grub.default_entry()
     default = grub2.passed(entry, place, grub.host)
+    if entry.asks:
+        raise UserError(grub2.ASKS.format(title=entry.title), "Set the value without a trial, at the host's console.")
     if default is not None and default.options is None:
         raise UserError(
             f"There is no trial of GRUB's default entry. {default.reason}", "Set the value without a trial."

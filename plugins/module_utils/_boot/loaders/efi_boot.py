@@ -16,11 +16,13 @@ import re
 import struct
 import uuid
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Pattern, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import pe
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 
+# Where EFI system partitions are mounted.
+PARTITIONS = ("/boot/efi", "/efi", "/boot", "/esp")
 VARIABLES = "/sys/firmware/efi/efivars"
 _GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _SYSTEMD = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
@@ -148,12 +150,80 @@ def firmware_entries(tree: Tree, *, once: bool = True) -> List[Entry]:
 
     :param once: whether what is selected for the next start alone counts.
     """
-    numbers: List[int] = []
-    for name in ("BootNext", "BootOrder") if once else ("BootOrder",):
-        content = variable(tree, name) or b""
-        numbers += [number for (number,) in struct.iter_unpack("<H", content[: len(content) // 2 * 2])]
+    return _named(tree, *(("BootNext", "BootOrder") if once else ("BootOrder",)))
+
+
+def _named(tree: Tree, *names: str) -> List[Entry]:
+    """Return the boot entries that variables of the running host name by their numbers, each once."""
+    contents = [] if tree.foreign else [variable(tree, name) or b"" for name in names]
+    numbers = (one for content in contents for (one,) in struct.iter_unpack("<H", content[: len(content) // 2 * 2]))
     entries = (load_option(number, variable(tree, f"Boot{number:04X}") or b"") for number in dict.fromkeys(numbers))
     return [entry for entry in entries if entry is not None]
+
+
+def places(tree: Tree, entry: Entry) -> Sequence[str]:
+    """Return where the partition may be mounted that an entry of the firmware is on."""
+    place = mount_point(tree, entry.disk)
+    return PARTITIONS if place is None else [place]
+
+
+def first_program(tree: Tree, *, once: bool = True) -> Optional[Tuple[Entry, str, Optional[str]]]:
+    """Return the firmware's entry that starts, its partition and its path, None for one that is not mounted.
+
+    :param once: as for firmware_entries.
+    """
+    for entry in firmware_entries(tree, once=once):
+        if entry.file is None:
+            continue
+        for partition in places(tree, entry):
+            path = find(tree, partition, entry.file)
+            if path is not None:
+                return entry, partition, path
+        if is_there(tree, entry.disk) and places(tree, entry) is PARTITIONS:
+            return entry, "", None
+    return None
+
+
+def starts_another(tree: Tree, programs: Pattern[str], *, once: bool = True) -> str:
+    """Return that the firmware starts something else than a loader, in a sentence; empty where nothing says so.
+
+    The entry that started this host may lead to the loader in ways of its own, unless it is systemd-boot.
+
+    :param programs: what the names of the loader's programs match.
+    :param once: as for firmware_entries.
+    """
+    for entry in _named(tree, "BootNext") if once else []:
+        if entry.file is None and entry not in _named(tree, "BootCurrent"):
+            return f"The firmware starts {entry.name} next (BootNext), and what that starts is not known here."
+    program = first_program(tree, once=once)
+    if program is None:
+        return ""
+    entry, partition, path = program
+    if path is not None and is_systemd_boot(tree, path):
+        menu = systemd_boot(tree, partition, once=once)
+        if menu is None or menu.default is None:
+            return "" if menu is None else menu.reason
+        if programs.fullmatch(os.path.basename((menu.default.file or "").replace("\\", "/").lower())):
+            return ""
+        return f"The firmware starts systemd-boot, whose default entry is {menu.default.name}."
+    directory, name = os.path.split((entry.file or "").lower())
+    started = _named(tree, "BootCurrent")
+    # Several systems have programs of these names, each in a directory of its own.
+    elsewhere = any(one.file and os.path.dirname(one.file.lower()) != directory for one in started)
+    if entry in started or (programs.fullmatch(name) and not elsewhere):
+        return ""
+    return f"The firmware starts {entry.name} first, and what that starts is not known here."
+
+
+def selected_next(tree: Tree) -> List[str]:
+    """Return which entry is selected for the next start alone, in a sentence; nothing where none is."""
+    content = b"" if tree.foreign else variable(tree, "BootNext") or b""
+    return [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if content[1:] else []
+
+
+def is_systemd_boot(tree: Tree, path: str) -> bool:
+    with tree.open(path) as file:
+        return pe.is_systemd_boot(file)
 
 
 # ---- systemd-boot

@@ -23,8 +23,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 
-# Where EFI system partitions are mounted; below them the files are at most two directories down.
-PARTITIONS = ("/boot/efi", "/efi", "/boot", "/esp")
+# Below an EFI system partition the files are at most two directories down.
 _DEPTHS = ("", "*/", "*/*/")
 
 _IMAGE = re.compile(r"^xen(?!-syms)[^/]*\.efi$", re.IGNORECASE)
@@ -428,7 +427,7 @@ class EfiCfg:
     def _programs(self) -> List[str]:
         found = (
             path
-            for partition in PARTITIONS
+            for partition in efi_boot.PARTITIONS
             for depth in _DEPTHS
             for path in self.tree.glob(f"{partition}/{depth}*.[eE][fF][iI]")
             if self.tree.is_file(path)
@@ -499,11 +498,15 @@ class EfiCfg:
         found: Dict[Tuple[str, Line], Candidate] = {}
         entries = [
             (entry, partition)
-            for partition in PARTITIONS
+            for partition in efi_boot.PARTITIONS
             for menu in [efi_boot.systemd_boot(self.tree, partition)]
             for entry in (menu.entries.values() if menu else ())
         ]
-        entries += [(entry, partition) for entry in self._firmware() for partition in self._partitions(entry)]
+        entries += [
+            (entry, partition)
+            for entry in efi_boot.firmware_entries(self.tree)
+            for partition in efi_boot.places(self.tree, entry)
+        ]
         started = [
             (path, line(entry.options))
             for entry, partition in entries
@@ -520,31 +523,10 @@ class EfiCfg:
 
     def _image_of(self, entry: efi_boot.Entry, partition: str) -> Optional[str]:
         """Return the path of the image that an entry starts; None where that is no Xen."""
-        for place in (partition, *PARTITIONS):
+        for place in (partition, *efi_boot.PARTITIONS):
             path = None if entry.file is None else efi_boot.find(self.tree, place, entry.file)
             if path is not None:
                 return path if self._is_image(path) else None
-        return None
-
-    def _firmware(self, *, once: bool = True) -> List[efi_boot.Entry]:
-        return [] if self.tree.foreign else efi_boot.firmware_entries(self.tree, once=once)
-
-    def _partitions(self, entry: efi_boot.Entry) -> Sequence[str]:
-        """Return where the partition may be mounted that an entry of the firmware is on."""
-        place = efi_boot.mount_point(self.tree, entry.disk)
-        return PARTITIONS if place is None else [place]
-
-    def _first_program(self, *, once: bool) -> Optional[Tuple[efi_boot.Entry, str, Optional[str]]]:
-        """Return the firmware's entry that starts, its partition and its path, None for one that is not mounted."""
-        for entry in self._firmware(once=once):
-            if entry.file is None:
-                continue
-            for partition in self._partitions(entry):
-                path = efi_boot.find(self.tree, partition, entry.file)
-                if path is not None:
-                    return entry, partition, path
-            if efi_boot.is_there(self.tree, entry.disk) and self._partitions(entry) is PARTITIONS:
-                return entry, "", None
         return None
 
     def systemd_boot(self, *, once: bool = True) -> Optional[Tuple[str, efi_boot.SystemdBoot]]:
@@ -552,12 +534,13 @@ class EfiCfg:
 
         :param once: whether what is selected for the next start alone counts.
         """
-        program = self._first_program(once=once)
+        program = efi_boot.first_program(self.tree, once=once)
         # A configuration of systemd-boot may be left over beside another loader, whatever names both have.
         if program is None:
-            partitions = [one for one in PARTITIONS if self._has_systemd_boot(f"{one}/EFI/*")]
+            partitions = [one for one in efi_boot.PARTITIONS if self._has_systemd_boot(f"{one}/EFI/*")]
         else:
-            partitions = [program[1]] if program[2] is not None and self._is_systemd_boot(program[2]) else []
+            started = program[2] is not None and efi_boot.is_systemd_boot(self.tree, program[2])
+            partitions = [program[1]] if started else []
         for partition in partitions:
             menu = efi_boot.systemd_boot(self.tree, partition, once=once)
             if menu is not None:
@@ -565,11 +548,8 @@ class EfiCfg:
         return None
 
     def _has_systemd_boot(self, directory: str) -> bool:
-        return any(map(self._is_systemd_boot, self.tree.glob(f"{directory}/*.[eE][fF][iI]")))
-
-    def _is_systemd_boot(self, path: str) -> bool:
-        with self.tree.open(path) as file:
-            return pe.is_systemd_boot(file)
+        programs = self.tree.glob(f"{directory}/*.[eE][fF][iI]")
+        return any(efi_boot.is_systemd_boot(self.tree, path) for path in programs)
 
     def starts_xen(self, entry: efi_boot.Entry, partition: str) -> bool:
         """Whether an entry starts Xen with a configuration."""
@@ -579,7 +559,7 @@ class EfiCfg:
 
     def _chosen(self, *, once: bool = True) -> Optional[Chosen]:
         """Return what the next boot starts; None where neither the firmware nor systemd-boot tells."""
-        menu, program = self.systemd_boot(once=once), self._first_program(once=once)
+        menu, program = self.systemd_boot(once=once), efi_boot.first_program(self.tree, once=once)
         if menu is not None:
             removable = efi_boot.find(self.tree, menu[0], efi_boot.REMOVABLE)
             # Where shim is there, it starts what lies beside it.

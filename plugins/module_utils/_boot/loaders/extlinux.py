@@ -16,6 +16,7 @@ from typing import Callable, Dict, List, Mapping, Match, NamedTuple, Optional, S
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import EFI, ENCODING, Tree
@@ -57,6 +58,8 @@ _MODULE = re.compile(r"(?:^|[ \t])---(?=[ \t\r]|$)")
 _CHAIN = re.compile(r"(?:\S*/)?chain\.c32", re.IGNORECASE)
 # The programs that show a menu of this very file; others choose in ways of their own.
 _MENUS = ("menu", "vesamenu")
+# What firmware starts, of syslinux.
+_PROGRAMS = re.compile(r"(?:syslinux|boot(?:x64|ia32))[^/]*\.efi")
 # The keywords whose lines are kept with their places.
 _DECIDE = ("label", "default", "menu default", "ontimeout")
 
@@ -457,7 +460,7 @@ class Extlinux:
         return self._files.elsewhere(sources, changes, name) if self.generates else []
 
     def next_boot(self) -> NextBoot:
-        path, reason = self.menu(), self._disagree()
+        path, reason = self.menu(), efi_boot.starts_another(self.tree, _PROGRAMS) or self._disagree()
         if path is None:
             return NO_ENTRY
         boots = next_boot(path, self.tree.text, self.recipient)

@@ -200,6 +200,7 @@ def test_the_menu_is_run(text: str, title: str) -> None:
         "}\n" + ENTRIES,
         "set default=0\nif maybe; then configfile $prefix/custom.cfg; fi\n" + ENTRIES,
         "source $prefix/grub.cfg\n" + ENTRIES,
+        "set default=s\nsubmenu S --id s {\n search --set=root x\n configfile /grub/grub.cfg\n}\n" + ENTRIES,
         "{" * 60 + "}" * 60 + ENTRIES,
         "if a; then b=1; fi\n" * 300 + ENTRIES,
     ],

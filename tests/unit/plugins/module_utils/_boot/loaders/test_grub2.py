@@ -14,6 +14,8 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from efi_program import SYSTEMD_BOOT
+from efi_variables import NETWORK, efivars, load_option
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +138,7 @@ menuentry 'recovery' {
 }
 menuentry 'Xen by its own loader' { chainloader /EFI/xen/xen.efi }
 """
+USERS = "set superusers=root\npassword root x\n"
 OTHER_MENU = "menuentry Other { search --set=root x\nconfigfile /grub/grub.cfg\n }\n"
 
 
@@ -156,10 +159,39 @@ OTHER_MENU = "menuentry Other { search --set=root x\nconfigfile /grub/grub.cfg\n
         ("menuentry 'a' { linux /boot/vmlinuz\n }", None, False, "no entry for Xen"),
         ("menuentry 'a' { multiboot /memtest x\n }", None, False, "no entry for Xen"),
         ("}", None, None, "not understood"),
+        ("menuentry a {\n multiboot2 --quirk-bad-kludge /xen.gz placeholder b\n}\n", "b", True, ""),
+        ("menuentry a {\n chainloader --force +1\n}\n", None, None, "hands over"),
         # Another system's menu makes nothing unknown, unless it is what boots.
         (f"{GRUB_CFG % 1}{OTHER_MENU}", "dom0_mem=1G,max:1G loglvl=all", True, ""),
+        (f"{GRUB_CFG % 1}{OTHER_MENU.replace('menuentry', 'submenu')}", "dom0_mem=1G,max:1G loglvl=all", True, ""),
+        (f"{GRUB_CFG % 4}{OTHER_MENU.replace('menuentry', 'submenu')}", None, None, "in a place that cannot be found"),
+        (f"{GRUB_CFG % 1}menuentry a {{ eval $root\n}}\n", "dom0_mem=1G,max:1G loglvl=all", True, ""),
         (f"{GRUB_CFG % 4}{OTHER_MENU}", None, None, "'Other' hands over to another menu or loader"),
         ("menuentry W { chainloader +1\n }", None, None, "'W' hands over to another menu or loader"),
+        # Somebody has to give a password.
+        (f"{USERS}{GRUB_CFG % 1}", None, None, "asks for a user and a password before it starts its entry 'Debian GNU"),
+        (
+            f"{USERS}{GRUB_CFG % 1}".replace("--id xen", "--id xen --unrestricted"),
+            "dom0_mem=1G,max:1G loglvl=all",
+            True,
+            "",
+        ),
+        (f"{USERS}{GRUB_CFG % 1}".replace("--id xen", "--id xen --unrestricted --users b"), None, None, "asks for"),
+        (
+            f"{USERS}set o=--unrestricted\n{GRUB_CFG % 1}".replace("--id xen", "--id xen $o"),
+            "dom0_mem=1G,max:1G loglvl=all",
+            True,
+            "",
+        ),
+        (f"{USERS}unset superusers\n{GRUB_CFG % 1}", "dom0_mem=1G,max:1G loglvl=all", True, ""),
+        (
+            f"{USERS}submenu S {{\n{GRUB_CFG.replace('set default=%s', '')}}}\nset default='S>0'\n".replace(
+                "--id xen", "--id xen --unrestricted"
+            ),
+            None,
+            None,
+            "asks for",
+        ),
         ("menuentry Qubes { chainloader /EFI/qubes/qubes-xen.efi\n }", None, True, "from its own configuration"),
     ],
 )
@@ -212,6 +244,84 @@ def test_of_two_menus_the_one_that_boots_is_read(
     if wanted is None:
         assert "/boot/grub2/grub.cfg and /etc/grub2-efi.cfg" in boots.reason
         assert boots.reason in loader.unchecked(loader.read())
+
+
+ESP = "/boot/efi/EFI"
+DEBIAN, FEDORA, WINDOWS, SYSTEMD, BY_NETWORK = 1, 2, 3, 4, 5
+FIRMWARE = {
+    DEBIAN: load_option("/EFI/debian/shimx64.efi"),
+    FEDORA: load_option("/EFI/fedora/shimx64.efi"),
+    WINDOWS: load_option("/EFI/Microsoft/Boot/bootmgfw.efi"),
+    SYSTEMD: load_option("/EFI/systemd/systemd-bootx64.efi"),
+    BY_NETWORK: NETWORK,
+}
+ENTRY_OF_GRUB = "title GRUB\nefi /EFI/debian/grubx64.efi\n"
+
+
+@pytest.mark.parametrize(
+    ("order", "following", "started", "entry", "reason"),
+    [
+        ([DEBIAN, WINDOWS], None, DEBIAN, "", ""),
+        ([DEBIAN, WINDOWS], None, None, "", ""),
+        # What was started from another partition, or from the network, may have led here.
+        ([WINDOWS, DEBIAN], None, WINDOWS, "", ""),
+        ([BY_NETWORK, DEBIAN], None, BY_NETWORK, "", ""),
+        ([BY_NETWORK, DEBIAN], None, DEBIAN, "", ""),
+        ([7, DEBIAN], None, DEBIAN, "", ""),
+        # Somebody has chosen this system by hand.
+        ([WINDOWS, DEBIAN], None, DEBIAN, "", "boot entry Boot0003"),
+        ([FEDORA, DEBIAN], None, DEBIAN, "", "boot entry Boot0002"),
+        ([WINDOWS, DEBIAN], None, None, "", "boot entry Boot0003"),
+        ([DEBIAN], WINDOWS, DEBIAN, "", "boot entry Boot0003"),
+        ([DEBIAN], BY_NETWORK, DEBIAN, "", "boot entry Boot0005 ('PXE') next (BootNext)"),
+        ([DEBIAN], DEBIAN, DEBIAN, "", ""),
+        # systemd-boot starts Linux, or GRUB.
+        (
+            [SYSTEMD, DEBIAN],
+            None,
+            SYSTEMD,
+            "title Linux\nlinux /vmlinuz\n",
+            "systemd-boot, whose default entry is 'Linux'",
+        ),
+        ([SYSTEMD, DEBIAN], None, SYSTEMD, ENTRY_OF_GRUB, ""),
+    ],
+)
+@pytest.mark.parametrize("foreign", [False, True])
+def test_what_the_firmware_starts_instead_is_named(
+    tmp_path: Path,
+    order: List[int],
+    following: Optional[int],
+    started: Optional[int],
+    entry: str,
+    reason: str,
+    foreign: bool,
+) -> None:
+    files: Dict[str, bytes] = {
+        "/etc/default/grub": b"",
+        "/usr/sbin/grub-mkconfig": b"",
+        "/boot/grub/grub.cfg": menu("2G").encode(),
+        "/boot/efi/vmlinuz": b"k",
+        **{f"{ESP}/{name}": b"MZ" for name in ("debian/shimx64.efi", "debian/grubx64.efi", "fedora/shimx64.efi")},
+        f"{ESP}/Microsoft/Boot/bootmgfw.efi": b"MZ",
+        f"{ESP}/systemd/systemd-bootx64.efi": SYSTEMD_BOOT,
+        "/boot/efi/loader/loader.conf": b"",
+        "/boot/efi/loader/entries/a.conf": entry.encode(),
+        **efivars(order, FIRMWARE, following, started),
+    }
+    for name, content in files.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    loader = grub2.Grub2(run, root=str(tmp_path), foreign=foreign)
+    boots = loader.next_boot()
+    assert list(boots.entries) == ["dom0_mem=2G"]
+    if foreign or not reason:
+        assert (boots.options, boots.xen, boots.reason) == ("dom0_mem=2G", True, "")
+    else:
+        assert (boots.options, boots.xen) == (None, None)
+        assert reason in boots.reason
+    # What is selected for the next start alone is no default.
+    assert loader.next_boot(once=False).xen is (True if foreign or not reason or following else None)
 
 
 def test_a_host_without_a_loader(tmp_path: Path) -> None:
