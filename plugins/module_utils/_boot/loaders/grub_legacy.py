@@ -236,6 +236,21 @@ def _numbers(text: str) -> Mapping[int, int]:
     return found
 
 
+@functools.lru_cache(maxsize=4)
+def _commands(text: str) -> Mapping[Optional[int], Sequence[str]]:
+    """Return the names of the commands of each entry, by its number, and of those before all entries under None."""
+    found: Dict[Optional[int], List[str]] = {}
+    numbers = _numbers(text)
+    entry: Optional[int] = None
+    for line in lines(text):
+        command = _COMMAND.match(line.text.replace("\f", " "))
+        if command and command["name"] == "title":
+            entry = numbers.get(line.number, entry)
+        elif command:
+            found.setdefault(entry, []).append(command["name"])
+    return found
+
+
 def chosen(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0) -> Optional[Place]:
     """Return the place in the default entry if it boots a hypervisor, else in the first that does.
 
@@ -255,12 +270,19 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
     commands = (_COMMAND.match(line.text.replace("\f", " ")) for line in lines(text) if line.number in numbers)
     titles = [(command["rest"] or "").strip() if command else "" for command in commands]
     default = _booting(text, saved)
+    title = titles[default] if titles else ""
     found = reversed(places(text, recipient))
     entries = {place.entry: _passed(text, place, recipient) for place in found if place.entry is not None}
+    known = [entries[number] for number in sorted(entries)]
+    runs = _commands(text).get(default, ())
+    if "password" in runs or ("lock" in runs and "password" in _commands(text).get(None, ())):
+        return NextBoot(None, None, f"GRUB does not start its entry '{title}' until somebody gives a password.", known)
+    if default not in entries and not {"chainloader", "configfile"}.isdisjoint(runs):
+        return NextBoot(None, None, f"GRUB's entry '{title}' hands over to another menu or loader.", known)
     return from_entries(
         entries.get(default),
-        [entries[number] for number in sorted(entries)],
-        title=titles[default] if titles else "",
+        known,
+        title=title,
         file=path,
         remedy="Set default there to the number of an entry for Xen, counted from 0.",
     )

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import extlinux, find
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import extlinux, find, for_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -93,6 +95,13 @@ def test_a_menu_that_is_kept_by_hand_is_edited_in_place(tmp_path: Path, path: st
         ("default x\nlabel x\ncom32 /boot/chain.c32\nappend hd1 1\n", None, None),
         ("default x\nlabel x\nkernel chain.c32\nappend hd1 1\n", None, None),
         ("default x\nlabel x\nlocalboot 0\n", None, None),
+        # Entries that start nothing, and those that lead elsewhere.
+        ("ui menu.c32\nlabel x\nmenu disable\nlinux k\n", None, None),
+        ("ui menu.c32\ndefault x\nlabel x\nmenu disable\nlinux k\n", None, None),
+        ("default menu.c32\nlabel y\nmenu hide\nlabel x\nmenu default\nmenu disabled\nlinux k\n", None, None),
+        ("default x\nlabel x\nmenu disable\nlinux k\n", None, None),
+        ("ui menu.c32\nlabel x\nmenu goto more\nmenu begin more\nmenu end\n", None, None),
+        ("default menu.c32\nlabel x\nmenu exit\n", None, None),
         ("default xen\nprompt 0\ntotaltimeout 9\nontimeout linux\n", "a", True),
         ("ui menu.c32\ndefault xen\ntotaltimeout 9\nontimeout linux\n", None, False),
         ("ui menu.c32\ndefault xen\ntimeout 0\nontimeout linux\n", "a", True),
@@ -104,6 +113,43 @@ def test_what_boots(tmp_path: Path, head: str, boots: Optional[str], xen: Option
     found = find("extlinux", run, root=str(tmp_path), foreign=True).next_boot()
     assert (found.options, found.xen, list(found.entries)) == (boots, xen, ["a"])
     assert bool(found.reason) is (boots is None)
+
+
+COMMON = """DEFAULT {default}
+APPEND xen.gz a --- vmlinuz b
+LABEL xen
+  KERNEL mboot.c32
+LABEL debug
+  COM32 /boot/mboot.c32
+LABEL own
+  KERNEL mboot.c32
+  APPEND xen.gz c --- vmlinuz
+LABEL none
+  APPEND -
+  KERNEL mboot.c32
+LABEL linux
+  LINUX vmlinuz
+"""
+
+
+@pytest.mark.parametrize(
+    ("default", "boots"), [("xen", "a"), ("debug", "a"), ("own", "c"), ("none", None), ("linux", None)]
+)
+def test_what_entries_have_in_common_is_theirs(tmp_path: Path, default: str, boots: Optional[str]) -> None:
+    """A line APPEND before all entries is that of those that have none (record in ldlinux/readconfig.c)."""
+    put(tmp_path, "boot/syslinux/syslinux.cfg", COMMON.format(default=default))
+    loader = extlinux.Extlinux(run, root=str(tmp_path), foreign=True)
+    assert (loader.next_boot().options, list(loader.next_boot().entries)) == (boots, ["a", "a", "c"])
+    files.apply(loader.plan(loader.read(), OPTION, "dom0_mem=2G"))
+    assert list(loader.next_boot().entries) == ["a dom0_mem=2G", "a dom0_mem=2G", "c dom0_mem=2G"]
+    assert (tmp_path / "boot/syslinux/syslinux.cfg").read_text().count("dom0_mem") == 2
+    files.apply(loader.plan(loader.read(), OPTION, None))
+    assert (tmp_path / "boot/syslinux/syslinux.cfg").read_text() == COMMON.format(default=default)
+    alone = for_entries(loader, "default") if boots else loader
+    with pytest.raises(UserError, match="in common with others") if boots == "a" else contextlib.nullcontext():
+        alone.plan(alone.read(), OPTION, "dom0_mem=2G")
+    linux = extlinux.parse("/p", {"/p": COMMON}.get, DOM0_KERNEL)
+    assert [label.options for label in linux.labels] == ["b", "b", "", None, None]
 
 
 def test_included_files_are_read_and_edited(tmp_path: Path) -> None:

@@ -316,6 +316,26 @@ kernel /boot/xen-4.1-amd64.gz a
 """
 
 
+@pytest.mark.parametrize(
+    ("text", "xen", "reason"),
+    [
+        ("title a\nkernel /vmlinuz\n", False, "which does not start Xen"),
+        ("title a\nchainloader +1\n", None, "'a' hands over to another menu"),
+        ("title a\nroot (hd0,1)\nconfigfile /grub/menu.lst\n", None, "'a' hands over to another menu"),
+        ("password x\ntitle a\nlock\nkernel /xen.gz\n", None, "start its entry 'a' until somebody gives a password"),
+        ("title a\npassword --md5 x\nkernel /xen.gz\n", None, "start its entry 'a' until somebody gives a password"),
+        # Nothing is locked without a password.
+        ("title a\nlock\nkernel /xen.gz\n", True, ""),
+        ("password x\ntitle a\nkernel /xen.gz\ntitle c\nlock\nkernel /xen.gz\n", True, ""),
+    ],
+)
+def test_what_legacy_grub_starts_instead(text: str, xen: Optional[bool], reason: str) -> None:
+    boots = grub_legacy.next_boot("p", f"default 0\n{text}title b\nkernel /xen.gz two\n")
+    assert (boots.xen, boots.entries[-1]) == (xen, "two")
+    assert reason in boots.reason
+    assert bool(boots.reason) is bool(reason)
+
+
 def test_what_debians_update_grub_reads_is_between_its_marks(tmp_path: Path) -> None:
     """An option elsewhere is a comment to it, and the next run would lose what was put there."""
     text = MARKED.format(inside="# kopt=r\n", outside="# xenhopt=dom0_mem=9G")
