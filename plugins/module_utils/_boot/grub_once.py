@@ -22,21 +22,21 @@ def reading(host: Host, files: Mapping[str, Optional[str]]) -> Host:
     return replace(host, read=lambda path: files[path] if path in files else host.read(path))
 
 
-def block(host: Host) -> str:
-    """Return the path of the environment block."""
-    return f"{host.directory}/grubenv"
-
-
 def selected(host: Host) -> Optional[str]:
     """Return the entry that is selected for the next start alone, None for none."""
-    match = _SELECTED.search(host.read(block(host)) or "")
-    return None if match is None else match.group(1)
+    found = (_SELECTED.search(text or "") for text in (host.external(), host.read(host.block)))
+    return next((match.group(1) for match in found if match is not None), None)
 
 
 def selecting(host: Host, entry: Optional[str]) -> Host:
     """Return a host with an entry selected for the next start alone, None for none."""
-    content = host.read(block(host))
+    content = host.read(host.block)
     if content is None and entry is None:
         return host
+
+    def sectors(first: int, count: int) -> Optional[str]:
+        text = host.sectors(first, count)
+        return None if text is None else _SELECTED.sub("", text)
+
     new = "" if entry is None else f"{grub_menu.ENVIRONMENT}next_entry={entry}\n"
-    return reading(host, {block(host): new + _SELECTED.sub("", content or "")})
+    return replace(reading(host, {host.block: new + _SELECTED.sub("", content or "")}), sectors=sectors)

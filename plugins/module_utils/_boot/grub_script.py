@@ -89,12 +89,29 @@ class Host:
     :param directory: where GRUB's files lie on the host ($prefix), for example /boot/grub.
     :param platform: "efi" or "pc", None where it is not known how the machine starts.
     :param bls: entries of the Boot Loader Specification in the order of blscfg: title, identity, commands.
+    :param sectors: gives the content of sectors of the partition that the directory is on, by the number of the first
+        one and how many; None where that is not known.
     """
 
     read: Callable[[str], Optional[str]]
     directory: str
     platform: Value = None
     bls: Sequence[Tuple[str, str, str]] = ()
+    sectors: Callable[[int, int], Optional[str]] = lambda _first, _count: None
+
+    @property
+    def block(self) -> str:
+        """Path of the environment block."""
+        return f"{self.directory}/grubenv"
+
+    def external(self) -> Optional[str]:
+        """Return the environment block in the head of a file system that GRUB cannot write, such as Btrfs.
+
+        The other block says where that is (openSUSE's GRUB, and GRUB since 2.14).
+        """
+        block = grub_menu.environment((self.read(self.block) or "").encode("latin-1"))
+        place = _SECTORS.match(block.get("env_block", ""))
+        return None if place is None else self.sectors(int(place[1]), int(place[2]))
 
 
 @dataclass(frozen=True)
@@ -730,7 +747,7 @@ class _Machine:
         state.arguments = tuple(words)
         return True
 
-    def _do_load_env(self, words: Sequence[Value], _raws: Sequence[str], state: _State) -> Optional[bool]:
+    def _do_load_env(self, words: Sequence[Value], raws: Sequence[str], state: _State) -> Optional[bool]:
         path = state.word("$prefix/grubenv")
         chosen: List[Value] = []
         rest = iter(words)
@@ -742,11 +759,12 @@ class _Machine:
             elif word is None or not word.startswith("-"):
                 chosen.append(word)
         found = self._locate(path)
-        if found is None:
+        elsewhere = path is None and any("env_block" in raw for raw in raws)
+        content = self._host.external() if elsewhere else None if found is None else self._host.read(found)
+        if found is None and content is None:
             raise UserError(
                 "The menu reads GRUB's environment from a file that cannot be found here.", "Look for `load_env` in it."
             )
-        content = self._host.read(found)
         values = grub_menu.environment(None if content is None else content.encode("latin-1"))
         for name, value in values.items():
             if not chosen or name in chosen:
@@ -819,6 +837,7 @@ class _Machine:
         return there[0] if len(there) == 1 and there[0] != self._file else None
 
 
+_SECTORS = re.compile(r"([0-9]{1,9})\+([0-9]{1,3})\Z")
 # A path on a disk that is not known, such as that of $root.
 _ON_A_DISK = re.compile(r'"?(?:\([^()"]*\))?(/[^$"*?[]*)"?\Z')
 _PATTERN = re.compile(r"[*?[]")

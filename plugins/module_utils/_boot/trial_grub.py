@@ -39,7 +39,7 @@ class Grub:
     @property
     def block(self) -> str:
         """Path of the environment block."""
-        return self.tree.path(grub_once.block(self.host))
+        return self.tree.path(self.host.block)
 
     @property
     def custom(self) -> str:
@@ -81,7 +81,7 @@ class Grub:
 
     def environment(self) -> Dict[str, str]:
         """Return the variables of the environment block."""
-        return grub_menu.environment(self.tree.read(grub_once.block(self.host)))
+        return grub_menu.environment(self.tree.read(self.host.block))
 
     def set_environment(self, variables: Mapping[str, Optional[str]]) -> None:
         """Set variables of the environment block, and remove those that are None, all of them in one step.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from functools import partial
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
@@ -312,7 +313,9 @@ class Grub2:
     def _host(self, path: str) -> grub_script.Host:
         """What a menu is run on."""
         platform = None if self.tree.foreign else "efi" if self.tree.is_directory(EFI) else "pc"
-        return grub_script.Host(self.tree.text, os.path.dirname(path), platform, grub.bls_entries(self.tree))
+        directory = os.path.dirname(path)
+        sectors = partial(grub.sectors, self.tree, directory)
+        return grub_script.Host(self.tree.text, directory, platform, grub.bls_entries(self.tree), sectors)
 
     def generator(self) -> List[str]:
         """:raises UserError: it is not installed."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_script
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_once, grub_script
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from efi_program import SYSTEMD_BOOT
@@ -244,6 +244,69 @@ def test_of_two_menus_the_one_that_boots_is_read(
     if wanted is None:
         assert "/boot/grub2/grub.cfg and /etc/grub2-efi.cfg" in boots.reason
         assert boots.reason in loader.unchecked(loader.read())
+
+
+# 00_header of openSUSE's GRUB, and of GRUB since 2.14.
+ON_BTRFS = """if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${env_block}" ] ; then
+  set env_block="(${root})${env_block}"
+  export env_block
+  load_env -f "${env_block}"
+fi
+if [ "${next_entry}" ] ; then
+   set default="${next_entry}"
+   set next_entry=
+   save_env -f "${env_block}" next_entry
+else
+   set default="${saved_entry}"
+fi
+"""
+ENVIRONMENT = "# GRUB Environment Block\n"
+MOUNTS = (
+    "21 1 0:30 / / rw - tmpfs none rw\n22 21 0:31 /@ /boot rw - btrfs /dev/vda2 rw\n23 21 0:32 / /bo rw - x /dev/a rw\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("saved", "external", "mounts", "options", "default", "once"),
+    [
+        ("xen", "", MOUNTS, "dom0_mem=1G,max:1G loglvl=all", True, None),
+        ("0", "saved_entry=xen\n", MOUNTS, "dom0_mem=1G,max:1G loglvl=all", True, None),
+        ("0", "next_entry=2\n", MOUNTS, "", False, "2"),
+        ("xen", "next_entry=0\n", MOUNTS, None, True, "0"),
+        # What is on another device is not known.
+        ("xen", "", MOUNTS.replace("/dev/vda2", "/dev/vdb"), None, None, None),
+        ("xen", "", "", None, None, None),
+    ],
+)
+def test_what_grub_writes_where_it_cannot_write_files(
+    tmp_path: Path,
+    saved: str,
+    external: str,
+    mounts: str,
+    options: Optional[str],
+    default: Optional[bool],
+    once: Optional[str],
+) -> None:
+    text = ON_BTRFS + GRUB_CFG.replace("set default=%s\n", "")
+    files = {
+        "etc/default/grub": "",
+        "usr/sbin/grub-mkconfig": "",
+        "boot/grub/grub.cfg": text,
+        "boot/grub/grubenv": f"{ENVIRONMENT}saved_entry={saved}\nenv_block=512+1\n".ljust(1024, "#"),
+        "dev/vda2": "\0" * (512 * 512) + f"{ENVIRONMENT}{external}".ljust(512, "#") + "\xff",
+        "proc/self/mountinfo": mounts,
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="latin-1")
+    loader = grub2.Grub2(run, root=str(tmp_path))
+    assert loader.next_boot().options == options
+    assert loader.next_boot(once=False).xen is default
+    assert grub_once.selected(loader.menu()[1]) == once
+    assert grub2.Grub2(run, root=str(tmp_path), foreign=True).next_boot().xen is None
 
 
 ESP = "/boot/efi/EFI"
