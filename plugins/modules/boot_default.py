@@ -120,7 +120,7 @@ unchecked:
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, default_entry
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import default_entry, targets
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -133,7 +133,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     present = params["state"] == "present"
 
     # Observe, difference.
-    target = change.target(params, run_program, Xen(run_program))
+    target = targets.of(params, run_program, Xen(run_program))
     observed = default_entry.observe(present, target)
     difference = default_entry.difference(present, target, observed)
 
@@ -153,7 +153,7 @@ def main() -> None:
         writes_files=True,
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            **change.ARGUMENTS,
+            **targets.ARGUMENTS,
         },
         supports_check_mode=True,
     )

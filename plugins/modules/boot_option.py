@@ -192,7 +192,7 @@ import platform
 from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, options, targets
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import RECIPIENTS
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
@@ -210,11 +210,11 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     desired, warnings = options.plan(params["name"], values, params["state"] == "present", facts, recipient)
 
     # Observe, difference.
-    target = change.target(params, run_program, xen, recipient)
+    target = targets.of(params, run_program, xen, recipient)
     observed = change.observe(desired, target)
     difference = change.difference(desired, target, observed)
     warnings += change.misplaced(desired, target, observed)
-    warnings += change.elsewhere(desired, target, observed, difference)
+    warnings += target.loader.elsewhere(observed.sources, difference.changes, desired.name)
 
     # Apply, verify.
     boot_line = change.predict(desired, target, observed, difference)
@@ -245,8 +245,8 @@ def main() -> None:
             "values": {"type": "list", "elements": "str"},
             "target": {"type": "str", "choices": [*RECIPIENTS], "default": "hypervisor"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            **change.ENTRIES,
-            **change.ARGUMENTS,
+            **targets.ENTRIES,
+            **targets.ARGUMENTS,
         },
         mutually_exclusive=[("value", "values")],
         supports_check_mode=True,

@@ -163,13 +163,22 @@ unchecked:
 """
 
 import platform
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, host_facts, memory, options
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    change,
+    command_line,
+    dom0_mem,
+    host_facts,
+    memory,
+    targets,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 
@@ -179,10 +188,10 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     # Plan.
     facts = host_facts.read(xen, params["root"], platform.machine())
-    desired, warnings = options.plan_dom0_mem(params, facts)
+    desired, warnings = plan(params, facts)
 
     # Observe, difference.
-    target = change.target(params, run_program, xen)
+    target = targets.of(params, run_program, xen)
     observed = change.observe(desired, target)
     difference = change.difference(desired, target, observed)
     warnings += change.misplaced(desired, target, observed)
@@ -199,7 +208,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     result = change.result(desired, target, observed, difference, boot_line, backups if params["backup"] else None)
     if desired.option is not None and boot_line.running is not None:
-        warnings += memory.autoballoon_warnings(desired.option, files.read(xen.path("/etc/xen/xl.conf")), xen.version())
+        warnings += autoballoon_warnings(desired.option, files.read(xen.path(memory.XL_CONF)), xen.version())
     if desired.option is not None and observed.unchecked:
         result["unchecked"].append("The value was not compared with the memory and the release of a host.")
     return {
@@ -207,7 +216,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "configured": value_of(boot_line.configured),
         "effective": value_of(boot_line.effective),
         "running": value_of(boot_line.running),
-        **memory.dom0(xen, boot_line.running),
+        **dom0(xen, boot_line.running),
         "warnings": warnings,
     }
 
@@ -215,6 +224,64 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 def value_of(found: Optional[Sequence[str]]) -> Optional[str]:
     """Return the values of the options, without their name."""
     return " ".join(option.partition("=")[2] for option in found) if found else None
+
+
+def plan(params: Mapping[str, Any], facts: host_facts.HostFacts) -> Tuple[change.DesiredOption, List[str]]:
+    """Return the option for the parameters, and warnings about its value.
+
+    :raises UserError: Xen would not understand it, or dom0 would not get what is asked for.
+    """
+    same = dom0_mem.same_options
+    if params["state"] == "absent":
+        return change.DesiredOption(dom0_mem.OPTION, None, same), []
+    if params["size"] is None and params["value"] is None:
+        raise UserError("Neither size nor value is set.", "Set size to dom0's memory with a unit, for example 2G.")
+    others = [name for name in ("size", "min", "max") if params[name] is not None]
+    if params["value"] is not None and others:
+        raise UserError(
+            f"The parameters value and {', '.join(others)} exclude each other.",
+            "Set either value, or size with min and max.",
+        )
+    if params["value"] is not None:
+        value = params["value"]
+        warnings = dom0_mem.validate(dom0_mem.parse(value, arm=facts.arm), facts)
+    else:
+        wanted = dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=facts.arm)
+        dom0_mem.require_smallest(wanted, facts)
+        value, warnings = str(wanted), dom0_mem.validate(wanted, facts)
+    return change.DesiredOption(dom0_mem.OPTION, command_line.render(dom0_mem.OPTION, value), same), warnings
+
+
+def autoballoon_warnings(option: str, content: Optional[bytes], version: Version) -> List[str]:
+    """Return a warning where xl would take memory from dom0 although *option* fixes it."""
+    setting = memory.autoballoon(content)
+    if not memory.balloons(setting, option, version):
+        return []
+    cause = "" if setting == "on" else f", as xl of Xen {text(version)} does not recognise {option}"
+    return [
+        f'xl.conf has autoballoon="{setting}", so xl takes memory from dom0 for each guest{cause}. '
+        "Set autoballoon to off with xen.stubdom.xl_conf."
+    ]
+
+
+def dom0(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int]]:
+    """Return how much memory dom0 has and, where that is fixed, how much it should have, in MiB.
+
+    :param running: the options dom0_mem that the hypervisor was started with; None where it does not run.
+    """
+    if running is None:
+        return {"memory_mib": None, "expected_mib": None}
+    expected = None
+    try:
+        started_with = dom0_mem.merge([option.partition("=")[2] for option in running])
+        if started_with is not None and started_with.size is not None and started_with.fixed:
+            expected = started_with.size.resolve(xen.total_memory_mib() * host_facts.MIB)
+    except UserError:
+        expected = None
+    return {
+        "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
+        "expected_mib": None if expected is None else expected // host_facts.MIB,
+    }
 
 
 def main() -> None:
@@ -227,8 +294,8 @@ def main() -> None:
             "min": {"type": "str"},
             "max": {"type": "str"},
             "value": {"type": "str"},
-            **change.ENTRIES,
-            **change.ARGUMENTS,
+            **targets.ENTRIES,
+            **targets.ARGUMENTS,
         },
         supports_check_mode=True,
     )

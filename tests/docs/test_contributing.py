@@ -153,7 +153,7 @@ def test_a_release_is_one_row(copy: Path) -> None:
 
 
 def test_a_boot_loader_is_a_file_and_a_row(copy: Path) -> None:
-    program = f"from {UTILS}._boot import change, loaders; print(*loaders.LOADERS)"
+    program = f"from {UTILS}._boot import loaders; print(*loaders.LOADERS)"
     before = says(copy, program).split()
     take_back("Add a boot loader", copy)
     row = copy / "plugins/module_utils/_boot/loaders/__init__.py"

@@ -13,37 +13,18 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
-    ALL_ENTRIES,
-    DEFAULT_ENTRY,
-    LOADERS,
-    Loader,
-    find,
-    for_entries,
     for_recipient,
     generate,
     generated,
     restore,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.running_line import running_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.targets import Target
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
-from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
-
-# The parameters of the modules that change a boot loader's files; doc_fragments/boot_line.py documents them.
-ARGUMENTS: Mapping[str, Any] = {
-    "loader": {"type": "str", "choices": ["auto", *LOADERS], "default": "auto"},
-    "root": {"type": "path", "default": "/"},
-    "regenerate": {"type": "bool", "default": True},
-    "backup": {"type": "bool", "default": False},
-}
-# The parameter of those that change the options of entries.
-ENTRIES: Mapping[str, Any] = {
-    "entries": {"type": "str", "choices": [ALL_ENTRIES, DEFAULT_ENTRY], "default": ALL_ENTRIES},
-}
 
 # Options as they are written, NAME or NAME=VALUE.
 Options = Sequence[str]
@@ -87,30 +68,6 @@ class DesiredOption:
         if self.option is None or len(found) != len(self.options):
             return not found and self.option is None
         return self.same(found, self.options)
-
-
-@dataclass(frozen=True)
-class Target:
-    """The boot loader whose files are changed.
-
-    :param root: the tree that the files are in; nothing is run in another one than /.
-    :param regenerate: whether the loader's configuration is generated.
-    """
-
-    loader: Loader
-    run: Runner
-    xen: Xen
-    root: str = "/"
-    regenerate: bool = True
-
-    @property
-    def home(self) -> bool:
-        """Whether the files are those of the running host."""
-        return self.root == "/"
-
-    @property
-    def generates(self) -> bool:
-        return self.regenerate and self.home
 
 
 @dataclass(frozen=True)
@@ -160,19 +117,6 @@ class Difference:
     @property
     def needed(self) -> bool:
         return bool(self.changes) or self.stale
-
-
-def target(params: Mapping[str, Any], run: Runner, xen: Xen, recipient: Recipient = HYPERVISOR) -> Target:
-    """Return the loader that was asked for, or the one that starts the hypervisor of these files.
-
-    :param params: the parameters loader, root and regenerate of a module, and entries where it has that.
-    :raises UserError: it cannot be found, or not edit those entries alone.
-    """
-    root = params["root"]
-    running = running_line(xen, root)
-    loader = find(params["loader"], run, root=root, foreign=root != "/", running=running)
-    loader = for_entries(for_recipient(loader, recipient), params.get("entries", ALL_ENTRIES))
-    return Target(loader, run, xen, root, params["regenerate"])
 
 
 def observe(desired: DesiredOption, target: Target) -> Observed:
@@ -234,11 +178,6 @@ def misplaced(desired: DesiredOption, target: Target, observed: Observed) -> Lis
         for where, line in written.get(HYPERVISOR, {}).items():
             warnings += option_names.hypervisor_line_warnings(line, where, desired.name)
     return warnings
-
-
-def elsewhere(desired: DesiredOption, target: Target, observed: Observed, difference: Difference) -> List[str]:
-    """Return warnings about what the difference has to do with entries that do not start Xen."""
-    return target.loader.elsewhere(observed.sources, difference.changes, desired.name)
 
 
 def difference(desired: DesiredOption, target: Target, observed: Observed) -> Difference:

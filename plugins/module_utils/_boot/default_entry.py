@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import replaced_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import Target
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.extlinux_default import ExtlinuxDefault
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_default import GrubDefault
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
@@ -26,6 +25,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub2 im
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.grub_legacy import GrubLegacy
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.systemd_default import SystemdDefault
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.targets import Target
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError

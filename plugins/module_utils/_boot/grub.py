@@ -20,31 +20,24 @@ def layout(tree: Tree) -> Optional[distributions.GrubLayout]:
     return next((one for one in known if tree.program(one.generator)), None)
 
 
-# Of a partition; block lists of GRUB count in them.
+# What block lists of GRUB count in.
 _SECTOR = 512
 
 
 def sectors(tree: Tree, directory: str, first: int, count: int) -> Optional[str]:
-    """Return the content of sectors of the partition that a directory is on; None where that is not known."""
-    if tree.foreign:
-        return None
-    device = _device(tree.text("/proc/self/mountinfo") or "", os.path.realpath(directory))
+    """Return sectors of the partition that a directory is on (proc_pid_mountinfo(5)); None where that is not known."""
+    devices = {"": ""}
+    mounts = None if tree.foreign else tree.text("/proc/self/mountinfo")
+    for line in (mounts or "").splitlines():
+        where, _mark, what = (part.split() for part in line.partition(" - "))
+        if len(where) > 4 and len(what) > 1 and f"{directory}/".startswith(f"{where[4].rstrip('/')}/"):
+            devices[where[4]] = what[1]
     try:
-        with open(tree.path(device), "rb") as file:
+        with open(tree.path(devices[max(devices, key=len)]), "rb") as file:
             file.seek(first * _SECTOR)
             return file.read(count * _SECTOR).decode(ENCODING)
     except OSError:
         return None
-
-
-def _device(mounts: str, directory: str) -> str:
-    """Return what is mounted where a directory is (proc_pid_mountinfo(5))."""
-    found = {"": ""}
-    for line in mounts.splitlines():
-        where, _mark, what = (part.split() for part in line.partition(" - "))
-        if len(where) > 4 and len(what) > 1 and f"{directory}/".startswith(f"{where[4].rstrip('/')}/"):
-            found[where[4]] = what[1]
-    return found[max(found, key=len)]
 
 
 # Where entries of the Boot Loader Specification lie (https://uapi-group.org/specifications/specs/boot_loader_specification).

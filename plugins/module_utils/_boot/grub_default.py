@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_once, grub_script, last_line, replaced_line
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, grub2
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.systemd_default import selected_next
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -45,7 +46,12 @@ class GrubDefault:
 
     def boots(self) -> NextBoot:
         """Return what the default entry starts, whatever is selected for the next start alone."""
-        return self._loader.next_boot(once=False)
+        another = self._loader.started_another(once=False)
+        try:
+            path, host = self._loader.menu()
+        except UserError as error:
+            return NextBoot(None, None, error.what)
+        return NextBoot(None, None, another) if another else grub2.next_boot(path, grub_once.selecting(host, None))
 
     def entry(self) -> Optional[str]:
         """Return the name by which GRUB's `default` leads to an entry for Xen; None where there is none.
@@ -72,7 +78,7 @@ class GrubDefault:
             path, host = self._loader.menu()
         except UserError:
             return []
-        found = efi_boot.selected_next(self._loader.tree)
+        found = selected_next(self._loader.tree)
         once = grub_once.selected(host)
         if once is not None:
             found.append(f"GRUB's environment block selects '{once}' for the next start alone.")

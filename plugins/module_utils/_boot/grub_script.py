@@ -89,8 +89,8 @@ class Host:
     :param directory: where GRUB's files lie on the host ($prefix), for example /boot/grub.
     :param platform: "efi" or "pc", None where it is not known how the machine starts.
     :param bls: entries of the Boot Loader Specification in the order of blscfg: title, identity, commands.
-    :param sectors: gives the content of sectors of the partition that the directory is on, by the number of the first
-        one and how many; None where that is not known.
+    :param sectors: gives sectors of the partition that the directory is on, by the first one and their number; None
+        where that is not known.
     """
 
     read: Callable[[str], Optional[str]]
@@ -1122,7 +1122,7 @@ def _boots(menu: Menu, host: Host, depth: int) -> Tuple[Optional[_Chosen], _Chos
 
 
 def _starts(entry: Entry, rest: str, menu: Menu, host: Host, depth: int) -> Tuple[Optional[_Chosen], _Chosen]:
-    # Each submenu on the way as well (grub_menu_execute_entry, grub-core/normal/auth.c).
+    # grub_menu_execute_entry, and grub-core/normal/auth.c; each submenu on the way as well.
     if entry.restricted and menu.variables.get("superusers", "") != "":
         entry = replace(entry, asks=True)
     if not entry.submenu:
@@ -1134,14 +1134,9 @@ def _starts(entry: Entry, rest: str, menu: Menu, host: Host, depth: int) -> Tupl
     inside = _Machine(host, menu.budget).submenu(entry, menu, rest)
     if not inside.entries:
         return None, (entry, menu)
-    booting, first = _boots(inside, host, depth + 1)
-    return booting and _asking(booting, entry), _asking(first, entry)
-
-
-def _asking(found: _Chosen, way: Entry) -> _Chosen:
-    """Return what was found behind a submenu, which GRUB may ask a password for."""
-    entry, menu = found
-    return replace(entry, asks=entry.asks or way.asks), menu
+    if entry.asks:
+        inside.entries = [replace(one, asks=True) for one in inside.entries]
+    return _boots(inside, host, depth + 1)
 
 
 def submenu(entry: Entry, menu: Menu, host: Host) -> Menu:

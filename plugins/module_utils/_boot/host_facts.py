@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
@@ -48,3 +49,10 @@ def read(xen: Xen, root: str, machine: str) -> HostFacts:
         arm=arm,
         processors=int(processors) if processors.isdigit() else None,
     )
+
+
+def running_line(xen: Xen, root: str, recipient: Recipient = HYPERVISOR) -> Optional[str]:
+    """Return the options that the hypervisor of these files, or its dom0's Linux, was started with, None for none."""
+    if root != "/" or not xen.is_dom0():
+        return None
+    return xen.command_line() if recipient is HYPERVISOR else xen.dom0_command_line()

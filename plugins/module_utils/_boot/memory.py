@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
@@ -90,35 +90,3 @@ def balloons(setting: str, line: str, version: Version) -> bool:
         return setting == "on"
     pattern = next(pattern for first, pattern in _AUTO_OFF if version >= first)
     return re.search(pattern, line) is None
-
-
-def autoballoon_warnings(option: str, content: Optional[bytes], version: Version) -> List[str]:
-    """Return a warning where xl would take memory from dom0 although *option* fixes it."""
-    setting = autoballoon(content)
-    if not balloons(setting, option, version):
-        return []
-    cause = "" if setting == "on" else f", as xl of Xen {text(version)} does not recognise {option}"
-    return [
-        f'xl.conf has autoballoon="{setting}", so xl takes memory from dom0 for each guest{cause}. '
-        "Set autoballoon to off with xen.stubdom.xl_conf."
-    ]
-
-
-def dom0(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int]]:
-    """Return how much memory dom0 has and, where that is fixed, how much it should have, in MiB.
-
-    :param running: the options dom0_mem that the hypervisor was started with; None where it does not run.
-    """
-    if running is None:
-        return {"memory_mib": None, "expected_mib": None}
-    expected = None
-    try:
-        started_with = dom0_mem.merge([option.partition("=")[2] for option in running])
-        if started_with is not None and started_with.size is not None and started_with.fixed:
-            expected = started_with.size.resolve(xen.total_memory_mib() * MIB)
-    except UserError:
-        expected = None
-    return {
-        "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
-        "expected_mib": None if expected is None else expected // MIB,
-    }

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import DesiredOption, Options, equivalent
@@ -99,34 +99,3 @@ def plan(
         )
     warnings = VALIDATED[key](values[0], facts) if key in VALIDATED else []
     return DesiredOption(name, option, same), [*warnings, *option_names.hypervisor_warnings(name, facts.version)]
-
-
-def _require_value(params: Mapping[str, Any]) -> None:
-    """:raises UserError: neither size nor value is set, or parameters that exclude each other are."""
-    if params["size"] is None and params["value"] is None:
-        raise UserError("Neither size nor value is set.", "Set size to dom0's memory with a unit, for example 2G.")
-    others = [name for name in ("size", "min", "max") if params[name] is not None]
-    if params["value"] is not None and others:
-        raise UserError(
-            f"The parameters value and {', '.join(others)} exclude each other.",
-            "Set either value, or size with min and max.",
-        )
-
-
-def plan_dom0_mem(params: Mapping[str, Any], facts: HostFacts) -> Tuple[DesiredOption, List[str]]:
-    """Return the option dom0_mem for the parameters of the module dom0_mem, and warnings about its value.
-
-    :raises UserError: Xen would not understand it, or dom0 would not get what is asked for.
-    """
-    if params["state"] == "absent":
-        return DesiredOption(dom0_mem.OPTION, None, dom0_mem.same_options), []
-    _require_value(params)
-    if params["value"] is not None:
-        value = params["value"]
-        warnings = dom0_mem.validate(dom0_mem.parse(value, arm=facts.arm), facts)
-    else:
-        wanted = dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=facts.arm)
-        dom0_mem.require_smallest(wanted, facts)
-        value, warnings = str(wanted), dom0_mem.validate(wanted, facts)
-    option = command_line.render(dom0_mem.OPTION, value)
-    return DesiredOption(dom0_mem.OPTION, option, dom0_mem.same_options), warnings

@@ -15,13 +15,19 @@ from typing import List, Optional, Tuple
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import replaced_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, efi_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 
 _LINE = re.compile(r"^[ \t]*default[ \t][^\r\n]*", re.MULTILINE)
 # What a pattern would not take as it stands.
 _UNSAFE = re.compile(r"[\x00-\x20*?\[\]\\\"]")
+
+
+def selected_next(tree: Tree) -> List[str]:
+    """Return which entry the firmware starts next and only then, in a sentence; nothing where none is selected."""
+    content = b"" if tree.foreign else efi_boot.variable(tree, "BootNext") or b""
+    return [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if content[1:] else []
 
 
 class SystemdDefault:
@@ -104,7 +110,7 @@ class SystemdDefault:
     def _selected_once(self) -> List[str]:
         """Return what selects an entry for the next start alone, in sentences."""
         tree = self._loader.tree
-        found = efi_boot.selected_next(tree)
+        found = selected_next(tree)
         once = efi_boot.systemd_variable(tree, efi_boot.ONCE)
         return [*found, f"systemd-boot starts '{once}' next ({efi_boot.ONCE})."] if once else found
 

@@ -22,8 +22,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     trial_entry,
     trial_watchdog,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.running_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.trial_grub import Grub
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, signals

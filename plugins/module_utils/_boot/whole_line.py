@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.running_line import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen

@@ -37,10 +37,10 @@ _LOCK_INTERVAL = 0.1  # seconds
 LOCK_DIRECTORIES = ("/run", "/var/run", "/run/user/{uid}")
 # How long to wait for others; one that generates a boot menu can take a minute, and ten may do so at once. In seconds.
 PATIENCE = 900.0
-# Beside a file, while it is replaced. A run that was killed may leave them, and the next one removes them.
+# Beside a file, while it is replaced. What a killed run leaves, the next one removes.
 _NEW, _OLD = "xen-stubdom-new", "xen-stubdom-old"
-# What another program writes, and what it writes beside that in turn (grub-mkconfig: NAME.new).
-_GENERATED = (f"generated.{_NEW}", f"generated.{_NEW}.new")
+# With those of other programs (grub-mkconfig: NAME.new).
+_ALL = (_NEW, _OLD, f"generated.{_NEW}", f"generated.{_NEW}.new")
 _LONGEST_NAME = 200
 # Before the number of the process, in the name of a directory for files of a moment.
 _SCRATCH = "xen.stubdom-"
@@ -349,22 +349,19 @@ def runs(process: int) -> bool:
 
 @contextlib.contextmanager
 def beside(path: str, *, filled: bool = False) -> Iterator[str]:
-    """Give the path of a file in the same directory, for another program to write; it is gone afterwards.
+    """Give the path of a file beside another, for a program to write; it is gone afterwards.
 
-    :param filled: whether it begins as a copy of *path*, where there is such a file.
+    :param filled: whether it begins as a copy.
     :raises UserError: nothing can be written there.
     """
     with contextlib.ExitStack() as opened:
         with _writing(path):
             target = opened.enter_context(place.find(path))
-            written = [_temporary(target, ending) for ending in _GENERATED]
-            for one in written:
+            given, more = (_temporary(target, ending) for ending in _ALL[2:])
+            for one in (given, more):
                 _unlink(one)
-        given = written[0]
-        for one in written:
-            opened.callback(_clean, one)
-        if filled and target.status() is not None:
-            with _writing(path):
+                opened.callback(_clean, one)
+            if filled and target.status() is not None:
                 _copy(target, given)
         yield os.path.join(os.path.dirname(os.path.realpath(path)), given.name)
 
@@ -432,7 +429,7 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
     :return: path of the copy by path of the file, empty without *backup*.
     :raises UserError: a file is not as it was when it was read, is no regular file, or cannot be written.
     """
-    if not any(change.needed for change in changes) and not any(map(_has_strays, changes)):
+    if not any(change.needed or _has_strays(change) for change in changes):
         return {}
     with lock(), signals.undisturbed(), _open_files(2 * len(changes)), contextlib.ExitStack() as opened:
         transaction = _Transaction(opened)
@@ -457,7 +454,7 @@ def apply(changes: Sequence[AnyChange], *, backup: bool = False) -> Dict[str, st
 
 
 def tidy(paths: Iterable[str]) -> None:
-    """Remove what a killed run has left beside these files, where nothing of them has to change."""
+    """Remove what killed runs have left beside files that do not change."""
     apply([Change(path, None, None) for path in paths])
 
 
@@ -610,14 +607,9 @@ def _temporary(found: Place, ending: str) -> Place:
     return found.beside(f".{found.name[:_LONGEST_NAME]}.{ending}")
 
 
-def _strays(target: Place) -> List[Place]:
-    """Return what a killed run has left beside a file, or may have."""
-    return [_temporary(target, ending) for ending in (_NEW, _OLD, *_GENERATED)]
-
-
 def _has_strays(change: AnyChange) -> bool:
     with contextlib.suppress(OSError), place.find(change.path, follow=isinstance(change, Change)) as target:
-        return any(one.status() is not None for one in _strays(target))
+        return any(_temporary(target, ending).status() is not None for ending in _ALL)
     return False
 
 
@@ -665,8 +657,8 @@ class _Transaction:
                 raise _changed_meanwhile(change.path) from None
             return
         step = _Step(change, target, target.status() is not None)
-        for stray in _strays(target):
-            _clean(stray)
+        for ending in _ALL:
+            _clean(_temporary(target, ending))
         if not change.needed:
             return
         self._temporaries += [step.new, step.old]

@@ -2,10 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: which program EFI firmware starts, and which entry systemd-boot does.
+# Private to the xen.stubdom collection: which program EFI firmware starts, which entry systemd-boot does, and what such
+# programs are.
 # Sources: UEFI specification 2.10, 3.1.3 (load options) and 10.3.1 (device paths); src/boot/efi/boot.c (config_*,
 # boot_entry_*, line_get_key_value, efi_fnmatch) and strverscmp_improved of systemd 255. Since 245 an entry has the name
-# of its file, with .conf.
+# of its file, with .conf. Programs: Microsoft's PE format; xen/arch/x86/xen.lds.S and docs/misc/efi.pandoc ("Unified
+# Xen kernel image") @ stable-4.17; xen-4.17-amd64.efi of Debian 12, read.
 
 from __future__ import annotations
 
@@ -16,9 +18,8 @@ import re
 import struct
 import uuid
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Optional, Pattern, Sequence, Tuple
+from typing import Any, BinaryIO, Dict, Iterable, List, Optional, Pattern, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import pe
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
 
 # Where EFI system partitions are mounted.
@@ -187,43 +188,109 @@ def first_program(tree: Tree, *, once: bool = True) -> Optional[Tuple[Entry, str
 def starts_another(tree: Tree, programs: Pattern[str], *, once: bool = True) -> str:
     """Return that the firmware starts something else than a loader, in a sentence; empty where nothing says so.
 
-    The entry that started this host may lead to the loader in ways of its own, unless it is systemd-boot.
+    What has started this host may lead to the loader in a way of its own.
 
     :param programs: what the names of the loader's programs match.
     :param once: as for firmware_entries.
     """
-    for entry in _named(tree, "BootNext") if once else []:
-        if entry.file is None and entry not in _named(tree, "BootCurrent"):
-            return f"The firmware starts {entry.name} next (BootNext), and what that starts is not known here."
-    program = first_program(tree, once=once)
+    started = _named(tree, "BootCurrent")
+    # A network, which is passed over where it has no answer.
+    following = [(entry, "", None) for entry in _named(tree, "BootNext") if once and entry.file is None]
+    program = following[0] if following else first_program(tree, once=once)
     if program is None:
         return ""
     entry, partition, path = program
-    if path is not None and is_systemd_boot(tree, path):
-        menu = systemd_boot(tree, partition, once=once)
-        if menu is None or menu.default is None:
-            return "" if menu is None else menu.reason
-        if programs.fullmatch(os.path.basename((menu.default.file or "").replace("\\", "/").lower())):
-            return ""
-        return f"The firmware starts systemd-boot, whose default entry is {menu.default.name}."
-    directory, name = os.path.split((entry.file or "").lower())
-    started = _named(tree, "BootCurrent")
+    menu = systemd_boot(tree, partition, once=once) if path and is_systemd_boot(tree, path) else None
+    if menu is not None:
+        chosen = menu.default
+        if chosen is None or programs.fullmatch(_split(chosen)[1]):
+            return "" if chosen else menu.reason
+        return f"The firmware starts systemd-boot, whose default entry is {chosen.name}."
     # Several systems have programs of these names, each in a directory of its own.
-    elsewhere = any(one.file and os.path.dirname(one.file.lower()) != directory for one in started)
+    directory, name = _split(entry)
+    elsewhere = any(one.file and _split(one)[0] != directory for one in started)
     if entry in started or (programs.fullmatch(name) and not elsewhere):
         return ""
     return f"The firmware starts {entry.name} first, and what that starts is not known here."
 
 
-def selected_next(tree: Tree) -> List[str]:
-    """Return which entry is selected for the next start alone, in a sentence; nothing where none is."""
-    content = b"" if tree.foreign else variable(tree, "BootNext") or b""
-    return [f"The firmware starts Boot{content[1]:02X}{content[0]:02X} next (BootNext)."] if content[1:] else []
+def _split(entry: Entry) -> Tuple[str, str]:
+    return os.path.split((entry.file or "").replace("\\", "/").lower())
+
+
+# ---- programs
+
+# Headers of a program lie at its beginning, and Xen's image is below 4 MiB; a unified one has dom0's kernel and
+# initial file system behind it.
+_HEADERS = 1 << 16
+_SEARCHED = 8 << 20
+_MOST_SECTIONS = 96
+# Text that people write.
+_LONGEST_TEXT = 1 << 20
+# "Xen 4.17.7 (c/s ) EFI loader" is what xen.efi shows first, in the firmware's character set.
+_BANNER = " EFI loader".encode("utf-16-le")
+_NAME = "Xen ".encode("utf-16-le")
+_SYSTEMD_BOOT = b"#### LoaderInfo: systemd-boot"
+
+
+def sections(file: BinaryIO) -> Optional[Dict[str, Tuple[int, int]]]:
+    """Return where each section of a program begins and its size, by name, the first of each; None for no program."""
+    file.seek(0)
+    head = file.read(_HEADERS)
+    try:
+        (offset,) = struct.unpack_from("<I", head, 0x3C)
+        if not head.startswith(b"MZ") or head[offset : offset + 4] != b"PE\0\0":
+            return None
+        (count,) = struct.unpack_from("<H", head, offset + 6)
+        (optional,) = struct.unpack_from("<H", head, offset + 20)
+        found: Dict[str, Tuple[int, int]] = {}
+        for number in range(min(count, _MOST_SECTIONS)):
+            name, size, _address, stored, start = struct.unpack_from(
+                "<8sIIII", head, offset + 24 + optional + 40 * number
+            )
+            # What is in memory may be shorter than what is stored, which is filled up.
+            found.setdefault(name.rstrip(b"\0").decode("latin-1"), (start, min(size, stored)))
+    except struct.error:
+        return None
+    return found
+
+
+def is_xen(file: BinaryIO) -> bool:
+    """Whether a program is Xen's hypervisor for EFI: it says so in the words that it shows when it starts."""
+    if sections(file) is None:
+        return False
+    file.seek(0)
+    content = file.read(_SEARCHED)
+    at = content.find(_BANNER)
+    return at >= 0 and _NAME in content[max(0, at - 256) : at]
 
 
 def is_systemd_boot(tree: Tree, path: str) -> bool:
+    """Whether a program is systemd-boot: it says so, as bootctl looks for it (get_file_version in its source).
+
+    Only since systemd 250 does that stand in a section of its own. An image with a kernel in it may hold it, too.
+    """
     with tree.open(path) as file:
-        return pe.is_systemd_boot(file)
+        parts = sections(file)
+        file.seek(0)
+        return parts is not None and ".linux" not in parts and _SYSTEMD_BOOT in file.read(_LONGEST_TEXT)
+
+
+def inside(file: BinaryIO) -> Optional[bytes]:
+    """Return what a unified image has as its configuration; None for an image that reads a file.
+
+    xen.efi takes its section .config before it looks for a file (efi_start in xen/common/efi/boot.c).
+    """
+    return part(file, ".config")
+
+
+def part(file: BinaryIO, name: str) -> Optional[bytes]:
+    """Return the text in a section of a program, None where there is no such section."""
+    start, size = (sections(file) or {}).get(name, (0, None))
+    if size is None:
+        return None
+    file.seek(start)
+    return file.read(min(size, _LONGEST_TEXT)).rstrip(b"\0")
 
 
 # ---- systemd-boot
@@ -361,8 +428,8 @@ def _unified(tree: Tree, directory: str) -> Tuple[Dict[str, Dict[str, str]], Lis
     for path in tree.glob(f"{directory}/*.[eE][fF][iI]"):
         name = os.path.basename(path)
         with tree.open(path) as file:
-            parts = pe.sections(file)
-            release = pe.content(file, ".osrel")
+            parts = sections(file)
+            release = part(file, ".osrel")
         if release is not None:
             fields = dict(_lines(release, "="))
             found[name] = {

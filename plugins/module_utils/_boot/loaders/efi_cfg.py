@@ -16,7 +16,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tup
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot, pe
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -461,7 +461,7 @@ class EfiCfg:
         """
         if path not in self._looked:
             with self.tree.open(path) as file:
-                self._looked[path] = pe.is_xen(file), pe.configuration(file)
+                self._looked[path] = efi_boot.is_xen(file), efi_boot.inside(file)
         return self._looked[path]
 
     def _configuration(self, image: str, given: Line) -> Optional[Candidate]:

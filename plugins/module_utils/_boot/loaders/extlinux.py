@@ -54,15 +54,13 @@ _MOST_FILES = 64
 _KEYWORD = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9]+)(?:[ \t]+(?P<value>[^\r\n]*)|(?=[\r]?$))")
 _FILE = re.compile(r"[ \t]*[^ \t\r]+")
 _MODULE = re.compile(r"(?:^|[ \t])---(?=[ \t\r]|$)")
-# The program that starts Xen, and the one that starts other boot loaders.
-_MULTIBOOT = re.compile(r"(?:\S*/)?mboot\.c32$", re.IGNORECASE)
+# The program that starts other boot loaders.
 _CHAIN = re.compile(r"(?:\S*/)?chain\.c32", re.IGNORECASE)
 # The programs that show a menu of this very file; others choose in ways of their own.
 _MENUS = ("menu", "vesamenu")
-# Entries of a menu that lead to another one, or out of it.
-_LEADS = ("menu goto", "menu exit", "menu quit")
 # What firmware starts, of syslinux.
 _PROGRAMS = re.compile(r"(?:syslinux|boot(?:x64|ia32))[^/]*\.efi")
+_ELSEWHERE = ("config", "localboot", "menu goto", "menu exit", "menu quit")
 # The keywords whose lines are kept with their places.
 _DECIDE = ("label", "default", "menu default", "ontimeout")
 
@@ -96,9 +94,8 @@ class Label:
     :param nested: whether it stands in a submenu.
     :param hidden: whether the menu does not show it.
     :param default: whether it says MENU DEFAULT.
-    :param disabled: whether it only stands in the menu, so that nothing starts it.
+    :param disabled: whether nothing starts it.
     :param hands_over: whether another menu or loader chooses what starts.
-    :param own: whether it has a line APPEND.
     """
 
     name: str
@@ -109,7 +106,6 @@ class Label:
     default: bool = False
     disabled: bool = False
     hands_over: bool = False
-    own: bool = False
     text: Optional[str] = None
     place: Optional[Place] = None
     added: str = ""
@@ -129,7 +125,6 @@ class Menu:
     :param labels: the entries, in order.
     :param top: the lines of the menu outside of submenus, in order; None for a separator or a submenu.
     :param default: what the last DEFAULT says, and *ui* what the last UI says.
-    :param append: the line APPEND for entries that have none: its file, what that says, and where options are in it.
     :param lines: where the lines of a keyword are, by the keyword.
     :param missing: a file that is included and cannot be read.
     :param unclear: what else decides which entry of a menu starts, in words; empty for nothing.
@@ -144,7 +139,6 @@ class Menu:
     timeouts: Dict[str, bool] = field(default_factory=dict)
     prompt: bool = False
     at_once: bool = False
-    append: Tuple[str, str, Mapping[Recipient, Tuple[int, int]]] = ("", "", {})
     lines: Dict[str, List[Line]] = field(default_factory=dict)
     files: List[str] = field(default_factory=list)
     seen: Set[str] = field(default_factory=set)
@@ -254,31 +248,21 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
                 menu.depth += bool(title)
                 _parse(included, read, menu)
                 menu.depth -= bool(title)
-        elif key == "append" and menu.current is None:
-            menu.append = path, text, options
         elif key == "append" and menu.current is not None:
             # Of several in an entry the last one counts.
-            menu.current.own = True
-            _append(menu, menu.current, path, text, options)
+            place = options.get(menu.recipient)
+            menu.current.text = None if place is None else text[slice(*place)]
+            if place is not None and menu.recipient is not HYPERVISOR:
+                menu.current.added = command_line.for_linux(text[slice(*options[HYPERVISOR])])
+            menu.current.place = None if place is None else Place(path, *place)
         else:
             if key in _DECIDE:
                 menu.lines.setdefault(key, []).append(Line(path, start, end))
             _set(menu, key, value)
 
 
-def _append(menu: Menu, label: Label, path: str, text: str, options: Mapping[Recipient, Tuple[int, int]]) -> None:
-    """Have a line APPEND be that of an entry."""
-    place = options.get(menu.recipient)
-    label.text = None if place is None else text[slice(*place)]
-    if place is not None and menu.recipient is not HYPERVISOR:
-        label.added = command_line.for_linux(text[slice(*options[HYPERVISOR])])
-    label.place = None if place is None else Place(path, *place)
-
-
 def _set(menu: Menu, key: str, value: str) -> None:
     label = menu.current
-    if label is not None and key in ("com32", "kernel") and _MULTIBOOT.match(value) and not label.own:
-        _append(menu, label, *menu.append)
     if key == "label":
         menu.current = Label(_first_word(value), menu.lines[key][-1], menu.recipient, nested=menu.depth > 0)
         menu.labels.append(menu.current)
@@ -289,9 +273,7 @@ def _set(menu: Menu, key: str, value: str) -> None:
         if not menu.depth and key != "menu end":
             menu.top.append(None)
         menu.depth = max(0, menu.depth + {"menu begin": 1, "menu end": -1, "menu separator": 0}[key])
-    elif label is not None and (
-        key in ("config", "localboot", *_LEADS) or (key in ("com32", "kernel") and _CHAIN.match(value))
-    ):
+    elif label is not None and (key in _ELSEWHERE or (key in ("com32", "kernel") and _CHAIN.match(value))):
         label.hands_over = True
     elif label is not None and key in ("menu disable", "menu disabled"):
         label.disabled = True
@@ -394,16 +376,10 @@ def edit(
     """Return the files of a menu with *option* as the only one called *name* in every entry that starts Xen.
 
     :param only: the only entry that is edited; None for all.
-    :raises UserError: there is no such entry, or it cannot be edited alone.
+    :raises UserError: there is no such entry.
     """
-    if only is not None and any(label.place == only.place for label in menu.labels if label is not only):
-        raise UserError(
-            f"The parameter entries is default, but the entry '{only.name}' of {menu.files[0]}, which boots, has its "
-            "line APPEND in common with others.",
-            "Nothing was changed. Set entries to all, or give the entry a line APPEND of its own.",
-        )
     labels = menu.labels if only is None else [only]
-    places = [*dict.fromkeys(label.place for label in labels if label.place is not None)]
+    places = [label.place for label in labels if label.place is not None]
     if not places and option is not None:
         raise UserError(
             f"{menu.files[0]} was not written by {PROGRAM}, and has no entry that starts Xen.",

@@ -236,21 +236,6 @@ def _numbers(text: str) -> Mapping[int, int]:
     return found
 
 
-@functools.lru_cache(maxsize=4)
-def _commands(text: str) -> Mapping[Optional[int], Sequence[str]]:
-    """Return the names of the commands of each entry, by its number, and of those before all entries under None."""
-    found: Dict[Optional[int], List[str]] = {}
-    numbers = _numbers(text)
-    entry: Optional[int] = None
-    for line in lines(text):
-        command = _COMMAND.match(line.text.replace("\f", " "))
-        if command and command["name"] == "title":
-            entry = numbers.get(line.number, entry)
-        elif command:
-            found.setdefault(entry, []).append(command["name"])
-    return found
-
-
 def chosen(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0) -> Optional[Place]:
     """Return the place in the default entry if it boots a hypervisor, else in the first that does.
 
@@ -266,18 +251,20 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
 
     :param saved: the entry of `default saved`, as grub-set-default has written it.
     """
-    numbers = _numbers(text)
-    commands = (_COMMAND.match(line.text.replace("\f", " ")) for line in lines(text) if line.number in numbers)
-    titles = [(command["rest"] or "").strip() if command else "" for command in commands]
-    default = _booting(text, saved)
-    title = titles[default] if titles else ""
+    numbers, default = _numbers(text), _booting(text, saved)
+    title, entry, runs = "", -1, set()
+    for line in lines(text):
+        command = _COMMAND.match(line.text.replace("\f", " "))
+        entry = numbers.get(line.number, entry)
+        if command and entry == default:
+            title = title if command["name"] != "title" else (command["rest"] or "").strip()
+            runs.add(command["name"])
     found = reversed(places(text, recipient))
     entries = {place.entry: _passed(text, place, recipient) for place in found if place.entry is not None}
     known = [entries[number] for number in sorted(entries)]
-    runs = _commands(text).get(default, ())
-    if "password" in runs or ("lock" in runs and "password" in _commands(text).get(None, ())):
+    if "password" in runs or ("lock" in runs and default_line(text, "password") is not None):
         return NextBoot(None, None, f"GRUB does not start its entry '{title}' until somebody gives a password.", known)
-    if default not in entries and not {"chainloader", "configfile"}.isdisjoint(runs):
+    if default not in entries and not runs.isdisjoint(("chainloader", "configfile")):
         return NextBoot(None, None, f"GRUB's entry '{title}' hands over to another menu or loader.", known)
     return from_entries(
         entries.get(default),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders, targets
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import boot_default
@@ -92,7 +92,7 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(boot_default, "Xen", lambda run: Xen(run, root=str(tmp_path)))
     monkeypatch.setattr(
-        change, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tmp_path))
+        targets, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tmp_path))
     )
     return Host(tmp_path)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders, targets
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -58,7 +58,7 @@ class Host(XenHost):
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(boot_option, "Xen", lambda run: Xen(run, root=str(tmp_path)))
     monkeypatch.setattr(
-        change, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tmp_path))
+        targets, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tmp_path))
     )
     host = Host(tmp_path)
     monkeypatch.setattr(boot_option, "run_program", host.run_command)

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders, targets
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import dom0_mem
@@ -84,7 +84,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def play(host_root: Path, monkeypatch: pytest.MonkeyPatch, *, xen: bool = True) -> Host:
     monkeypatch.setattr(dom0_mem, "Xen", lambda run: Xen(run, root=str(host_root)))
     monkeypatch.setattr(
-        change, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(host_root))
+        targets, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(host_root))
     )
     return Host(host_root, xen=xen)
 

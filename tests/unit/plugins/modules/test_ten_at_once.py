@@ -13,7 +13,7 @@ from typing import Any
 
 import in_process
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import change, loaders
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import loaders, targets
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 
 OPTIONS = [
@@ -99,7 +99,7 @@ def test_ten_generations_of_the_menu(tree: Path, monkeypatch: pytest.MonkeyPatch
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     monkeypatch.setattr(
-        change, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tree))
+        targets, "find", lambda name, run, root, foreign, running: loaders.find(name, run, root=str(tree))
     )
     monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(tree / "bin"),))
     each = [{"name": name, "value": "4" if name == "dom0_max_vcpus" else "x", "loader": "grub2"} for name in OPTIONS]

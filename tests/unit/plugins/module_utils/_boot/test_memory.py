@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
+from ansible_collections.xen.stubdom.plugins.modules.dom0_mem import autoballoon_warnings
 
 DOM0 = Domain(0, "Domain-0", 1024, 1, "r")
 
@@ -76,4 +77,4 @@ def test_autoballoon_in_all_its_spellings(content: bytes | None, setting: str) -
 def test_what_xl_would_take_from_dom0_is_said(
     word: str, content: bytes | None, version: tuple[int, int], warned: bool
 ) -> None:
-    assert bool(memory.autoballoon_warnings(word, content, version)) == warned
+    assert bool(autoballoon_warnings(word, content, version)) == warned

@@ -6,13 +6,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import extlinux, find, for_entries
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import extlinux, find
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -113,43 +111,6 @@ def test_what_boots(tmp_path: Path, head: str, boots: Optional[str], xen: Option
     found = find("extlinux", run, root=str(tmp_path), foreign=True).next_boot()
     assert (found.options, found.xen, list(found.entries)) == (boots, xen, ["a"])
     assert bool(found.reason) is (boots is None)
-
-
-COMMON = """DEFAULT {default}
-APPEND xen.gz a --- vmlinuz b
-LABEL xen
-  KERNEL mboot.c32
-LABEL debug
-  COM32 /boot/mboot.c32
-LABEL own
-  KERNEL mboot.c32
-  APPEND xen.gz c --- vmlinuz
-LABEL none
-  APPEND -
-  KERNEL mboot.c32
-LABEL linux
-  LINUX vmlinuz
-"""
-
-
-@pytest.mark.parametrize(
-    ("default", "boots"), [("xen", "a"), ("debug", "a"), ("own", "c"), ("none", None), ("linux", None)]
-)
-def test_what_entries_have_in_common_is_theirs(tmp_path: Path, default: str, boots: Optional[str]) -> None:
-    """A line APPEND before all entries is that of those that have none (record in ldlinux/readconfig.c)."""
-    put(tmp_path, "boot/syslinux/syslinux.cfg", COMMON.format(default=default))
-    loader = extlinux.Extlinux(run, root=str(tmp_path), foreign=True)
-    assert (loader.next_boot().options, list(loader.next_boot().entries)) == (boots, ["a", "a", "c"])
-    files.apply(loader.plan(loader.read(), OPTION, "dom0_mem=2G"))
-    assert list(loader.next_boot().entries) == ["a dom0_mem=2G", "a dom0_mem=2G", "c dom0_mem=2G"]
-    assert (tmp_path / "boot/syslinux/syslinux.cfg").read_text().count("dom0_mem") == 2
-    files.apply(loader.plan(loader.read(), OPTION, None))
-    assert (tmp_path / "boot/syslinux/syslinux.cfg").read_text() == COMMON.format(default=default)
-    alone = for_entries(loader, "default") if boots else loader
-    with pytest.raises(UserError, match="in common with others") if boots == "a" else contextlib.nullcontext():
-        alone.plan(alone.read(), OPTION, "dom0_mem=2G")
-    linux = extlinux.parse("/p", {"/p": COMMON}.get, DOM0_KERNEL)
-    assert [label.options for label in linux.labels] == ["b", "b", "", None, None]
 
 
 def test_included_files_are_read_and_edited(tmp_path: Path) -> None:

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_once, grub_script
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    command_line,
+    grub_default,
+    grub_once,
+    grub_script,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import find, grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from efi_program import SYSTEMD_BOOT
@@ -169,7 +174,7 @@ OTHER_MENU = "menuentry Other { search --set=root x\nconfigfile /grub/grub.cfg\n
         (f"{GRUB_CFG % 4}{OTHER_MENU}", None, None, "'Other' hands over to another menu or loader"),
         ("menuentry W { chainloader +1\n }", None, None, "'W' hands over to another menu or loader"),
         # Somebody has to give a password.
-        (f"{USERS}{GRUB_CFG % 1}", None, None, "asks for a user and a password before it starts its entry 'Debian GNU"),
+        (f"{USERS}{GRUB_CFG % 1}", None, None, "asks for a password before it starts its entry 'Debian GNU"),
         (
             f"{USERS}{GRUB_CFG % 1}".replace("--id xen", "--id xen --unrestricted"),
             "dom0_mem=1G,max:1G loglvl=all",
@@ -304,7 +309,7 @@ def test_what_grub_writes_where_it_cannot_write_files(
         (tmp_path / name).write_text(content, encoding="latin-1")
     loader = grub2.Grub2(run, root=str(tmp_path))
     assert loader.next_boot().options == options
-    assert loader.next_boot(once=False).xen is default
+    assert grub_default.GrubDefault(loader).boots().xen is default
     assert grub_once.selected(loader.menu()[1]) == once
     assert grub2.Grub2(run, root=str(tmp_path), foreign=True).next_boot().xen is None
 
@@ -336,7 +341,7 @@ ENTRY_OF_GRUB = "title GRUB\nefi /EFI/debian/grubx64.efi\n"
         ([FEDORA, DEBIAN], None, DEBIAN, "", "boot entry Boot0002"),
         ([WINDOWS, DEBIAN], None, None, "", "boot entry Boot0003"),
         ([DEBIAN], WINDOWS, DEBIAN, "", "boot entry Boot0003"),
-        ([DEBIAN], BY_NETWORK, DEBIAN, "", "boot entry Boot0005 ('PXE') next (BootNext)"),
+        ([DEBIAN], BY_NETWORK, DEBIAN, "", "boot entry Boot0005 ('PXE') first"),
         ([DEBIAN], DEBIAN, DEBIAN, "", ""),
         # systemd-boot starts Linux, or GRUB.
         (
@@ -384,7 +389,7 @@ def test_what_the_firmware_starts_instead_is_named(
         assert (boots.options, boots.xen) == (None, None)
         assert reason in boots.reason
     # What is selected for the next start alone is no default.
-    assert loader.next_boot(once=False).xen is (True if foreign or not reason or following else None)
+    assert grub_default.GrubDefault(loader).boots().xen is (True if foreign or not reason or following else None)
 
 
 def test_a_host_without_a_loader(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     grub2,
     grub_legacy,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.targets import Target
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import MARK
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -198,7 +199,7 @@ def change(
     loader: object, root: Path, option: Optional[str], run_command: Runner = run
 ) -> Tuple[boot_change.Difference, boot_change.BootLine]:
     desired = boot_change.DesiredOption(OPTION, option)
-    target = boot_change.Target(loader, run_command, Xen(run, root=str(root)))  # type: ignore[arg-type]
+    target = Target(loader, run_command, Xen(run, root=str(root)))  # type: ignore[arg-type]
     observed = boot_change.observe(desired, target)
     difference = boot_change.difference(desired, target, observed)
     with boot_change.restored_on_error(target, observed, difference):

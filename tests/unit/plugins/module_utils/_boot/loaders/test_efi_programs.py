@@ -7,7 +7,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import pe
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from efi_program import XEN, program
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,13 +29,13 @@ CONFIGURATION = b"[global]\ndefault=xen\n[xen]\noptions=dom0_mem=1G\nkernel=vmli
     ],
 )
 def test_programs(content: bytes, xen: bool, configuration: bytes) -> None:
-    assert pe.is_xen(io.BytesIO(content)) is xen
-    assert pe.configuration(io.BytesIO(content)) == configuration
+    assert efi_boot.is_xen(io.BytesIO(content)) is xen
+    assert efi_boot.inside(io.BytesIO(content)) == configuration
 
 
 @given(st.binary(max_size=300), st.integers(0, 0x500))
 def test_any_bytes_are_an_answer(noise: bytes, at: int) -> None:
     content = bytearray(program({".init": XEN, ".config": CONFIGURATION}))
     content[at : at + len(noise)] = noise
-    pe.is_xen(io.BytesIO(bytes(content)))
-    pe.configuration(io.BytesIO(bytes(content)))
+    efi_boot.is_xen(io.BytesIO(bytes(content)))
+    efi_boot.inside(io.BytesIO(bytes(content)))
