@@ -17,6 +17,8 @@ _BLANKS = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)+")
 # A word without quotes, up to what ends it.
 _PLAIN = re.compile(r"[^{}|&$;<> \t\n'\"\\]+(?=[{}|&;<> \t\n]|\Z)")
 _QUOTED = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Quoted and plain ones; each takes time.
+_MOST_PARTS = 10_000
 _KEYWORDS = ("if", "then", "else", "elif", "do", "while", "until", "fi", "done")
 
 
@@ -65,6 +67,7 @@ def words(text: str) -> Iterator[Word]:
 def _word(text: str, at: int) -> Tuple[int, str]:
     """Return where the word at *at* ends, and its text without quotes."""
     parts: List[str] = []
+    start = at
     while at < len(text) and text[at] not in "{}|&;<> \t\n":
         char = text[at]
         if char == "'":
@@ -88,6 +91,8 @@ def _word(text: str, at: int) -> Tuple[int, str]:
                 end += 1
             parts.append(text[at:end])
             at = end
+        if len(parts) > _MOST_PARTS:
+            raise _wrong(text, start, f"a word of more than {_MOST_PARTS} parts")
     return min(at, len(text)), "".join(parts)
 
 
@@ -98,9 +103,13 @@ def _closing(text: str, opened: int, mark: str) -> int:
             return closed.end() - 1
     elif text.find(mark, opened + 1) >= 0:
         return text.index(mark, opened + 1)
-    line = text.count("\n", 0, opened) + 1
-    raise UserError(
-        f"GRUB's menu cannot be parsed: line {line} has a {text[opened]} that is not closed.",
+    raise _wrong(text, opened, f"a {text[opened]} that is not closed")
+
+
+def _wrong(text: str, at: int, what: str) -> UserError:
+    line = text.count("\n", 0, at) + 1
+    return UserError(
+        f"GRUB's menu cannot be parsed: line {line} has {what}.",
         "Generate it again with `update-grub` (or grub-mkconfig), then run this again.",
     )
 
