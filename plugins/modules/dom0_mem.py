@@ -167,11 +167,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    autoballoon,
     change,
     command_line,
     dom0_mem,
+    dom0_mem_checks,
     host_facts,
-    memory,
     targets,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
@@ -208,7 +209,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
 
     result = change.result(desired, target, observed, difference, boot_line, backups if params["backup"] else None)
     if desired.option is not None and boot_line.running is not None:
-        warnings += autoballoon_warnings(desired.option, files.read(xen.path(memory.XL_CONF)), xen.version())
+        warnings += autoballoon_warnings(desired.option, files.read(xen.path(autoballoon.XL_CONF)), xen.version())
     if desired.option is not None and observed.unchecked:
         result["unchecked"].append("The value was not compared with the memory and the release of a host.")
     return {
@@ -244,18 +245,18 @@ def plan(params: Mapping[str, Any], facts: host_facts.HostFacts) -> Tuple[change
         )
     if params["value"] is not None:
         value = params["value"]
-        warnings = dom0_mem.validate(dom0_mem.parse(value, arm=facts.arm), facts)
+        warnings = dom0_mem_checks.validate(dom0_mem.parse(value, arm=facts.arm), facts)
     else:
-        wanted = dom0_mem.from_parameters(params["size"], params["min"], params["max"], arm=facts.arm)
-        dom0_mem.require_smallest(wanted, facts)
-        value, warnings = str(wanted), dom0_mem.validate(wanted, facts)
+        wanted = dom0_mem_checks.from_parameters(params["size"], params["min"], params["max"], arm=facts.arm)
+        dom0_mem_checks.require_smallest(wanted, facts)
+        value, warnings = str(wanted), dom0_mem_checks.validate(wanted, facts)
     return change.DesiredOption(dom0_mem.OPTION, command_line.render(dom0_mem.OPTION, value), same), warnings
 
 
 def autoballoon_warnings(option: str, content: Optional[bytes], version: Version) -> List[str]:
     """Return a warning where xl would take memory from dom0 although *option* fixes it."""
-    setting = memory.autoballoon(content)
-    if not memory.balloons(setting, option, version):
+    setting = autoballoon.configured(content)
+    if not autoballoon.balloons(setting, option, version):
         return []
     cause = "" if setting == "on" else f", as xl of Xen {text(version)} does not recognise {option}"
     return [

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.autoballoon import XL_CONF, balloons, configured
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -17,22 +17,10 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.version import
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
-XL_CONF = "/etc/xen/xl.conf"
-
-# autoballoon="auto" is off where the hypervisor's line matches this (tools/xl/xl.c, tools/libxl/xl.c), by the first
-# release with the rule, the newest first.
-_SIZE = r"-?[0-9]+[bBkKmMgGtT]?"
-_AUTO_OFF: Sequence[Tuple[Version, str]] = (
-    ((4, 16), rf"(^| )dom0_mem=((|min:|max:)({_SIZE}|({_SIZE}\+)?[0-9]{{1,2}}%),?)+($| )"),
-    ((0, 0), r"(^| )dom0_mem=((|min:|max:)[0-9]+[bBkKmMgG]?,?)+($| )"),
-)
-# Before 4.3 it was a number; both are still read.
-_AUTOBALLOON = {"on": "on", "off": "off", "auto": "auto", 1: "on", 0: "off", "1": "on", "0": "off"}
-
 
 def observe(xen: Xen, domains: Sequence[Domain], *, xl_conf: str = XL_CONF) -> Dict[str, Any]:
     """The host's memory; all null where Xen does not run and there are no domains."""
-    setting = autoballoon(files.read(xen.path(xl_conf), longest=xl_cfg.LONGEST))
+    setting = configured(files.read(xen.path(xl_conf), longest=xl_cfg.LONGEST))
     if not domains:
         nothing = dict.fromkeys(("total_mib", "free_mib", "dom0_mib", "dom0_max_mib"))
         return {**nothing, "dom0_fixed": False, "autoballoon": setting}
@@ -73,20 +61,3 @@ def describe(
         "dom0_fixed": limits.fixed and not balloons(autoballoon, running, version),
         "autoballoon": autoballoon,
     }
-
-
-def autoballoon(content: Optional[bytes]) -> str:
-    """Return what xl.conf says, which is auto by default and where xl could not read it."""
-    try:
-        value = xl_cfg.read("xl.conf", content).get("autoballoon", "auto")
-    except UserError:
-        return "auto"
-    return _AUTOBALLOON.get(value, "auto") if isinstance(value, (str, int)) else "auto"
-
-
-def balloons(setting: str, line: str, version: Version) -> bool:
-    """Whether xl takes memory from dom0 when a guest starts."""
-    if setting != "auto":
-        return setting == "on"
-    pattern = next(pattern for first, pattern in _AUTO_OFF if version >= first)
-    return re.search(pattern, line) is None

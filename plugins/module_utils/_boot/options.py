@@ -11,7 +11,12 @@ from __future__ import annotations
 import re
 from typing import Callable, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem, option_names
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    command_line,
+    dom0_mem,
+    dom0_mem_checks,
+    option_names,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import DesiredOption, Options, equivalent
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import HostFacts
@@ -27,7 +32,7 @@ _BOOLEANS = ("", "yes", "on", "true", "enable", "1", "no", "off", "false", "disa
 def _validate_memory(value: Optional[str], facts: HostFacts) -> List[str]:
     if value is None:
         raise UserError("The option dom0_mem has no value.", "Set value, for example to 2G,max:2G, or state to absent.")
-    return dom0_mem.validate(dom0_mem.parse(value, arm=facts.arm), facts)
+    return dom0_mem_checks.validate(dom0_mem.parse(value, arm=facts.arm), facts)
 
 
 def _validate_vcpus(value: Optional[str], facts: HostFacts) -> List[str]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem, dom0_mem_checks
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB, HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
@@ -91,7 +91,7 @@ def test_of_several_options_the_last_value_of_each_kind_counts() -> None:
     ],
 )
 def test_typed_parameters(size: str, minimum: str, maximum: str, expected: str) -> None:
-    assert str(dom0_mem.from_parameters(size, minimum, maximum, arm=False)) == expected
+    assert str(dom0_mem_checks.from_parameters(size, minimum, maximum, arm=False)) == expected
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_typed_parameters(size: str, minimum: str, maximum: str, expected: str) 
 )
 def test_typed_parameters_need_a_unit(arguments: tuple, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        dom0_mem.from_parameters(*arguments, arm=False)
+        dom0_mem_checks.from_parameters(*arguments, arm=False)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_typed_parameters_need_a_unit(arguments: tuple, message: str) -> None:
 )
 def test_a_value_that_the_host_cannot_give_is_refused(value: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        dom0_mem.validate(dom0_mem.parse(value), HOST)
+        dom0_mem_checks.validate(dom0_mem.parse(value), HOST)
 
 
 def test_percentages_need_a_release_that_knows_them() -> None:
     with pytest.raises(UserError, match="does not support"):
-        dom0_mem.validate(dom0_mem.parse("5%"), HostFacts(memory=4096 * MIB, version=(4, 11)))
+        dom0_mem_checks.validate(dom0_mem.parse("5%"), HostFacts(memory=4096 * MIB, version=(4, 11)))
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,15 @@ def test_percentages_need_a_release_that_knows_them() -> None:
     ],
 )
 def test_surprises_are_named(value: str, warnings: list) -> None:
-    found = dom0_mem.validate(dom0_mem.parse(value), HOST)
+    found = dom0_mem_checks.validate(dom0_mem.parse(value), HOST)
     assert len(found) == len(warnings)
     assert all(part in warning for part, warning in zip(warnings, found))
 
 
 def test_too_small_for_dom0() -> None:
-    dom0_mem.require_smallest(dom0_mem.parse("128M,max:128M"), HOST)
+    dom0_mem_checks.require_smallest(dom0_mem.parse("128M,max:128M"), HOST)
     with pytest.raises(UserError, match="127M is less"):
-        dom0_mem.require_smallest(dom0_mem.parse("127M"), HOST)
+        dom0_mem_checks.require_smallest(dom0_mem.parse("127M"), HOST)
 
 
 AMOUNTS = st.builds(
@@ -172,7 +172,7 @@ def test_the_canonical_form_means_the_same(size: str, minimum: str, maximum: str
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        dom0_mem.validate(dom0_mem.parse(text), HOST)
+        dom0_mem_checks.validate(dom0_mem.parse(text), HOST)
     except UserError as error:
         assert len(str(error).splitlines()) >= 2
 

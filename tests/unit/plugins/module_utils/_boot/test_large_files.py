@@ -24,6 +24,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
+    efi_boot,
     efi_cfg,
     extlinux,
     grub2,
@@ -75,6 +76,8 @@ READERS: Dict[str, Callable[[str], object]] = {
     "a command line of Linux": lambda text: command_line.edits(text, *OPTION, DOM0_KERNEL),
     "a command line": lambda text: command_line.put(text, "dom0_mem", "1G"),
     "a replaced line": replaced_line.restore,
+    "an entry of systemd-boot": lambda text: efi_boot._fields(text.encode("latin-1")),
+    "loader.conf": lambda text: efi_boot._configured(text.encode("latin-1"), "default"),
 }
 # What is repeated: each sign of these languages, closed and left open, and what their readers look for.
 UNITS = (
@@ -88,7 +91,10 @@ UNITS = (
     "INCLUDE a\n", "MENU ", "TEXT HELP\n", "set default=1\n", "### BEGIN AUTOMAGIC KERNELS LIST\n",
     "## ## Start Default Options ##\n# xenhopt=a\n", "## ## Start Default Options ##\n# xenkopt=dom0_mem=1\n",
     "module /v dom0_mem=1\n", "multiboot2 /xen.gz\nmodule2 /v dom0_mem=1\n", "kernel=a dom0_mem=1\n",
-    "LABEL a\nAPPEND xen.gz --- b dom0_mem=1 ---\n",
+    "LABEL a\nAPPEND xen.gz --- b dom0_mem=1 ---\n", "set superusers=a\n", "menuentry a --unrestricted {\n}\n",
+    'load_env -f "$env_block"\n', "title a\nlock\nkernel /x\n", "LABEL a\nMENU DISABLE\n", "MENU BEGIN\n",
+    "submenu x {\nconfigfile /a\n}\n", "set fallback='1 2 3'\n", "[ a = b -o ", "[ ! ", "$@ ", "export a\n", "A+=b\n",
+    "chain=a\n", "default a\n", "options a\n",
 )  # fmt: skip
 
 
@@ -123,6 +129,15 @@ def test_any_text_is_read_in_time(reader: str) -> None:
     times = {unit: seconds(reader, unit, tree.LARGEST // 128) for unit in UNITS}
     slowest = max(times, key=lambda unit: times[unit])
     seconds(reader, slowest, scanner.LARGEST - 1000 if "default" in reader else tree.LARGEST)
+
+
+@pytest.mark.parametrize("unit", ['"', "'", '"$', "\\a", "${a}"])
+def test_a_word_of_very_many_parts_is_refused(unit: str) -> None:
+    """In an entry, which is read several times."""
+    found = READERS["an entry of grub.cfg"]((unit * tree.LARGEST)[: tree.LARGEST - tree.LARGEST % 2])
+    assert isinstance(found, grub2.NextBoot)
+    assert found.xen is None
+    assert "more than 10000 parts" in found.reason
 
 
 def test_larger_files_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import memory
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import autoballoon, memory
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain
 from ansible_collections.xen.stubdom.plugins.modules.dom0_mem import autoballoon_warnings
 
@@ -61,7 +61,7 @@ def test_the_most_that_dom0_may_have() -> None:
      (b"autoballoon=perhaps\n", "auto"), (b'autoballoon="perhaps"\n', "auto")],
 )  # fmt: skip
 def test_autoballoon_in_all_its_spellings(content: bytes | None, setting: str) -> None:
-    assert memory.autoballoon(content) == setting
+    assert autoballoon.configured(content) == setting
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line imp
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     LOADERS,
     Loader,
+    efi_boot,
     efi_cfg,
     extlinux,
     for_recipient,
@@ -200,7 +201,7 @@ def test_a_unified_image_is_refused_where_it_would_have_to_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path, "boot/efi/EFI/xen/xen.efi")
-    monkeypatch.setattr(efi_cfg.pe, "configuration", lambda _file: b"[a]\noptions=x\nkernel=v root=y console=hvc0\n")
+    monkeypatch.setattr(efi_boot, "inside", lambda _file: b"[a]\noptions=x\nkernel=v root=y console=hvc0\n")
     loader = for_recipient(LOADERS["efi_cfg"](read_only, root=str(tmp_path), foreign=True), DOM0_KERNEL)
     assert loader.configured(loader.read()) == "root=y console=hvc0"
     assert loader.plan(loader.read(), "console", "console=hvc0") == []
