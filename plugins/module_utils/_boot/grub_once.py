@@ -25,7 +25,8 @@ def reading(host: Host, files: Mapping[str, Optional[str]]) -> Host:
 def selected(host: Host) -> Optional[str]:
     """Return the entry that is selected for the next start alone, None for none."""
     found = (_SELECTED.search(text or "") for text in (host.external(), host.read(host.block)))
-    return next((match.group(1) for match in found if match is not None), None)
+    # GRUB leaves the variable without a value.
+    return next((match.group(1) for match in found if match is not None), None) or None
 
 
 def selecting(host: Host, entry: Optional[str]) -> Host:

@@ -54,12 +54,14 @@ class Entry:
     :param file: path of the program on its partition; None where it starts none, such as a network.
     :param options: what is passed to it.
     :param disk: identity of its partition (/dev/disk/by-partuuid); empty for none.
+    :param linux: whether the program is a Linux.
     """
 
     name: str
     file: Optional[str]
     options: str = ""
     disk: str = ""
+    linux: bool = False
 
 
 def find(tree: Tree, partition: str, path: str) -> Optional[str]:
@@ -351,10 +353,25 @@ def systemd_boot(tree: Tree, partition: str, *, once: bool = True) -> Optional[S
         unified.update(found)
         unknown += unclear
     entries = {
-        name: Entry(f"'{fields.get('title', name)}' ({fields['path']})", fields["program"], fields.get("options", ""))
+        name: Entry(
+            f"'{fields.get('title', name)}' ({fields['path']})",
+            fields["program"],
+            fields.get("options", ""),
+            linux="efi" not in fields or _is_linux(tree, partition, fields["program"]),
+        )
         for name, fields in _ordered({**described, **unified}).items()
     }
     return _with_default(tree, partition, entries, unknown, given or b"", once=once)
+
+
+def _is_linux(tree: Tree, partition: str, program: str) -> bool:
+    """Whether a program is a Linux that firmware can start (Documentation/arch/x86/boot.rst)."""
+    path = find(tree, partition, program)
+    if path is None:
+        return False
+    with tree.open(path) as file:
+        file.seek(0x202)
+        return file.read(4) == b"HdrS"
 
 
 def _with_default(

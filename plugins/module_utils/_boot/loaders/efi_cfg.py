@@ -581,6 +581,10 @@ class EfiCfg:
         if menu.default is None:
             return Chosen(None, None, menu.reason)
         path = self._image_of(menu.default, partition)
+        if path is None and not menu.default.linux:
+            return Chosen(
+                None, None, f"systemd-boot starts {menu.default.name}, and what that starts is not known here."
+            )
         if path is None:
             return Chosen(
                 None,

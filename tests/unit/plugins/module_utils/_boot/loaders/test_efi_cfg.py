@@ -128,6 +128,32 @@ CASES: List[Tuple[str, Files, Optional[str], Optional[bool], str, List[str]]] = 
         "'Linux'",
         ["xen.cfg"],
     ),
+    (
+        "systemd-boot starts another loader",
+        {
+            **MENU,
+            "efi/loader/entries/linux.conf": "title GRUB\nefi /grub.efi\n",
+            "efi/grub.efi": "MZ",
+            "efi/loader/loader.conf": "default lin*\n",
+        },
+        None,
+        None,
+        "'GRUB' (/efi/loader/entries/linux.conf), and what that starts",
+        [],
+    ),
+    (
+        "systemd-boot starts Linux as a program",
+        {
+            **MENU,
+            "efi/loader/entries/linux.conf": "title Linux\nefi /vmlinuz\n",
+            "efi/vmlinuz": "\0" * 0x202 + "HdrS",
+            "efi/loader/loader.conf": "default lin*\n",
+        },
+        None,
+        False,
+        "'Linux'",
+        [],
+    ),
     ("by its order", {**MENU, "efi/loader/loader.conf": "timeout 1\n"}, "dom0_mem=1G a", True, "", ["xen.cfg"]),
     (
         "by a key",
