@@ -5,7 +5,7 @@
 """What tiny test guests boot. Runs on the Xen host: they are made of the host's own kernel and busybox.
 
 payload.py hvm --say LINE OUTPUT    a disk whose boot sector writes LINE to the serial port and powers off
-payload.py pv --say LINE OUTPUT     a disk with grub.cfg and a stock Linux that writes LINE to the console and ends
+payload.py linux --say LINE OUTPUT  a disk with grub.cfg and a stock Linux that writes LINE to the console and ends
 payload.py ramdisk --say LINE OUTPUT    what xl.cfg calls ramdisk, for that Linux without a disk or a boot loader
 """
 
@@ -36,9 +36,6 @@ SLP_EN = 0x2000
 INTERVAL = 3
 # The timer, as the BIOS sets it, interrupts 18.2 times a second.
 TICKS = INTERVAL * 182 // 10
-
-# How packed kernels begin that GRUB for PV guests cannot unpack, and what can.
-UNPACK = ((b"\x28\xb5\x2f\xfd", ("zstd", "-dcq")), (b"\x02\x21\x4c\x18", ("lz4", "-dcq")))
 
 
 def boot_sector(line: str, stay: bool = False) -> bytes:
@@ -125,7 +122,7 @@ def cpio(entries: Sequence[Entry]) -> bytes:
 
 
 def init_script(line: str, stay: bool = False) -> str:
-    """What process 1 of the PV guest does."""
+    """What process 1 of the Linux guest does."""
     say = f"/bin/busybox printf '%s\\n' {shlex.quote(line)}"
     if stay:
         return f"#!/bin/busybox sh\nwhile :; do\n{say}\n/bin/busybox sleep {INTERVAL}\ndone\n"
@@ -151,27 +148,6 @@ def initramfs(line: str, busybox: bytes, stay: bool = False) -> bytes:
 def packed_initramfs(line: str, stay: bool) -> bytes:
     """The same with the busybox of this machine, packed."""
     return gzip.compress(initramfs(line, Path("/bin/busybox").read_bytes(), stay), 1, mtime=0)
-
-
-def compressed_part(kernel: bytes) -> bytes:
-    """The compressed kernel proper in a bzImage (Linux Documentation/arch/x86/boot.rst, payload_offset)."""
-    if kernel[0x202:0x206] != b"HdrS":
-        raise ValueError("the kernel is no bzImage")
-    start = (kernel[0x1F1] + 1) * SECTOR + int.from_bytes(kernel[0x248:0x24C], "little")
-    return kernel[start : start + int.from_bytes(kernel[0x24C:0x250], "little")]
-
-
-def vmlinux_for_grub(kernel: bytes) -> bytes | None:
-    """The kernel as plain ELF if GRUB for PV guests cannot decompress it; None if GRUB can.
-
-    GRUB up to 2.12 unpacks gzip, xz and lzo (grub-core/loader/i386/xen_file.c); Debian 13's kernel is packed with zstd.
-    """
-    packed = compressed_part(kernel)
-    for magic, command in UNPACK:
-        if packed.startswith(magic):
-            # The build appends the unpacked size, four bytes which are no part of the packed data.
-            return subprocess.run(command, input=packed[:-4], stdout=subprocess.PIPE, check=True).stdout
-    return None
 
 
 GRUB_CFG = """\
@@ -204,8 +180,8 @@ def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -
     )  # fmt: skip
 
 
-def write_pv(output: Path, line: str, stay: bool, kernel: bytes, filesystem: str, partitioned: bool) -> None:
-    """Writes the PV disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
+def write_linux(output: Path, line: str, stay: bool, kernel: bytes, filesystem: str, partitioned: bool) -> None:
+    """Writes the disk of a Linux: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "root"
         grub = root / "boot" / "grub"
@@ -227,26 +203,21 @@ def write_pv(output: Path, line: str, stay: bool, kernel: bytes, filesystem: str
 def main(arguments: Sequence[str]) -> int:
     """Writes the file that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("hvm", "pv", "ramdisk"))
+    parser.add_argument("kind", choices=("hvm", "linux", "ramdisk"))
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest prints")
     parser.add_argument(
         "--stay", action="store_true", help="the guest stays alive and repeats its line instead of powering off"
     )
-    parser.add_argument("--partitioned", action="store_true", help="pv: put the file system in a partition")
+    parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(
-        "--filesystem", choices=("ext2", "ext4"), default="ext4", help="pv: kind of file system (default: %(default)s)"
+        "--filesystem", choices=("ext2", "ext4"), default="ext4", help="linux: kind of file system (default: %(default)s)"
     )
     parser.add_argument(
         "--kernel",
         type=Path,
         default=Path("/boot/vmlinuz-" + os.uname().release),
-        help="pv: default is the running one",
-    )
-    parser.add_argument(
-        "--unpacked",
-        action="store_true",
-        help="pv: unpack the kernel if GRUB for PV guests cannot, whose menu has it then",
+        help="linux: default is the running one",
     )
     asked = parser.parse_args(arguments)
     try:
@@ -256,9 +227,7 @@ def main(arguments: Sequence[str]) -> int:
             asked.output.write_bytes(packed_initramfs(asked.say, asked.stay))
         else:
             kernel = asked.kernel.read_bytes()
-            if asked.unpacked:
-                kernel = vmlinux_for_grub(kernel) or kernel
-            write_pv(asked.output, asked.say, asked.stay, kernel, asked.filesystem, asked.partitioned)
+            write_linux(asked.output, asked.say, asked.stay, kernel, asked.filesystem, asked.partitioned)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         print(f"payload.py: {error}", file=sys.stderr)
         return 1

@@ -79,7 +79,7 @@ def test_the_commands_are_shell(claim: _claims.Claim) -> None:
 def test_the_claims_are_about_the_inventory_of_the_demonstration() -> None:
     asked = yaml.safe_load((EXAMPLE / "group_vars" / "xen_hosts.yml").read_text())
     assert asked["dom0_memory_size"] == _claims.DOM0_SIZE
-    guests = {_claims.PV: asked["pvgrub_guest_guests"], _claims.HVM: asked["hvm_stubdom_guests"]}
+    guests = {_claims.GRUB: asked["pvgrub_guest_guests"], _claims.HVM: asked["hvm_stubdom_guests"]}
     for name, listed in guests.items():
         assert [guest["name"] for guest in listed] == [name]
         assert listed[0]["says"] == _claims.SAYS[name]

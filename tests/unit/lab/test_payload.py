@@ -64,22 +64,6 @@ def test_the_line_survives_the_shell() -> None:
     assert "printf '%s\\n' 'it'\"'\"'s $HOME'" in payload.init_script("it's $HOME")
 
 
-def test_a_kernel_grub_can_unpack_is_left_alone() -> None:
-    kernel = bytearray(4096)
-    kernel[0x1F1] = 1
-    kernel[0x202:0x206] = b"HdrS"
-    kernel[0x248:0x24C] = (16).to_bytes(4, "little")
-    kernel[0x24C:0x250] = (64).to_bytes(4, "little")
-    kernel[1040:1042] = b"\x1f\x8b"
-    assert len(payload.compressed_part(bytes(kernel))) == 64
-    assert payload.vmlinux_for_grub(bytes(kernel)) is None
-
-
-def test_what_is_no_kernel_is_said_to_be_none() -> None:
-    with pytest.raises(ValueError, match="no bzImage"):
-        payload.compressed_part(bytes(4096))
-
-
 def test_the_partition_begins_at_one_mebibyte() -> None:
     sector = payload.partition_table(100)
     assert len(sector) == 512
