@@ -171,11 +171,9 @@ def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -
     """Makes a file system with the files of `root` in it, silently."""
     # Where there is no file, mke2fs reports that it creates one, even with -q (misc/util.c, check_plausibility).
     image.touch()
-    # GRUB cannot read the newest features of ext4.
-    features = ["-O", "^metadata_csum_seed,^orphan_file"] if filesystem == "ext4" else []
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     subprocess.run(
-        ["mke2fs", "-q", "-F", "-t", filesystem, *features, "-d", str(root), str(image), f"{mebibytes}M"],
+        ["mke2fs", "-q", "-F", "-t", filesystem, "-d", str(root), str(image), f"{mebibytes}M"],
         check=True, env={**os.environ, "PATH": path},
     )  # fmt: skip
 

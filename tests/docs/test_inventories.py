@@ -32,7 +32,7 @@ def specified() -> dict[str, dict[str, Any]]:
 
 def of_a_guest() -> set[str]:
     """What a guest of a list may have; the roles leave that to the module."""
-    source = (REPOSITORY / "plugins" / "modules" / "guests.py").read_text()
+    source = (REPOSITORY / "plugins" / "doc_fragments" / "guest.py").read_text()
     documentation = re.search(r'DOCUMENTATION = r"""\n(.*?)"""', source, re.DOTALL)
     assert documentation is not None
     return set(yaml.safe_load(documentation[1])["options"]["guests"]["suboptions"])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.xen.stubdom.plugins.doc_fragments.guest import ModuleDocFragment
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import spec
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_keys
 from ansible_collections.xen.stubdom.plugins.modules import guests
@@ -24,8 +25,14 @@ ROLES = ("pvgrub_guest", "hvm_stubdom")
 
 
 @functools.lru_cache(maxsize=None)
+def options() -> dict[str, Any]:
+    sources = (guests.DOCUMENTATION, ModuleDocFragment.DOCUMENTATION)
+    return {name: option for source in sources for name, option in yaml.safe_load(source)["options"].items()}
+
+
+@functools.lru_cache(maxsize=None)
 def documented() -> dict[str, Any]:
-    return dict(yaml.safe_load(guests.DOCUMENTATION)["options"]["guests"]["suboptions"])
+    return dict(options()["guests"]["suboptions"])
 
 
 def rows(table: Sequence[spec.Parameter], described: dict[str, Any]) -> Iterator[tuple[spec.Parameter, dict[str, Any]]]:
@@ -87,8 +94,8 @@ def test_an_option_is_named_in_three_files(name: str) -> None:
     # key that is changed while a guest runs has a row for that.
     made = [path for path in named if "xl_" in path or "_boot/" in path or path.endswith((*OTHERS, *LIVE))]
     assert sorted(set(named) - set(made)) == [
+        "plugins/doc_fragments/guest.py",
         "plugins/module_utils/_guests/spec.py",
-        "plugins/modules/guests.py",
         "tests/unit/plugins/module_utils/_guests/test_spec.py",
     ]
 
@@ -110,15 +117,14 @@ def test_a_role_is_three_tasks_and_what_is_asked_for(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_every_variable_of_a_role_reaches_the_module(role: str) -> None:
     specification = yaml.safe_load((REPOSITORY / "roles" / role / "meta" / "argument_specs.yml").read_text())
-    options = specification["argument_specs"]["main"]["options"]
+    specified = specification["argument_specs"]["main"]["options"]
     tasks = yaml.safe_load((REPOSITORY / "roles" / role / "tasks" / "main.yml").read_text())
     task = next(task["xen.stubdom.guests"] for task in tasks if "xen.stubdom.guests" in task)
-    switches = {name for name in options if any(name in task.get("when", "") for task in tasks)}
-    assert {f"{role}_{name}" for name in task} == set(options) - switches and len(switches) == 1
+    switches = {name for name in specified if any(name in task.get("when", "") for task in tasks)}
+    assert {f"{role}_{name}" for name in task} == set(specified) - switches and len(switches) == 1
     for name, value in task.items():
         assert f"{role}_{name}" in value
-        module = yaml.safe_load(guests.DOCUMENTATION)["options"][name]
-        assert options[f"{role}_{name}"].get("choices") == module.get("choices")
+        assert specified[f"{role}_{name}"].get("choices") == options()[name].get("choices")
     # What a guest may be is in the module.
-    assert "options" not in options[f"{role}_guests"]
+    assert "options" not in specified[f"{role}_guests"]
     assert not re.search(r"\| `\w+\[\]", (REPOSITORY / "roles" / role / "README.md").read_text())

@@ -97,9 +97,14 @@ def harmless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @functools.lru_cache(maxsize=None)
 def options(name: str) -> dict[str, Any]:
-    source = (MODULES / f"{name}.py").read_text()
-    start = source.index('"""', source.index("DOCUMENTATION")) + 3
-    return yaml.safe_load(source[start : source.index('"""', start)]).get("options") or {}
+    # The list of guests is documented apart from its module.
+    paths = [MODULES / f"{name}.py", *([MODULES.parent / "doc_fragments" / "guest.py"] if name == "guests" else [])]
+    found: dict[str, Any] = {}
+    for path in paths:
+        source = path.read_text()
+        start = source.index('"""', source.index("DOCUMENTATION")) + 3
+        found.update(yaml.safe_load(source[start : source.index('"""', start)]).get("options") or {})
+    return found
 
 
 def hostile(option: dict[str, Any]) -> list[Any]:
