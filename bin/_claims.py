@@ -20,7 +20,10 @@ DOM0_MIB = 1024
 DOM0_SLACK_MIB = 16
 GRUB = "web1"
 HVM = "hvm1"
-SAYS = {GRUB: "web1: this is the userspace of a guest that GRUB has booted", HVM: "hvm1: this is the boot sector of an HVM guest"}
+SAYS = {
+    GRUB: "web1: this is the userspace of a guest that GRUB has booted",
+    HVM: "hvm1: this is the boot sector of an HVM guest",
+}
 DISKS = {GRUB: "/var/lib/xen/images/web1.img", HVM: "/var/lib/xen/images/hvm1.img"}
 
 # Shell fragments, each one word of a command below.
@@ -71,7 +74,7 @@ CLAIMS = (
     Claim("xl takes none of it away", "grep ^autoballoon /etc/xen/xl.conf", 'autoballoon="off"'),
     Claim(
         "the first guest was started by GRUB 2 for Xen",
-        f"basename $(xenstore-read /vm/$(xenstore-read /local/domain/{GRUB_ID}/vm | cut -d/ -f3)/image/kernel)",
+        f"xl list -l {GRUB} | sed -n 's#.*\"kernel\": \".*/\\(.*\\)\".*#\\1#p'",
         # i386-xen_pvh for a PVH guest, x86_64-xen for a PV guest
         "grub-*-xen*.bin",
         fnmatchcase,

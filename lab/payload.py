@@ -179,7 +179,7 @@ def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -
 
 
 def write_linux(output: Path, line: str, stay: bool, kernel: bytes, filesystem: str, partitioned: bool) -> None:
-    """Writes the disk of a Linux: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
+    """Writes a Linux disk: a file system with grub.cfg, kernel and initramfs, on the bare disk or in a partition."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name) / "root"
         grub = root / "boot" / "grub"
@@ -209,7 +209,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(
-        "--filesystem", choices=("ext2", "ext4"), default="ext4", help="linux: kind of file system (default: %(default)s)"
+        "--filesystem",
+        choices=("ext2", "ext4"),
+        default="ext4",
+        help="linux: kind of file system (default: %(default)s)",
     )
     parser.add_argument(
         "--kernel",

@@ -128,6 +128,14 @@ options:
       menu_timeout:
         description: Seconds until the first of O(guests[].menu_entries) is started. V(3) is the default.
         type: int
+      look_at_disks:
+        description:
+          - Whether the disks of a guest that is to be started are looked at before, so that what its boot loader cannot
+            boot is refused with the way out (V(grub2), V(legacy)). V(true) is the default.
+          - They are not mounted. C(grub-fstest), which is GRUB 2 as a program (Debian package C(grub-common)), reads
+            raw images and block devices as a user that owns nothing. What it cannot read, such as a file that only root
+            may read, is left to the boot.
+        type: bool
       cmdline:
         description:
           - Options for the kernel of a PV or PVH guest (V(grub2)). GRUB 2 itself reads nothing of it before release

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, Tuple
+from typing import Any, List, Mapping, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -62,6 +62,11 @@ def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         need = Requirement(paths, f"GRUB 2 for guests of type {guest['type']}", remedy, key="kernel")
     planned.needs.append(need)
     planned.keys["kernel"] = paths[0]
+
+
+def our_grub2(host: Host) -> List[str]:
+    """The images of GRUB 2 of our own that the host has."""
+    return [grub2.path(firmware_directory(host), platform) for platform in host.grub2]
 
 
 def grub2_paths(kind: str, platform: str, host: Host) -> Tuple[str, ...]:

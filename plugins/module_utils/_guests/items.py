@@ -14,8 +14,11 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    boot_loaders,
     config_files,
+    disks,
     domain,
+    guest_disk,
     guest_types,
     lives,
     menus,
@@ -43,6 +46,7 @@ class Item:
 
     :param before: its configuration as it is.
     :param settings: the keys of its configuration as they are to be; empty where there is to be none.
+    :param values: its parameters with the type that was chosen; empty where its configuration is not written.
     :param type_reason: why it has the type that it has, where none was asked for.
     :param changes: of its files.
     :param steps: what its life needs, as `lives.steps` names it.
@@ -59,6 +63,7 @@ class Item:
     guest: domain.Guest
     before: Optional[bytes] = None
     settings: Dict[str, xl_cfg.Value] = field(default_factory=dict)
+    values: Dict[str, Any] = field(default_factory=dict)
     grub_names: Dict[str, str] = field(default_factory=dict)
     type_reason: str = ""
     changes: List[files.AnyChange] = field(default_factory=list)
@@ -275,7 +280,7 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
     if after != item.before and observed.running:
         # What xl's own parser says, before anything is written.
         item.warnings += [f"xl says of {wanted.path}: {warning}" for warning in observed.xen.dry_run(after)]
-    item.settings, item.grub_names = planned.keys, planned.grub_names
+    item.settings, item.grub_names, item.values = planned.keys, planned.grub_names, values
     menu = _menu(item, planned, observed, options)
     mode = files.permissions(wanted.path)
     asked = permissions(wanted.values)
@@ -457,12 +462,27 @@ def _unstartable(item: Item, observed: Observed, freed: int) -> Iterator[UserErr
         lambda: plan.refuse_unfixed(item.settings, observed.memory),
         lambda: plan.refuse_memory(item.name, item.needed_mib, observed.memory, freed),
         lambda: domain.require_files(observed.xen, item.guest, {change.path for change in item.changes}),
+        lambda: _look(item, observed),
     ]
     for check in checks:
         try:
             check()
         except UserError as error:
             yield error
+
+
+def _look(item: Item, observed: Observed) -> None:
+    """Look at the guest's disks, where it is to boot from them.
+
+    :raises UserError: it cannot boot.
+    """
+    if not item.values or not item.values["look_at_disks"] or item.values["flavour"] not in guest_disk.FLAVOURS:
+        return
+    guest = {**item.values, "disks": disks.named(item.values["disks"], hvm=False)}
+    found = guest_disk.look(observed.xen.run, guest["disks"], locate=observed.xen.path, **guest_disk.wanted(guest))
+    if found is not None:
+        ours = item.settings["kernel"] in boot_loaders.our_grub2(observed.host)
+        item.warnings += guest_disk.refuse(guest, found, ours=ours)
 
 
 def _domain_mib(item: Item, observed: Observed) -> int:

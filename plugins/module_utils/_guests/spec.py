@@ -146,6 +146,7 @@ GUEST = (
     Parameter("menu_file", "path", whose=_LEGACY),
     Parameter("menu_entries", "list", default=(), elements="dict", options=MENU_ENTRY, whose=_MENUS),
     Parameter("menu_timeout", "int", default=3, whose=_MENUS),
+    Parameter("look_at_disks", "bool", default=True),
     Parameter("cmdline", key="extra", whose=_GRUB2),
     Parameter("ramdisk", "path", key="ramdisk", whose=_GRUB2),
     Parameter("boot", whose=_HVM),

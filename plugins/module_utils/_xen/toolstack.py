@@ -58,7 +58,7 @@ class Xen:
     """
 
     def __init__(self, run: Runner, *, root: str = "/") -> None:
-        self._run = run
+        self.run = run
         self._root = root
         self._info: Optional[Dict[str, str]] = None
 
@@ -151,7 +151,7 @@ class Xen:
 
     def _program(self, arguments: List[str], *, timeout: Optional[float] = None) -> Answer:
         try:
-            return self._run(arguments, timeout=timeout)
+            return self.run(arguments, timeout=timeout)
         except FileNotFoundError as error:
             purpose = "toolstack" if arguments[0] == "xl" else "xenstore"
             raise UserError(

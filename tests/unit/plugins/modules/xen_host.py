@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, guest_disk
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import console, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -319,6 +319,8 @@ AnyHost = TypeVar("AnyHost", bound=Host)
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[AnyHost] = Host) -> Iterator[AnyHost]:  # type: ignore[assignment]
     """A host for a fixture."""
     monkeypatch.setattr(guests, "Xen", lambda run: Xen(run, root=str(tmp_path)))
+    # Whatever this machine has: what is on disks is a matter of test_guest_disk.py.
+    monkeypatch.setattr(guest_disk, "PROGRAMS", ())
     monkeypatch.setattr(guest_domain, "TTY_TIMEOUT", 0.1)
     monkeypatch.setattr(guest_domain, "PAUSED_TIMEOUT", 0)
     monkeypatch.setattr(guest_domain, "LIVE_TIMEOUT", 0)
