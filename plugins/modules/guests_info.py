@@ -38,6 +38,14 @@ options:
   firmware_directory:
     description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
     type: path
+  look_at_disks:
+    description:
+      - Whether to look at the disks of guests that have their boot loader (pygrub) or their kernel in dom0, and to
+        propose how they can boot by themselves.
+      - The disks are not mounted. C(grub-fstest) (Debian package C(grub-common)) reads raw images and block devices as
+        a user that owns nothing, also while a guest runs, where it may see less than the guest has written.
+    type: bool
+    default: false
 seealso:
   - module: xen.stubdom.guests
   - module: xen.stubdom.xen_info
@@ -51,6 +59,11 @@ EXAMPLES = r"""
 - name: Show them as they are written in the list of the module guests
   ansible.builtin.debug:
     msg: "{{ there.guests | map(attribute='parameters') | to_nice_yaml }}"
+
+- name: Look for a way out of pygrub
+  xen.stubdom.guests_info:
+    look_at_disks: true
+  register: there
 
 - name: Name the guests whose boot loader or device model runs in dom0
   ansible.builtin.debug:
@@ -85,6 +98,23 @@ guests:
       description: Keys of C(xl.cfg) that are not among the parameters, each with why.
       type: dict
       sample: {vcpu: options.vcpu is no key of xl.cfg}
+    proposal:
+      description:
+        - How the guest can boot by itself, with O(look_at_disks=true), where dom0 has its boot loader or its kernel;
+          null elsewhere.
+      type: dict
+      contains:
+        parameters:
+          description: The parameters for M(xen.stubdom.guests); empty where something has to be done before.
+          type: dict
+          sample: {name: web, type: pvh, flavour: grub2, memory: 512}
+        why: {description: What was found., type: str, sample: Its menu is /boot/grub/grub.cfg on xvda.}
+        loses:
+          description: What the guest has now and will not have.
+          type: list
+          elements: str
+          sample: [the boot loader in dom0 (bootloader pygrub)]
+        blocked: {description: What has to be done before; empty where nothing has., type: str, sample: ""}
     refused:
       description: Why M(xen.stubdom.guests) would not take these parameters; empty where it would.
       type: str
@@ -92,14 +122,25 @@ guests:
 """
 
 import os
-from typing import Any, Dict, Optional
+from dataclasses import asdict
+from typing import Any, Dict, Mapping, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, host, plan, reading, wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    boot_loaders,
+    config_files,
+    disks,
+    from_dom0,
+    guest_disk,
+    host,
+    plan,
+    reading,
+    wanted,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
@@ -114,7 +155,10 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         if masking.may_hold_secrets(content):
             module.no_log_values.update(config_files.secrets(content))
         name = config_files.guest_name(content) or ""
-        found.append(_described(path, content, directory, observed, there.get(name)))
+        described = _described(path, content, directory, observed, there.get(name))
+        if module.params["look_at_disks"] and from_dom0.concerns(described["parameters"]):
+            described["proposal"] = asdict(_proposed(described["parameters"], observed))
+        found.append(described)
     return {"changed": False, "guests": found}
 
 
@@ -130,6 +174,7 @@ def _described(
         "parameters": {},
         "left_out": {},
         "refused": "",
+        "proposal": None,
     }
     try:
         keys = xl_cfg.read(path, content)
@@ -154,6 +199,18 @@ def _described(
     }
 
 
+def _proposed(parameters: Mapping[str, Any], observed: Observed) -> from_dom0.Proposal:
+    xen, directory = observed.xen, observed.host.firmware_directory
+    listed = disks.named(parameters.get("disks") or (), hvm=False)
+    legacy = {
+        arch
+        for arch, (_image, name, _capability) in boot_loaders.PV_GRUB.items()
+        if directory and os.path.isfile(xen.path(f"{directory}/{name}"))
+    }
+    found = guest_disk.look(xen.run, listed, locate=xen.path)
+    return from_dom0.propose({**parameters, "disks": listed}, found, observed.host, legacy=legacy)
+
+
 def _refused(asked: wanted.Wanted, observed: Observed) -> str:
     try:
         if asked.refusal is not None:
@@ -167,6 +224,7 @@ def _refused(asked: wanted.Wanted, observed: Observed) -> str:
 ARGUMENTS: Dict[str, Any] = {
     "directory": {"type": "path", "default": "/etc/xen"},
     "firmware_directory": {"type": "path"},
+    "look_at_disks": {"type": "bool", "default": False},
 }
 
 

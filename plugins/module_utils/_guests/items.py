@@ -476,7 +476,10 @@ def _look(item: Item, observed: Observed) -> None:
 
     :raises UserError: it cannot boot.
     """
-    if not item.values or not item.values["look_at_disks"] or item.values["flavour"] not in guest_disk.FLAVOURS:
+    running = item.guest.facts["domid"] is not None
+    if running or not item.values or not item.values["look_at_disks"]:
+        return
+    if item.values["flavour"] not in guest_disk.FLAVOURS:
         return
     guest = {**item.values, "disks": disks.named(item.values["disks"], hvm=False)}
     found = guest_disk.look(observed.xen.run, guest["disks"], locate=observed.xen.path, **guest_disk.wanted(guest))

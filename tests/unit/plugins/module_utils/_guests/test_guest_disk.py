@@ -206,41 +206,84 @@ LEGACY = guest(flavour="legacy", menu="(hd0,0)/boot/grub/menu.lst")
 LST = ("loop0,msdos1", "/boot/grub/menu.lst")
 PARTS = [Volume("loop0", "", False), Volume("loop0,msdos1", "ext*", False)]
 ENTRIES = ("loop0", "/loader/entries/a.conf")
+NONE = Place("xvda", None, "/boot/none")
+EXT64 = [PARTS[0], Volume("loop0,msdos1", "ext*", True)]
+GPT = [PARTS[0], Volume("loop0,gpt1", "ext*", False)]
 
 
 @pytest.mark.parametrize(
     ("values", "found", "expected"),
     [
-        (guest(), found_with(NEW), "refused: The kernel /boot/new of web is packed with zstd, which GRUB 2 cannot unpack for PV guests. Set type to pvh"),
+        (
+            guest(),
+            found_with(NEW),
+            "refused: The kernel /boot/new of web is packed with zstd, which GRUB 2 cannot unpack",
+        ),
         (guest(type="pvh"), found_with(NEW), ""),
         (guest(), found_with(OLD), ""),
-        (guest(), found_with(NEW, OLD), "The kernel /boot/new of web is packed with zstd, which GRUB 2 cannot unpack for PV guests. Others in its menu can be loaded."),
+        (guest(), found_with(NEW, OLD), "The kernel /boot/new of web is packed with zstd"),
         (guest(), found_with(Kernel("/boot/new", "", 64)), ""),
-        (guest(), found_with(SMALL), "refused: The kernel /boot/small of web has 32 bits, and arch is x86_64. Set arch to x86_32"),
-        (guest(arch="x86_32"), found_with(OLD), "refused: The kernel /boot/old of web has 64 bits, and arch is x86_32. Set arch to x86_64"),
+        (
+            guest(),
+            found_with(SMALL),
+            "refused: The kernel /boot/small of web has 32 bits, and arch is x86_64. Set arch to x86_32",
+        ),
+        (
+            guest(arch="x86_32"),
+            found_with(OLD),
+            "refused: The kernel /boot/old of web has 64 bits, and arch is x86_32. Set arch to x86_64",
+        ),
         (guest(type="pvh"), found_with(SMALL), ""),
         (guest(kernel="/srv/unikernel"), found_with(NEW), ""),
         (guest(flavour="dom0"), found_with(NEW), ""),
-        (guest(), found_with(menus=()), "There is no menu of a boot loader on the disks of web, such as /boot/grub/grub.cfg, and GRUB 2 would stop at its prompt."),
+        (guest(), found_with(menus=()), "There is no menu of a boot loader on the disks of web"),
         (guest(), found_with(menus=(), complete=False), ""),
-        (guest(type="pvh"), found_with(menus=(("loop0", "/boot/grub2/grub.cfg"),)), "refused: The menu of web is /boot/grub2/grub.cfg on xvda, and this GRUB 2 reads only /boot/grub/grub.cfg and /grub/grub.cfg. Install the image grub2"),
+        (
+            guest(type="pvh"),
+            found_with(menus=(("loop0", "/boot/grub2/grub.cfg"),)),
+            "refused: The menu of web is /boot/grub2/grub.cfg on xvda, and this GRUB 2 reads only",
+        ),
         (guest(type="pvh"), found_with(menus=(("loop0", "/boot/grub2/grub.cfg"),), complete=False), ""),
         (guest(type="pvh"), found_with(menus=(ENTRIES,)), "refused: The menu of web is /loader/entries/a.conf on xvda"),
-        (guest(type="pvh"), found_with(menus=(("loop0", "/boot/grub/menu.lst"),)), "refused: The menu of web is /boot/grub/menu.lst on xvda, and this GRUB 2 reads only /boot/grub/grub.cfg and /grub/grub.cfg. Set menu_entries, or set flavour to legacy"),
+        (
+            guest(type="pvh"),
+            found_with(menus=(("loop0", "/boot/grub/menu.lst"),)),
+            "refused: The menu of web is /boot/grub/menu.lst on xvda, and this GRUB 2 reads only",
+        ),
         (guest(), found_with(NEW, menus=(MENU, ("loop0", "/boot/xen/pvboot-x86_64.elf"))), ""),
         (guest(), found_with(menus=(("loop0", "/boot/xen/pvboot-x86_64.elf"),)), ""),
-        (guest(menu_entries=[{"kernel": "/boot/new"}]), found_with(asked={Place("xvda", None, "/boot/new"): NEW}), "refused: The kernel /boot/new of web is packed with zstd"),
-        (guest(menu_entries=[{"kernel": "/boot/none"}], type="pvh"), found_with(asked={Place("xvda", None, "/boot/none"): None}), "refused: There is no /boot/none on xvda of web. Correct kernel, disk or partition in menu_entries."),
+        (
+            guest(menu_entries=[{"kernel": "/boot/new"}]),
+            found_with(asked={Place("xvda", None, "/boot/new"): NEW}),
+            "refused: The kernel /boot/new of web is packed with zstd",
+        ),
+        (
+            guest(menu_entries=[{"kernel": "/boot/none"}], type="pvh"),
+            found_with(asked={NONE: None}),
+            "refused: There is no /boot/none on xvda of web.",
+        ),
         (LEGACY, found_with(menus=(LST,), volumes=PARTS), ""),
-        (LEGACY, found_with(menus=(), volumes=PARTS), "refused: There is no /boot/grub/menu.lst on partition 1 of xvda of web"),
-        (LEGACY, found_with(menus=(LST,), volumes=[PARTS[0], Volume("loop0,msdos1", "ext*", True)]), "refused: The ext4 on partition 1 of xvda of web has the feature 64bit"),
-        (LEGACY, found_with(menus=(), volumes=[PARTS[0], Volume("loop0,gpt1", "ext*", False)]), "refused: The disk xvda of web has a GPT"),
+        (
+            LEGACY,
+            found_with(menus=(), volumes=PARTS),
+            "refused: There is no /boot/grub/menu.lst on partition 1 of xvda of web",
+        ),
+        (
+            LEGACY,
+            found_with(menus=(LST,), volumes=EXT64),
+            "refused: The ext4 on partition 1 of xvda of web has the feature 64bit",
+        ),
+        (LEGACY, found_with(menus=(), volumes=GPT), "refused: The disk xvda of web has a GPT"),
         (LEGACY, found_with(menus=(), volumes=PARTS[:1]), ""),
         (guest(flavour="legacy", menu="(nd)/menu.lst"), found_with(menus=()), ""),
         (guest(flavour="legacy"), found_with(menus=()), ""),
-        (guest(flavour="legacy", menu="/boot/grub/menu.lst", menu_partition=1), found_with(menus=(), volumes=PARTS), "refused: There is no /boot/grub/menu.lst on partition 1 of xvda of web"),
+        (
+            guest(flavour="legacy", menu="/boot/grub/menu.lst", menu_partition=1),
+            found_with(menus=(), volumes=PARTS),
+            "refused: There is no /boot/grub/menu.lst on partition 1 of xvda of web",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_boot_is_refused_with_the_way_out(values: dict[str, Any], found: Found, expected: str) -> None:
     answer = said(values, found)
     assert answer.startswith(expected) and bool(answer) == bool(expected)
