@@ -28,6 +28,7 @@ PYGRUB = {
 KERNEL = {"name": "db", "type": "pv", "kernel": "/boot/vmlinuz-6.1", "ramdisk": "/boot/initrd.img", "disks": DISKS}
 ZSTD, XZ = Kernel("/boot/vmlinuz", "zstd", 64), Kernel("/boot/vmlinuz", "xz", 64)
 CFG, BLS, LST = "/boot/grub/grub.cfg", "/loader/entries/a.conf", "/boot/grub/menu.lst"
+CMDLINE = "root=/dev/xvda1 ro"
 MENU_LST = """\
 default=1
 timeout 5
@@ -95,7 +96,7 @@ def test_a_menu_of_grub_legacy_becomes_entries_with_its_default_first() -> None:
     entries = from_dom0.propose(PYGRUB, found(LST, ZSTD), OURS).parameters["menu_entries"]
     at = {"disk": "xvda", "partition": 1}
     assert entries == [
-        {"title": "New one", "kernel": "/boot/vmlinuz", "cmdline": "root=/dev/xvda1 ro", "initrd": "/boot/initrd.img", **at},
+        {"title": "New one", "kernel": "/boot/vmlinuz", "cmdline": CMDLINE, "initrd": "/boot/initrd.img", **at},
         {"title": "Old", "kernel": "/boot/old", "cmdline": "root=/dev/xvda1", **at},
     ]  # fmt: skip
 
