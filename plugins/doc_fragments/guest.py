@@ -128,6 +128,24 @@ options:
       menu_timeout:
         description: Seconds until the first of O(guests[].menu_entries) is started. V(3) is the default.
         type: int
+      menu_fallback:
+        description: Title of the one of O(guests[].menu_entries) that is started where the first one cannot be loaded.
+        type: str
+      menu_password:
+        description:
+          - The hash of a password, without which nobody can change an entry of O(guests[].menu_entries) at the console,
+            or enter a command there. All entries are started without it.
+          - For V(grub2) what C(grub-mkpasswd-pbkdf2) prints from C(grub.pbkdf2) on; GRUB also asks for the user, who is
+            C(root). For V(legacy) what C(openssl passwd -1) prints.
+          - The file with the menu has the mode V(0600) then.
+        type: str
+      menu_splash:
+        description:
+          - Path of the picture behind the menu (V(legacy)), a packed XPM file of 640 by 480 points and 14 colours, on
+            the disk and partition of the first of O(guests[].menu_entries). It is seen on a screen, which is
+            C(vfb) in O(guests[].options).
+          - GRUB 2 has no driver for the screen of a Xen guest.
+        type: str
       look_at_disks:
         description:
           - Whether the disks of a guest that is to be started are looked at before, so that what its boot loader cannot

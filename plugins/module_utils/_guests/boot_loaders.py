@@ -50,7 +50,7 @@ def _grub2(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         platform = grub2.platform_for(guest["type"], guest["arch"])
         paths = grub2_paths(guest["type"], platform, host)
     if guest.get("menu_entries"):
-        text = menus.grub2(guest["menu_entries"], guest["menu_timeout"], guest["disks"])
+        text = menus.grub2(guest["menu_entries"], guest["menu_timeout"], guest["disks"], menus.rules(guest))
         image = grub2.path(firmware_directory(host), platform)
         planned.menu = Menu(menus.path(guest["name"], "bin"), text, image)
         planned.keys["kernel"] = planned.menu.path
@@ -97,7 +97,7 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "Give menu (a path that PV-GRUB reads) or menu_file (a file in dom0), not both.",
         )
     if entries:
-        text = menus.legacy(entries, guest["menu_timeout"], guest["disks"])
+        text = menus.legacy(entries, guest["menu_timeout"], guest["disks"], menus.rules(guest))
         planned.menu = Menu(menus.path(guest["name"], "lst"), text)
         planned.keys["ramdisk"] = planned.menu.path
     elif menu:

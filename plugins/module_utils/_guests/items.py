@@ -157,7 +157,7 @@ def plan_all(
                 directory = os.path.dirname(item.wanted.path)
                 if directory not in taken:
                     taken[directory] = config_files.names(directory, own)
-                _write(item, observed, taken[directory], options)
+                _write(item, observed, taken[directory], options, hide)
             elif item.wanted.state == "absent":
                 _remove(item, options)
             else:
@@ -250,7 +250,13 @@ def _read(item: Item, hide: Callable[[Set[str]], None]) -> None:
         hide(config_files.secrets(item.before))
 
 
-def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Options) -> None:
+def _write(
+    item: Item,
+    observed: Observed,
+    taken: Mapping[str, str],
+    options: Options,
+    hide: Callable[[Set[str]], None],
+) -> None:
     wanted = item.wanted
     foreign = item.foreign
     only = None if foreign and options.replace else taking_over.kept_before(item.before)
@@ -281,7 +287,7 @@ def _write(item: Item, observed: Observed, taken: Mapping[str, str], options: Op
         # What xl's own parser says, before anything is written.
         item.warnings += [f"xl says of {wanted.path}: {warning}" for warning in observed.xen.dry_run(after)]
     item.settings, item.grub_names, item.values = planned.keys, planned.grub_names, values
-    menu = _menu(item, planned, observed, options)
+    menu = _menu(item, planned, observed, options, hide)
     mode = files.permissions(wanted.path)
     asked = permissions(wanted.values)
     if masking.secrets(planned.keys):
@@ -318,7 +324,9 @@ def _tell_dropped(item: Item) -> None:
         )
 
 
-def _menu(item: Item, planned: Plan, observed: Observed, options: Options) -> List[files.AnyChange]:
+def _menu(
+    item: Item, planned: Plan, observed: Observed, options: Options, hide: Callable[[Set[str]], None]
+) -> List[files.AnyChange]:
     """The file that holds the guest's menu. One that is no longer asked for goes with the guest, which may still have
     been started from it and read it again when it reboots."""
     menu = planned.menu
@@ -340,7 +348,10 @@ def _menu(item: Item, planned: Plan, observed: Observed, options: Options) -> Li
                 raise error
             item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
             return []
-    return [files.Change(menu.path, files.read(menu.path), content)]
+    before, mode = files.read(menu.path), files.permissions(menu.path)
+    hide(set(menus.passwords(before or b"")))
+    asked = files.UNCHANGED.closed(mode) if item.values["menu_password"] else files.UNCHANGED
+    return [files.Change(menu.path, before, content, permissions=asked, found=mode)]
 
 
 def _remove(item: Item, options: Options) -> None:

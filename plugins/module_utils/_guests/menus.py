@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
@@ -26,6 +26,42 @@ _LONGEST_LINE = 1499
 _LONGEST_TIMEOUT = 3600
 _PATH = re.compile(r"/[!-~]+\Z")
 
+# What grub-mkpasswd-pbkdf2 prints (grub_auth_init, grub-core/commands/password_pbkdf2.c), and what the command md5crypt
+# of GRUB 0.97 does.
+_PASSWORDS = {
+    "grub2": (re.compile(r"grub\.pbkdf2\.sha512\.\d{1,8}(?:\.(?:[0-9A-F]{2})+){2}\Z"), "grub-mkpasswd-pbkdf2"),
+    "legacy": (re.compile(r"\$1\$[./0-9A-Za-z]{1,8}\$[./0-9A-Za-z]{22}\Z"), "openssl passwd -1"),
+}
+# Who GRUB 2 asks for, besides the password.
+_USER = "root"
+_PASSWORD_LINE = re.compile(rb"^password(?: --md5|_pbkdf2 \w+) (\S+)", re.M)
+
+
+class Rules(NamedTuple):
+    """What a menu has besides its entries.
+
+    :param password: without it nobody can edit an entry or enter a command, as a hash.
+    :param fallback: the title of the entry that is started where the first one cannot be.
+    :param splash: the picture behind the menu, on the disk and partition of the first entry.
+    """
+
+    password: Optional[str] = None
+    fallback: Optional[str] = None
+    splash: Optional[str] = None
+
+
+def rules(guest: Mapping[str, Any]) -> Rules:
+    """The rules that are among a guest's parameters."""
+    return Rules(guest.get("menu_password"), guest.get("menu_fallback"), guest.get("menu_splash"))
+
+
+def passwords(menu: bytes) -> List[str]:
+    """The hashes of passwords in a menu, or in an image that has one."""
+    return [found.decode("ascii", "replace") for found in _PASSWORD_LINE.findall(menu)]
+
+
+_NO_RULES = Rules()
+
 
 def path(name: str, ending: str) -> str:
     """Where the menu of a guest is kept.
@@ -35,12 +71,18 @@ def path(name: str, ending: str) -> str:
     return f"{DIRECTORY}/{name}.{ending}"
 
 
-def legacy(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Sequence[Mapping[str, Any]]) -> str:
+def legacy(
+    entries: Sequence[Mapping[str, Any]],
+    timeout: int,
+    guest_disks: Sequence[Mapping[str, Any]],
+    more: Rules = _NO_RULES,
+) -> str:
     """Return a menu for PV-GRUB.
 
     :param entries: as `menu_entries` of a guest; the first one is started by default.
     :param timeout: seconds until then.
     :param guest_disks: the guest's disks, with their vdev.
+    :param more: what else it has.
     :raises UserError: an entry cannot be written so that PV-GRUB reads it as it was given.
     """
 
@@ -49,7 +91,7 @@ def legacy(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Sequ
         path = disks.menu_path(guest_disks, kernel, disk=entry.get("disk"), partition=entry.get("partition"))
         return path[: -len(kernel)]
 
-    return _legacy(entries, timeout, root)
+    return _legacy(entries, timeout, root, more)
 
 
 def over_network(entries: Sequence[Mapping[str, Any]], timeout: int) -> str:
@@ -67,8 +109,20 @@ def over_network(entries: Sequence[Mapping[str, Any]], timeout: int) -> str:
     return _legacy(entries, timeout, root)
 
 
-def _legacy(entries: Sequence[Mapping[str, Any]], timeout: int, root: Callable[[Mapping[str, Any]], str]) -> str:
+def _legacy(
+    entries: Sequence[Mapping[str, Any]],
+    timeout: int,
+    root: Callable[[Mapping[str, Any]], str],
+    more: Rules = _NO_RULES,
+) -> str:
     lines = ["default 0", f"timeout {_timeout(timeout)}"]
+    if more.fallback:
+        lines.append(f"fallback {_fallback(entries, more.fallback)}")
+    if more.password:
+        lines.append(f"password --md5 {_password(more.password, 'legacy')}")
+    if more.splash:
+        _check_path("menu_splash", more.splash)
+        lines.append(f"splashimage {root(entries[0])}{more.splash}")
     for entry in entries:
         _check(entry)
         if entry["title"].startswith("="):
@@ -88,10 +142,21 @@ def _legacy(entries: Sequence[Mapping[str, Any]], timeout: int, root: Callable[[
     return "".join(f"{line} \n" if line.endswith("\\") else f"{line}\n" for line in lines)
 
 
-def grub2(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Sequence[Mapping[str, Any]]) -> str:
+def grub2(
+    entries: Sequence[Mapping[str, Any]],
+    timeout: int,
+    guest_disks: Sequence[Mapping[str, Any]],
+    more: Rules = _NO_RULES,
+) -> str:
     """Return a menu for GRUB 2. Parameters and errors are those of `legacy`."""
     vdevs = [disk["vdev"] for disk in guest_disks]
     lines = ["set menu=dom0", "set default=0", f"set timeout={_timeout(timeout)}"]
+    if more.fallback:
+        lines.append(f"set fallback={_fallback(entries, more.fallback)}")
+    if more.password:
+        lines += [f"set superusers={_USER}", f"password_pbkdf2 {_USER} {_password(more.password, 'grub2')}"]
+    # Entries are started without the password.
+    free = "--unrestricted " if more.password else ""
     for entry in entries:
         _check(entry)
         if entry["title"].startswith("-"):
@@ -103,13 +168,40 @@ def grub2(entries: Sequence[Mapping[str, Any]], timeout: int, guest_disks: Seque
             )
         words = [_quoted(word) for word in (entry["kernel"], *cmdline.split())]
         lines += [
-            f"menuentry {_quoted(entry['title'])} {{",
+            f"menuentry {free}{_quoted(entry['title'])} {{",
             f"  set root={_quoted(_device(vdevs, entry.get('disk'), entry.get('partition')))}",
             f"  linux {' '.join(words)}",
             *([f"  initrd {_quoted(entry['initrd'])}"] if entry.get("initrd") else []),
             "}",
         ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _fallback(entries: Sequence[Mapping[str, Any]], title: str) -> int:
+    places = [place for place, entry in enumerate(entries) if entry["title"] == title]
+    if not places or places[0] == 0:
+        raise UserError(
+            f"menu_fallback is {title!r}, which is the title of no entry after the first one.",
+            "Set menu_fallback to the title of another of menu_entries.",
+        )
+    return places[0]
+
+
+def _password(hashed: str, loader: str) -> str:
+    pattern, program = _PASSWORDS[loader]
+    if not pattern.match(hashed):
+        raise UserError(
+            f"menu_password is no hash that the flavour {loader} knows.",
+            f"Set menu_password to what `{program}` prints.",
+        )
+    return hashed
+
+
+def _check_path(name: str, path: str) -> None:
+    if not _PATH.match(path):
+        raise UserError(
+            f"{name} is {path!r}, which is no absolute path of printable ASCII without blanks.", f"Correct {name}."
+        )
 
 
 def _check(entry: Mapping[str, Any]) -> None:

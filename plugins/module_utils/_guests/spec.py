@@ -47,6 +47,7 @@ class Parameter:
     :param key: the key of xl.cfg, or the field of a disk or network interface, that takes the value; None where code
         decides.
     :param whose: the guests that it is for.
+    :param no_log: whether no result may show the value.
     :param words: what is written for each value of a field, instead of KEY=VALUE.
     """
 
@@ -60,6 +61,7 @@ class Parameter:
     key: Optional[str] = None
     whose: Whose = _EVERY
     words: Optional[Mapping[Any, str]] = None
+    no_log: bool = False
 
 
 _HVM = Whose(types=("hvm",), why="it is hardware of HVM guests")
@@ -146,6 +148,9 @@ GUEST = (
     Parameter("menu_file", "path", whose=_LEGACY),
     Parameter("menu_entries", "list", default=(), elements="dict", options=MENU_ENTRY, whose=_MENUS),
     Parameter("menu_timeout", "int", default=3, whose=_MENUS),
+    Parameter("menu_fallback", whose=_MENUS),
+    Parameter("menu_password", whose=_MENUS, no_log=True),
+    Parameter("menu_splash", whose=_LEGACY),
     Parameter("look_at_disks", "bool", default=True),
     Parameter("cmdline", key="extra", whose=_GRUB2),
     Parameter("ramdisk", "path", key="ramdisk", whose=_GRUB2),
@@ -211,6 +216,8 @@ def argument_spec(rows: Sequence[Parameter] = GUEST) -> Dict[str, Any]:
         option: Dict[str, Any] = {"type": row.type}
         if row.required:
             option["required"] = True
+        if row.no_log:
+            option["no_log"] = True
         if row.choices:
             option["choices"] = list(row.choices)
         if row.elements is not None:

@@ -37,6 +37,19 @@ def run(host: Host, *, check: bool = False, **params: Any) -> Dict[str, Any]:
     return {**result, **result["guests"][0], "changed": result["changed"]}
 
 
+def test_a_menu_with_a_password_is_for_root_alone_and_nobody_sees_the_hash(host: Host) -> None:
+    hashes = [f"$1$abcdefg{place}$abcdefghijklmnopqrstu." for place in (1, 2)]
+    menu = host.root / KEPT / "web.lst"
+    run(host, flavour="legacy", menu_entries=[ENTRY])
+    assert menu.stat().st_mode & 0o777 == 0o644
+    for hashed in hashes:
+        assert run(host, flavour="legacy", menu_entries=[ENTRY], menu_password=hashed)["actions"] == ["written"]
+        assert hashed in menu.read_text() and menu.stat().st_mode & 0o777 == 0o600
+    # The one that stood there before is in the difference, too.
+    assert hashes[0] in host.no_log_values
+    assert not run(host, flavour="legacy", menu_entries=[ENTRY], menu_password=hashes[1])["changed"]
+
+
 @pytest.mark.parametrize(
     ("params", "file", "key", "text"),
     [

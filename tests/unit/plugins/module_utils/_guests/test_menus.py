@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -39,6 +41,67 @@ def test_a_menu_for_grub_2() -> None:
         "menuentry '$(reboot); {rescue}' {\n  set root='xen/xvdb,2'\n  linux '/vmlinuz.old'\n}\n"
         "menuentry 'bare' {\n  set root='xen/xvdc1'\n  linux '/vmlinuz'\n}\n"
     )
+
+
+PBKDF2 = f"grub.pbkdf2.sha512.10000.{'0A' * 64}.{'F1' * 64}"
+MD5 = "$1$R.AB/cd1$abcdefghijklmnopqrstu."
+
+
+def test_a_menu_for_pv_grub_with_all_else() -> None:
+    more = menus.Rules(MD5, "bare", "/boot/grub/splash.xpm.gz")
+    text = menus.legacy([{**ENTRIES[0], "partition": 1}, *ENTRIES[1:]], 5, DISKS, more)
+    assert text.splitlines()[:6] == [
+        "default 0",
+        "timeout 5",
+        "fallback 2",
+        f"password --md5 {MD5}",
+        "splashimage (hd0,0)/boot/grub/splash.xpm.gz",
+        "title Debian's own",
+    ]
+    assert menus.passwords(text.encode()) == [MD5]
+
+
+def test_a_menu_for_grub_2_with_all_else() -> None:
+    text = menus.grub2(ENTRIES, 5, DISKS, menus.Rules(PBKDF2, "bare"))
+    lines = text.splitlines()
+    assert lines[3:6] == ["set fallback=2", "set superusers=root", f"password_pbkdf2 root {PBKDF2}"]
+    assert [line for line in lines if line.startswith("menuentry")] == [
+        "menuentry --unrestricted 'Debian'\\''s own' {",
+        "menuentry --unrestricted '$(reboot); {rescue}' {",
+        "menuentry --unrestricted 'bare' {",
+    ]
+    assert menus.passwords(b"\0image\n" + text.encode()) == [PBKDF2]
+    if shutil.which("grub-script-check"):
+        subprocess.run(["grub-script-check"], input=text, text=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (menus.Rules(password="secret"), "menu_password is no hash that the flavour {} knows"),
+        (menus.Rules(password=PBKDF2 + "\nreboot"), "menu_password is no hash"),
+        (menus.Rules(password=MD5 + "\nreboot"), "menu_password is no hash"),
+        (menus.Rules(fallback="none"), "menu_fallback is 'none'"),
+        (menus.Rules(fallback="Debian's own"), 'menu_fallback is "Debian\'s own"'),
+    ],
+)
+def test_other_rules_are_refused(more: menus.Rules, says: str) -> None:
+    for name, write in (("legacy", menus.legacy), ("grub2", menus.grub2)):
+        with pytest.raises(UserError) as refused:
+            write(ENTRIES, 5, DISKS, more)
+        assert says.format(name) in str(refused.value) and "secret" not in str(refused.value)
+
+
+def test_a_picture_is_a_path() -> None:
+    with pytest.raises(UserError, match="menu_splash is '/a b'"):
+        menus.legacy(ENTRIES, 5, DISKS, menus.Rules(splash="/a b"))
+
+
+def test_each_loader_has_a_hash_of_its_own() -> None:
+    with pytest.raises(UserError, match="flavour legacy"):
+        menus.legacy(ENTRIES, 5, DISKS, menus.Rules(PBKDF2))
+    with pytest.raises(UserError, match="flavour grub2"):
+        menus.grub2(ENTRIES, 5, DISKS, menus.Rules(MD5))
 
 
 # What has a meaning in a menu turns up often.
