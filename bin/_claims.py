@@ -74,7 +74,7 @@ CLAIMS = (
     Claim("xl takes none of it away", "grep ^autoballoon /etc/xen/xl.conf", 'autoballoon="off"'),
     Claim(
         "the first guest was started by GRUB 2 for Xen",
-        f"xl list -l {GRUB} | sed -n 's#.*\"kernel\": \".*/\\(.*\\)\".*#\\1#p'",
+        f'xl list -l {GRUB} | sed -n \'s#.*"kernel": ".*/\\(.*\\)".*#\\1#p\'',
         # i386-xen_pvh for a PVH guest, x86_64-xen for a PV guest
         "grub-*-xen*.bin",
         fnmatchcase,
