@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# The parameters of a guest. They are documented here and not in the module, because Ansible sends a module to each host
-# with its documentation, and without the fragments of that.
+# The options of the module guests. They are documented here and not in the module, because Ansible sends a module to
+# each host with its documentation, and without the fragments of that.
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The list of guests of the module guests."""
+    """The options of the module guests."""
 
     DOCUMENTATION = r"""
 options:
@@ -497,4 +497,36 @@ options:
         description:
           - Seconds to wait before the guest is started, after those in O(guests[].start_after). V(0) is the default.
         type: int
+  defaults:
+    description:
+      - Parameters of guests, for those that do not set them. Any parameter of O(guests) but C(name), C(uuid) and
+        C(path).
+    type: dict
+    default: {}
+  directory:
+    description: Where the configurations are.
+    type: path
+    default: /etc/xen
+  firmware_directory:
+    description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
+    type: path
+  replace:
+    description:
+      - Whether files that were not written by this module may be replaced or removed, and those of guests of another
+        type with the same name.
+      - A guest that is taken over so keeps its UUID, its MAC addresses and the keys that no parameter has, where the
+        list does not set them. What it loses is a warning, and a copy of the file is kept.
+    type: bool
+    default: false
+  backup:
+    description: Whether to keep a copy of each file that is changed.
+    type: bool
+    default: false
+  on_failure:
+    description:
+      - V(continue) starts the other guests after one has failed, but for those that are to start after it.
+      - V(stop) starts no further guest.
+    type: str
+    choices: [continue, stop]
+    default: continue
 """

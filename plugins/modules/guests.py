@@ -39,39 +39,6 @@ attributes:
   platform:
     support: full
     platforms: linux
-options:
-  defaults:
-    description:
-      - Parameters of guests, for those that do not set them. Any parameter of O(guests) but C(name), C(uuid) and
-        C(path).
-    type: dict
-    default: {}
-  directory:
-    description: Where the configurations are.
-    type: path
-    default: /etc/xen
-  firmware_directory:
-    description: Where libxl looks for images. Without it, the known directory that holds C(hvmloader).
-    type: path
-  replace:
-    description:
-      - Whether files that were not written by this module may be replaced or removed, and those of guests of another
-        type with the same name.
-      - A guest that is taken over so keeps its UUID, its MAC addresses and the keys that no parameter has, where the
-        list does not set them. What it loses is a warning, and a copy of the file is kept.
-    type: bool
-    default: false
-  backup:
-    description: Whether to keep a copy of each file that is changed.
-    type: bool
-    default: false
-  on_failure:
-    description:
-      - V(continue) starts the other guests after one has failed, but for those that are to start after it.
-      - V(stop) starts no further guest.
-    type: str
-    choices: [continue, stop]
-    default: continue
 seealso:
   - module: xen.stubdom.xen_info
 """
@@ -104,13 +71,6 @@ EXAMPLES = r"""
     guests:
       - name: old
         state: stopped
-
-- name: Stop a guest at once, and remove its configuration
-  xen.stubdom.guests:
-    guests:
-      - name: web
-        state: absent
-        stop: force
 """
 
 RETURN = r"""
@@ -122,7 +82,7 @@ guests:
   contains:
     name: {description: Name., type: str, sample: web}
     path: {description: The configuration., type: str, sample: /etc/xen/web.cfg}
-    changed: {description: Whether anything was changed for this guest., type: bool, sample: true}
+    changed: {description: Whether anything was changed for this guest., type: bool}
     actions:
       description: What was done, in order.
       type: list
@@ -161,18 +121,17 @@ guests:
       description: Why the guest has its type, where O(guests[].type) was left out for a guest with GRUB 2; else empty.
       type: str
       sample: The hypervisor runs PVH guests, which unpack their kernels themselves.
-    autostart: {description: Whether the guest is started with the host., type: bool, sample: false}
+    autostart: {description: Whether the guest is started with the host., type: bool}
     needed_mib:
       description: Memory that the host has to have free to start the guest, in MiB, its stub domain included.
       type: int
-      sample: 514
     state:
       description:
         - The guest's state in the words of xl, or V(absent) where there is no such domain.
         - In check mode, the state that the guest would be in.
       type: str
       sample: blocked
-    domid: {description: Number of the domain; null where there is none., type: int, sample: 3}
+    domid: {description: Number of the domain; null where there is none., type: int}
     device_model:
       description:
         - Where the guest's device model runs, as M(xen.stubdom.xen_info) returns it; null for a guest without one.
@@ -181,7 +140,6 @@ guests:
     said:
       description: Whether the guest wrote its text, or what it was waited for came; null where it was not waited for.
       type: bool
-      sample: true
     address:
       description: The address of the guest, where it was waited for; null else.
       type: str
@@ -217,8 +175,7 @@ guests:
     seconds:
       description: How long C(xl create) took; null where nothing was started.
       type: float
-      sample: 9.8
-    failed: {description: Whether this guest is not as asked for., type: bool, sample: false}
+    failed: {description: Whether this guest is not as asked for., type: bool}
     msg: {description: Why it is not; empty where it is., type: str, sample: ""}
 acted:
   description: Names of the guests that were started, stopped or otherwise changed as domains.
@@ -237,8 +194,8 @@ memory:
   type: dict
   returned: when no guest was refused
   contains:
-    free_mib: {description: Memory that no domain had., type: int, sample: 2900}
-    needed_mib: {description: What the guests that were to be started needed together., type: int, sample: 514}
+    free_mib: {description: Memory that no domain had., type: int}
+    needed_mib: {description: What the guests that were to be started needed together., type: int}
 saved_at_shutdown:
   description:
     - The settings of C(xendomains) by which the host would try to save guests with a stub domain when it goes down,

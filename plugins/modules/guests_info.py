@@ -207,7 +207,7 @@ def _proposed(parameters: Mapping[str, Any], observed: Observed) -> from_dom0.Pr
         for arch, (_image, name, _capability) in boot_loaders.PV_GRUB.items()
         if directory and os.path.isfile(xen.path(f"{directory}/{name}"))
     }
-    found = guest_disk.look(xen.run, listed, locate=xen.path)
+    found = guest_disk.look(xen.run, listed)
     return from_dom0.propose({**parameters, "disks": listed}, found, observed.host, legacy=legacy)
 
 

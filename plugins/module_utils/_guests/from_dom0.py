@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import guest_disk, guest_types, spec
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, guest_disk, guest_types, spec
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.guest_disk import Found
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
@@ -70,7 +70,7 @@ def propose(
             "Its disks could not be looked at.",
             loses,
             "Install grub-fstest (Debian package grub-common) on the host, and let everybody read the files of the "
-            "guest's disks, or write its parameters yourself.",
+            "guest's disks, or write its parameters by hand.",
         )
     own = [place for place in found.menus if place[1] in guest_disk.GRUB_MENUS]
     menus = [place for place in found.menus if place[1] in guest_disk.LEGACY_MENUS]
@@ -161,7 +161,8 @@ def _legacy(new: Dict[str, Any], menu: Tuple[str, str], found: Found) -> bool:
     place = _place(menu[0], found)
     if place is None:
         return False
-    guest = {**new, "name": "", "flavour": "legacy", "menu": menu[1], "menu_disk": place[0], "menu_partition": place[1]}
+    path = disks.menu_path(new["disks"], menu[1], disk=place[0], partition=place[1])
+    guest = {**new, "name": "", "flavour": "legacy", "menu": path}
     try:
         guest_disk.refuse(guest, found, ours=False)
     except UserError:

@@ -4,13 +4,11 @@
 
 # Private to the xen.stubdom collection: what the disks of a guest have for its boot loader, read before it is started.
 #
-# The reader is grub-fstest, which is GRUB 2 as a program: it knows what GRUB in the guest will know, mounts nothing and
-# opens the disks for reading. It runs as a user that owns nothing, with little time and memory, and its answers are
-# numbers in text (`hex`), so that nothing a guest has written can be taken for anything else. /dev/fd is no way to hand
-# a disk over: to open that is to open the file again, with the rights of the one who does.
+# grub-fstest reads them, which is GRUB 2 as a program, as a user that owns nothing. It answers in numbers (`hex`), so
+# that nothing a guest has written is taken for anything else. /dev/fd is no way to hand a disk over: who opens that
+# opens the file again, with his own rights.
 #
-# Sources: util/grub-fstest.c, grub-core/loader/i386/xen_file.c @ grub 2.12; Linux Documentation/arch/x86/boot.rst;
-# fs/ext4/ext4.h; what legacy PV-GRUB reads was tried with images of Xen 4.17.
+# Sources: util/grub-fstest.c, grub-core/loader/i386/xen_file.c @ grub 2.12; Linux Documentation/arch/x86/boot.rst.
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ import shutil
 import stat
 import tempfile
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -41,8 +39,8 @@ _LONGEST_MENU = 1 << 16
 # How many volumes, and how many kernels of a menu, are looked at.
 _VOLUMES, _KERNELS = 12, 6
 
-# The menus that each boot loader reads. GRUB 2 of a distribution embeds the first two of these paths, for PV guests
-# after the second stage of docs/misc/x86-xenpv-bootloader.pandoc.
+# The menus that boot loaders read; GRUB 2 of a distribution for PV guests prefers the second stage of
+# docs/misc/x86-xenpv-bootloader.pandoc.
 SECOND_STAGE = tuple(f"{at}/xen/pvboot-{arch}.elf" for at in ("/boot", "") for arch in ("x86_64", "i386"))
 GRUB_MENUS = ("/boot/grub/grub.cfg", "/grub/grub.cfg")
 OUR_MENUS = (
@@ -80,12 +78,7 @@ _EXT64 = 0x80
 
 
 class Volume(NamedTuple):
-    """A disk, partition or logical volume that GRUB sees.
-
-    :param name: as grub-fstest calls it, for example loop0,gpt1; disks are counted from 0.
-    :param system: its file system in GRUB's words; empty where GRUB knows none.
-    :param ext64: whether that is ext4 with 64-bit block numbers.
-    """
+    """What GRUB sees: its name, such as loop0,gpt1; its file system, or ""; whether that is ext4 with 64bit."""
 
     name: str
     system: str
@@ -93,11 +86,7 @@ class Volume(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """A kernel that a menu names.
-
-    :param packed: with what it is packed; empty where that is not known.
-    :param bits: 32 or 64; 0 where that is not known.
-    """
+    """A kernel, with what it is packed, and its bits; "" and 0 where that is not known."""
 
     path: str
     packed: str
@@ -105,7 +94,7 @@ class Kernel(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A file on a guest's disk: the vdev, the partition counted from 1 or None for a disk without, and the path."""
+    """A file on a guest's disk; partitions are counted from 1."""
 
     vdev: str
     partition: Optional[int]
@@ -116,10 +105,10 @@ class Place(NamedTuple):
 class Found:
     """What was found on the disks of a guest.
 
-    :param vdevs: those that were looked at, in the order in which grub-fstest counts.
-    :param complete: whether these are all of its disks, and GRUB could read all that is on them.
-    :param menus: what stands in each menu, by its volume and path.
-    :param kernels: those that a menu names and that could be read, by the volume and path of the menu.
+    :param vdevs: those that were looked at, as grub-fstest counts them.
+    :param complete: whether these are all, and GRUB could read all that is on them.
+    :param menus: text by volume and path.
+    :param kernels: those of each menu that could be read.
     :param asked: the kernels that were asked for; None for one that is not there.
     """
 
@@ -139,7 +128,7 @@ class Found:
         return f"partition {match[2]} of {vdev}" if match[2] else vdev
 
     def on(self, place: Place) -> Optional[Volume]:
-        """The volume with a file system at a place, None where there is none that GRUB can read."""
+        """The volume with a file system that has a place; None where GRUB knows none."""
         if place.vdev not in self.vdevs:
             return None
         end = rf",\w*?{place.partition}\Z" if place.partition else r"\Z"
@@ -156,20 +145,17 @@ def look(
     *,
     menus: Sequence[Place] = (),
     kernels: Sequence[Place] = (),
-    locate: Callable[[str], str] = str,
 ) -> Optional[Found]:
-    """Look at a guest's disks; None where that is not possible.
+    """Look at a guest's disks, each with its vdev; None where that is not possible.
 
-    :param guest_disks: as its parameters have them, each with its vdev.
     :param menus: more files that are menus.
     :param kernels: kernels that no menu on the disks names.
-    :param locate: where a file of the host is found.
     """
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     unprivileged = _unprivileged()
     if program is None or unprivileged is None:
         return None
-    with contextlib.suppress(UserError, OSError), _readable(run, guest_disks, unprivileged, locate) as paths:
+    with contextlib.suppress(UserError, OSError), _readable(run, guest_disks, unprivileged) as paths:
         if paths:
             reader = _Reader(run, unprivileged, [program, "-c", str(len(paths)), *paths.values()])
             found = Found(list(paths), len(paths) == len(guest_disks))
@@ -189,7 +175,7 @@ class _Reader:
         self._command = command
 
     def _ask(self, commands: Sequence[Sequence[str]]) -> List[str]:
-        """The output of each; a line of `hex` never begins with the sign between them."""
+        """The output of each; no line of `hex` is the sign between them."""
         parts = [f"{shlex.join([*self._command, *words])} | head -c {_LONGEST_LIST * 5}" for words in commands]
         script = "; ".join([_LIMITS, *(f"{part}; echo; echo @" for part in parts)])
         output = self._run([*self._unprivileged, "sh", "-c", script], timeout=_SECONDS)[1]
@@ -200,7 +186,7 @@ class _Reader:
         return self._ask([["ls", "--", *words] for words in paths])
 
     def parts(self, wanted: Sequence[Tuple[str, int, int]]) -> List[bytes]:
-        """Parts of files, each named with where it begins and how long it is; empty for those that are not there."""
+        """Parts of files: path, beginning and length; empty for those that are not there."""
         asked = [["-s", str(skip), "-n", str(length), "hex", path] for path, skip, length in wanted]
         return [_bytes(text) for text in self._ask(asked)] if asked else []
 
@@ -304,16 +290,13 @@ def _unprivileged() -> Optional[List[str]]:
 
 @contextlib.contextmanager
 def _readable(
-    run: Runner, guest_disks: Sequence[Mapping[str, Any]], unprivileged: Sequence[str], locate: Callable[[str], str]
+    run: Runner, guest_disks: Sequence[Mapping[str, Any]], unprivileged: Sequence[str]
 ) -> Iterator[Dict[str, str]]:
-    """Paths under which the reader's user can read those of the disks that hold their content as it is, by vdev.
-
-    A block device gets another node, of that user; a file has to be one that everybody may read.
-    """
+    """By vdev, the paths of raw disks that the reader's user may read: a file, or another node of a block device."""
     with contextlib.ExitStack() as held:
         found: Dict[str, str] = {}
         for disk in guest_disks:
-            path = locate(str(disk.get("target") or ""))
+            path = str(disk.get("target") or "")
             if not disks.in_dom0(disk) or disk.get("format", "raw") != "raw" or disk.get("cdrom"):
                 continue
             with contextlib.suppress(OSError):
@@ -351,11 +334,8 @@ def wanted(guest: Mapping[str, Any]) -> Dict[str, List[Place]]:
 
 
 def _legacy_menu(guest: Mapping[str, Any]) -> Optional[Place]:
-    """Where PV-GRUB reads the menu of a guest, None where that is not on its disks."""
-    menu = guest.get("menu") or ""
-    if menu.startswith("/"):
-        return Place(guest.get("menu_disk") or guest["disks"][0]["vdev"], guest.get("menu_partition"), menu)
-    match = re.match(r"(\(hd\d+)(?:,(\d+))?\)(/.*)", menu)
+    """Where PV-GRUB reads the menu, None where that is not on the guest's disks."""
+    match = re.match(r"(\(hd\d+)(?:,(\d+))?\)(/.*)", guest.get("menu") or "")
     names = disks.grub_names([disk["vdev"] for disk in guest["disks"]])
     vdev = next((vdev for vdev, name in names.items() if match and name == f"{match[1]})"), None)
     if match is None or vdev is None:
@@ -364,17 +344,16 @@ def _legacy_menu(guest: Mapping[str, Any]) -> Optional[Place]:
 
 
 def refuse(guest: Mapping[str, Any], found: Found, *, ours: bool) -> List[str]:
-    """Compare what was found with what boots the guest.
+    """Compare what was found with what boots the guest, and return warnings.
 
     :param guest: its parameters, with a type and with the vdevs of its disks.
     :param ours: whether its GRUB 2 is one that this collection has made.
-    :return: warnings.
-    :raises UserError: the guest cannot boot.
+    :raises UserError: it cannot boot.
     """
     missing = next((place for place, one in found.asked.items() if one is None), None)
     if missing is not None:
         raise UserError(
-            f"There is no {missing.path} on {found.where(_name(found, missing))} of {guest['name']}.",
+            f"There is no {missing.path} in its place on {missing.vdev} of {guest['name']}.",
             "Correct kernel, disk or partition in menu_entries.",
         )
     if guest["flavour"] == "legacy":
@@ -392,11 +371,6 @@ def refuse(guest: Mapping[str, Any], found: Found, *, ours: bool) -> List[str]:
         if guest["type"] == "pv":
             return _refuse_kernels(guest, kernels)
     return []
-
-
-def _name(found: Found, place: Place) -> str:
-    volume = found.on(place)
-    return "" if volume is None else volume.name
 
 
 def _of_menus(guest: Mapping[str, Any], found: Found, ours: bool) -> List[Kernel]:

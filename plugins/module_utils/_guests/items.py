@@ -492,8 +492,10 @@ def _look(item: Item, observed: Observed) -> None:
         return
     if item.values["flavour"] not in guest_disk.FLAVOURS:
         return
-    guest = {**item.values, "disks": disks.named(item.values["disks"], hvm=False)}
-    found = guest_disk.look(observed.xen.run, guest["disks"], locate=observed.xen.path, **guest_disk.wanted(guest))
+    # What PV-GRUB is given as the path of its menu is among them as it was asked for.
+    named = disks.named(item.values["disks"], hvm=False)
+    guest = {**item.values, "disks": named, "menu": item.settings.get("extra")}
+    found = guest_disk.look(observed.xen.run, guest["disks"], **guest_disk.wanted(guest))
     if found is not None:
         ours = item.settings["kernel"] in boot_loaders.our_grub2(observed.host)
         item.warnings += guest_disk.refuse(guest, found, ours=ours)

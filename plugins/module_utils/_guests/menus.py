@@ -26,8 +26,7 @@ _LONGEST_LINE = 1499
 _LONGEST_TIMEOUT = 3600
 _PATH = re.compile(r"/[!-~]+\Z")
 
-# What grub-mkpasswd-pbkdf2 prints (grub_auth_init, grub-core/commands/password_pbkdf2.c), and what the command md5crypt
-# of GRUB 0.97 does.
+# grub-core/commands/password_pbkdf2.c; md5crypt of GRUB 0.97.
 _PASSWORDS = {
     "grub2": (re.compile(r"grub\.pbkdf2\.sha512\.\d{1,8}(?:\.(?:[0-9A-F]{2})+){2}\Z"), "grub-mkpasswd-pbkdf2"),
     "legacy": (re.compile(r"\$1\$[./0-9A-Za-z]{1,8}\$[./0-9A-Za-z]{22}\Z"), "openssl passwd -1"),
@@ -38,12 +37,7 @@ _PASSWORD_LINE = re.compile(rb"^password(?: --md5|_pbkdf2 \w+) (\S+)", re.M)
 
 
 class Rules(NamedTuple):
-    """What a menu has besides its entries.
-
-    :param password: without it nobody can edit an entry or enter a command, as a hash.
-    :param fallback: the title of the entry that is started where the first one cannot be.
-    :param splash: the picture behind the menu, on the disk and partition of the first entry.
-    """
+    """What a menu has besides its entries: the parameters of those names."""
 
     password: Optional[str] = None
     fallback: Optional[str] = None
@@ -51,7 +45,7 @@ class Rules(NamedTuple):
 
 
 def rules(guest: Mapping[str, Any]) -> Rules:
-    """The rules that are among a guest's parameters."""
+    """Those that are among a guest's parameters."""
     return Rules(guest.get("menu_password"), guest.get("menu_fallback"), guest.get("menu_splash"))
 
 
@@ -121,7 +115,8 @@ def _legacy(
     if more.password:
         lines.append(f"password --md5 {_password(more.password, 'legacy')}")
     if more.splash:
-        _check_path("menu_splash", more.splash)
+        if not _PATH.match(more.splash):
+            raise UserError(f"menu_splash is {more.splash!r}, which is no path without blanks.", "Correct menu_splash.")
         lines.append(f"splashimage {root(entries[0])}{more.splash}")
     for entry in entries:
         _check(entry)
@@ -195,13 +190,6 @@ def _password(hashed: str, loader: str) -> str:
             f"Set menu_password to what `{program}` prints.",
         )
     return hashed
-
-
-def _check_path(name: str, path: str) -> None:
-    if not _PATH.match(path):
-        raise UserError(
-            f"{name} is {path!r}, which is no absolute path of printable ASCII without blanks.", f"Correct {name}."
-        )
 
 
 def _check(entry: Mapping[str, Any]) -> None:

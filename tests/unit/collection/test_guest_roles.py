@@ -18,7 +18,6 @@ import yaml
 from ansible_collections.xen.stubdom.plugins.doc_fragments.guest import ModuleDocFragment
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import spec
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_keys
-from ansible_collections.xen.stubdom.plugins.modules import guests
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROLES = ("pvgrub_guest", "hvm_stubdom")
@@ -26,8 +25,7 @@ ROLES = ("pvgrub_guest", "hvm_stubdom")
 
 @functools.lru_cache(maxsize=None)
 def options() -> dict[str, Any]:
-    sources = (guests.DOCUMENTATION, ModuleDocFragment.DOCUMENTATION)
-    return {name: option for source in sources for name, option in yaml.safe_load(source)["options"].items()}
+    return dict(yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"])
 
 
 @functools.lru_cache(maxsize=None)

@@ -53,7 +53,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 def there(host: Host, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.setattr(guests_info, "Xen", lambda run: Xen(host.run_command, root=str(host.root)))
-    host.params = {"directory": str(host.root / "etc/xen"), "firmware_directory": None}
+    host.params = {"directory": str(host.root / "etc/xen"), "firmware_directory": None, "look_at_disks": False}
     result = guests_info.run(host)  # type: ignore[arg-type]
     assert documented.problems(yaml.safe_load(guests_info.RETURN), result) == []
     return list(result["guests"])

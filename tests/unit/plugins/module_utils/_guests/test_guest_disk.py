@@ -260,7 +260,7 @@ GPT = [PARTS[0], Volume("loop0,gpt1", "ext*", False)]
         (
             guest(menu_entries=[{"kernel": "/boot/none"}], type="pvh"),
             found_with(asked={NONE: None}),
-            "refused: There is no /boot/none on xvda of web.",
+            "refused: There is no /boot/none in its place on xvda of web.",
         ),
         (LEGACY, found_with(menus=(LST,), volumes=PARTS), ""),
         (
@@ -278,9 +278,9 @@ GPT = [PARTS[0], Volume("loop0,gpt1", "ext*", False)]
         (guest(flavour="legacy", menu="(nd)/menu.lst"), found_with(menus=()), ""),
         (guest(flavour="legacy"), found_with(menus=()), ""),
         (
-            guest(flavour="legacy", menu="/boot/grub/menu.lst", menu_partition=1),
+            guest(flavour="legacy", menu="(hd0,0)/boot/grub/other.lst"),
             found_with(menus=(), volumes=PARTS),
-            "refused: There is no /boot/grub/menu.lst on partition 1 of xvda of web",
+            "refused: There is no /boot/grub/other.lst on partition 1 of xvda of web",
         ),
     ],
 )
