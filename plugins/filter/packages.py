@@ -51,7 +51,7 @@ _value:
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common import build_packages, distributions
 
 
 def packages(facts: Mapping[str, Any], purposes: Sequence[str], builds: Sequence[str] = ()) -> List[str]:
@@ -59,7 +59,9 @@ def packages(facts: Mapping[str, Any], purposes: Sequence[str], builds: Sequence
     name, family = (
         str(facts.get(fact) or facts.get(f"ansible_{fact}") or "") for fact in ("distribution", "os_family")
     )
-    return list(distributions.packages(distributions.by_os_family(name, family), purposes, builds))
+    row = distributions.by_os_family(name, family)
+    needed = [build_packages.PACKAGES.get(row.key, {}).get(build, ()) for build in builds]
+    return sorted({*distributions.packages(row, purposes), *(package for names in needed for package in names)})
 
 
 class FilterModule:

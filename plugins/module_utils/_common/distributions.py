@@ -44,16 +44,6 @@ PURPOSES: Mapping[str, str] = {
     "update_extlinux": "update-extlinux",
 }
 
-# The same for what a build from source needs: "base", and by image or by what an older release asks for.
-BUILDS: Mapping[str, str] = {
-    "base": "the tools and headers that a build of Xen needs",
-    "pv-grub-x86_32": "the 32-bit headers of the C library",
-    "hvmloader": "as86, ld86, the headers of lzma and the 32-bit headers of the C library",
-    "texinfo": "makeinfo",
-    "libcrypto": "the headers of OpenSSL",
-    "libaio": "the headers of libaio",
-}
-
 # Purposes for which one of the packages is enough.
 _EITHER = ("boot_loader",)
 
@@ -126,7 +116,6 @@ class Distribution:
     :param os_family: Ansible's name for the family, in ansible_facts.os_family.
     :param proven: how far "toolstack", "grub" and "packages" can be trusted.
     :param packages: packages by purpose, see PURPOSES; {version} is the release of Xen.
-    :param builds: packages that a build from source needs, see BUILDS.
     :param origins: where packages of a purpose come from, if not from the distribution's own repositories.
     :param release: VERSION_ID of the host, empty in the table.
     :param start: the command that starts a service.
@@ -140,7 +129,6 @@ class Distribution:
     os_family: str = ""
     proven: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
-    builds: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
     paths: Paths = Paths()
     grub: Optional[GrubLayout] = None
@@ -193,18 +181,6 @@ _DEBIAN = Distribution(
         "python_headers": ("python3-dev", "python3-setuptools"),
         "yajl_headers": ("libyajl-dev",),
         "iasl": ("acpica-tools",),
-    },
-    builds={
-        "base": (
-            "acpica-tools", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext", "git", "libc6-dev",
-            "libglib2.0-dev", "libncurses-dev", "libpixman-1-dev", "libyajl-dev", "make", "patch", "perl", "pkg-config",
-            "python3-dev", "python3-setuptools", "uuid-dev", "xz-utils", "zlib1g-dev",
-        ),
-        "pv-grub-x86_32": ("gcc-multilib",),
-        "hvmloader": ("bcc", "bin86", "gcc-multilib", "liblzma-dev"),
-        "texinfo": ("texinfo",),
-        "libcrypto": ("libssl-dev",),
-        "libaio": ("libaio-dev",),
     },
     paths=Paths(
         firmware=("/usr/lib/xen-{version}/boot",),
@@ -269,18 +245,6 @@ _FEDORA = Distribution(
         "yajl_headers": ("yajl-devel",),
         "iasl": ("acpica-tools",),
     },
-    builds={
-        "base": (
-            "acpica-tools", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext", "git-core", "glib2-devel",
-            "libuuid-devel", "make", "ncurses-devel", "patch", "perl-interpreter", "perl-File-Find", "pixman-devel",
-            "pkgconf-pkg-config", "python3-devel", "python3-setuptools", "xz", "yajl-devel", "zlib-devel",
-        ),
-        "pv-grub-x86_32": ("glibc-devel.i686",),
-        "hvmloader": ("dev86", "glibc-devel.i686", "xz-devel"),
-        "texinfo": ("texinfo",),
-        "libcrypto": ("openssl-devel",),
-        "libaio": ("libaio-devel",),
-    },
     paths=Paths(
         firmware=("/usr/libexec/xen/boot", "/usr/lib/xen/boot", "/usr/lib64/xen/boot"),
         programs=("/usr/bin", "/usr/libexec/xen/bin", "/usr/lib/xen/bin"),
@@ -328,18 +292,6 @@ _SUSE = Distribution(
         "python_headers": ("python3-devel", "python3-setuptools"),
         "yajl_headers": ("libyajl-devel",),
         "iasl": ("acpica",),
-    },
-    builds={
-        "base": (
-            "acpica", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext-tools", "git-core", "glib2-devel",
-            "libuuid-devel", "libyajl-devel", "libpixman-1-0-devel", "make", "ncurses-devel", "patch", "perl",
-            "pkg-config", "python3-devel", "python3-setuptools", "xz", "zlib-devel",
-        ),
-        "pv-grub-x86_32": ("glibc-devel-32bit",),
-        "hvmloader": ("dev86", "glibc-devel-32bit", "xz-devel"),
-        "texinfo": ("makeinfo",),
-        "libcrypto": ("libopenssl-devel",),
-        "libaio": ("libaio-devel",),
     },
     paths=Paths(
         firmware=("/usr/lib/xen/boot",),
@@ -390,17 +342,6 @@ _ALPINE = Distribution(
         "iasl": ("iasl",),
         "update_extlinux": ("syslinux",),
     },
-    builds={
-        "base": (
-            "argp-standalone", "bash", "bison", "bubblewrap", "bzip2", "file", "flex", "gcc", "gettext", "git",
-            "glib-dev", "iasl", "linux-headers", "make", "musl-dev", "ncurses-dev", "patch", "perl", "pixman-dev",
-            "pkgconf", "python3-dev", "py3-setuptools", "util-linux-dev", "xz", "yajl-dev", "zlib-dev",
-        ),
-        "hvmloader": ("dev86", "xz-dev"),
-        "texinfo": ("texinfo",),
-        "libcrypto": ("openssl-dev",),
-        "libaio": ("libaio-dev",),
-    },
     paths=Paths(
         firmware=("/usr/lib/xen/boot",),
         programs=("/usr/bin", "/usr/lib/xen/bin"),
@@ -447,25 +388,6 @@ _ARCH = Distribution(
         "python_headers": ("python", "python-setuptools"),
         "yajl_headers": ("yajl",),
         "iasl": ("acpica",),
-    },
-    builds={
-        "base": (
-            "acpica",
-            "base-devel",
-            "bubblewrap",
-            "git",
-            "glib2",
-            "ncurses",
-            "pixman",
-            "python",
-            "python-setuptools",
-            "yajl",
-        ),
-        "pv-grub-x86_32": ("lib32-glibc",),
-        "hvmloader": ("dev86", "lib32-glibc", "xz"),
-        "texinfo": ("texinfo",),
-        "libcrypto": ("openssl",),
-        "libaio": ("libaio",),
     },
     origins=dict.fromkeys(("hypervisor", "toolstack", "toolstack_programs", "xenstore", "grub_xen", "qemu"), _AUR),
     paths=Paths(
@@ -604,15 +526,15 @@ def by_os_family(distribution: str, os_family: str) -> Distribution:
 def install_hint(purpose: str, row: Optional[Distribution] = None, *, version: Optional[Version] = None) -> str:
     """Return what to install, as it stands after "Install": the package of that host, else the thing itself.
 
-    :param purpose: a key of PURPOSES or BUILDS.
+    :param purpose: a key of PURPOSES.
     :param row: the host's row; without it, the row of the host that this runs on.
     :param version: the release of Xen, where packages are named after it.
     """
     row = detect() if row is None else row
-    found = row.packages.get(purpose) or row.builds.get(purpose) or ()
+    found = row.packages.get(purpose, ())
     names = [name.format(version=text(version, "VERSION")) for name in found]
     if not names:
-        return PURPOSES.get(purpose) or BUILDS[purpose]
+        return PURPOSES[purpose]
     kind = "package" if len(names) == 1 or purpose in _EITHER else "packages"
     origin = f" from {row.origins[purpose]}" if purpose in row.origins else ""
     last = f" {'or' if purpose in _EITHER else 'and'} ".join(names[-2:])
@@ -626,14 +548,12 @@ def start_hint(row: Optional[Distribution] = None) -> str:
     return f"the services of the toolstack ({commands or 'xenstored and xenconsoled'})"
 
 
-def packages(row: Distribution, purposes: Iterable[str] = (), builds: Iterable[str] = ()) -> Tuple[str, ...]:
+def packages(row: Distribution, purposes: Iterable[str]) -> Tuple[str, ...]:
     """Return packages that the distribution's own package manager can install; what is not known is left out.
 
     :param purposes: keys of PURPOSES.
-    :param builds: keys of BUILDS; other names are images that need nothing more.
     """
     found = [row.packages.get(purpose, ()) for purpose in purposes if purpose not in (*_EITHER, *row.origins)]
-    found += [row.builds.get(name, ()) for name in builds]
     return tuple(sorted({name for names in found for name in names if "{" not in name}))
 
 

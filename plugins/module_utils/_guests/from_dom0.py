@@ -179,7 +179,7 @@ def _place(volume: str, found: Found) -> Optional[Tuple[str, Optional[int]]]:
 
 
 def entries_of(menu: str, found: Found, volume: str) -> List[Dict[str, Any]]:
-    """The entries of a menu of GRUB 0.97 as menu_entries, its default first.
+    """The entries of a menu of GRUB 0.97 whose kernels are there as menu_entries, its default first.
 
     pygrub takes the paths of all of them for those of the file system that the menu is on.
     """
@@ -202,4 +202,5 @@ def entries_of(menu: str, found: Found, volume: str) -> List[Dict[str, Any]]:
     at = {"disk": place[0], **({} if place[1] is None else {"partition": place[1]})}
     first = entries[default : default + 1]
     ordered = [*first, *(entry for entry in entries if entry not in first)]
-    return [{**entry, **at} for entry in ordered if entry.get("kernel", "").startswith("/")][:_ENTRIES]
+    there = {one.path for of_menu in found.kernels.values() for one in of_menu}
+    return [{**entry, **at} for entry in ordered if entry.get("kernel") in there][:_ENTRIES]

@@ -27,7 +27,7 @@ import time
 import traceback
 from typing import Any, List, Mapping, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, signals
+from ansible_collections.xen.stubdom.plugins.module_utils._common import build_packages, files, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, attempt, run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
@@ -61,7 +61,7 @@ def compiler(run: Runner) -> Tuple[int, str]:
     if status != 0 or not output.strip():
         raise UserError(
             f"`gcc --version` failed on the build host: {reason}.",
-            f"Install {distributions.install_hint('base')}, or set stubdom_build_install_packages of the role.",
+            f"Install {build_packages.install_hint('base')}, or set stubdom_build_install_packages of the role.",
         )
     line = output.splitlines()[0]
     match = re.search(r"(\d+)\.\d+(?:\.\d+)?\s*$", line) or re.search(r"(\d+)\.\d+", line)

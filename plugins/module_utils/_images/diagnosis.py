@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common import build_packages
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 # Text in the log of a failed stage → what to do about it, for problems that the build cannot solve itself. In it,
@@ -68,7 +68,7 @@ def known(log: str) -> Optional[str]:
     """Return what helps against the problem that *log* shows, None if we do not know it."""
     for pattern, remedy, purpose in KNOWN:
         if re.search(pattern, log):
-            return remedy.format(install=distributions.install_hint(purpose)) if purpose else remedy
+            return remedy.format(install=build_packages.install_hint(purpose)) if purpose else remedy
     return None
 
 

@@ -15,7 +15,8 @@ from typing import Any, Dict, Optional
 
 import pytest
 import yaml
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.filter.packages import packages as filtered
+from ansible_collections.xen.stubdom.plugins.module_utils._common import build_packages, distributions
 
 FIXTURES = Path(__file__).parent / "fixtures" / "distributions"
 ROWS = {row.key: row for row in distributions.DISTRIBUTIONS}
@@ -74,25 +75,36 @@ def test_an_unknown_distribution_finds_it_too(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ROWS)
-def test_messages_name_what_the_host_has(key: str, tmp_path: Path) -> None:
+def test_messages_name_what_the_host_has(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row, described = distributions.detect(str(tree(tmp_path, key))), fixture(key)
-    hints = {purpose: distributions.install_hint(purpose, row, version=(4, 20)) for purpose in described["hints"]}
+    monkeypatch.setattr(distributions, "detect", lambda: row)
+    hints = {
+        purpose: (
+            build_packages.install_hint(purpose)
+            if purpose in build_packages.BUILDS
+            else distributions.install_hint(purpose, row, version=(4, 20))
+        )
+        for purpose in described["hints"]
+    }
     assert hints == described["hints"]
     assert distributions.start_hint(row) == described["start"]
 
 
 @pytest.mark.parametrize("row", [*distributions.DISTRIBUTIONS, distributions.GENERIC], ids=lambda row: row.key)
-def test_rows_are_complete_and_use_known_words(row: distributions.Distribution) -> None:
+def test_rows_are_complete_and_use_known_words(
+    row: distributions.Distribution, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert set(row.packages) <= set(distributions.PURPOSES)
     assert set(row.origins) <= set(row.packages)
-    assert set(row.builds) <= set(distributions.BUILDS)
+    assert set(build_packages.PACKAGES.get(row.key, {})) <= set(build_packages.BUILDS)
     assert set(row.proven.values()) <= {distributions.RUNNING, distributions.FILES, distributions.READ}
     assert row.known == bool(row.proven) == bool(row.grub)
     if row.known:
         assert set(row.proven) == {"toolstack", "grub", "packages"}
         assert row.os_family and row.paths.firmware and row.paths.programs and row.paths.libxl and row.services
-    for purpose in (*distributions.PURPOSES, *distributions.BUILDS):
-        assert "{" not in distributions.install_hint(purpose, row)
+    monkeypatch.setattr(distributions, "detect", lambda: row)
+    for purpose in (*distributions.PURPOSES, *build_packages.BUILDS):
+        assert "{" not in build_packages.install_hint(purpose)
 
 
 def test_every_name_means_one_row() -> None:
@@ -139,11 +151,9 @@ def test_links_of_another_tree_stay_in_it(tmp_path: Path) -> None:
 
 def test_packages_are_those_that_the_package_manager_has() -> None:
     assert distributions.packages(ROWS["arch"], ["xenstore", "squashfs", "boot_loader"]) == ("squashfs-tools",)
-    assert distributions.packages(ROWS["debian"], ["toolstack_programs", "qemu"], ["texinfo", "ioemu"]) == (
-        "qemu-system-xen",
-        "texinfo",
-    )
-    assert distributions.packages(distributions.GENERIC, distributions.PURPOSES, ["base"]) == ()
+    facts = {"distribution": "Debian", "os_family": "Debian"}
+    assert filtered(facts, ["toolstack_programs", "qemu"], ["texinfo", "ioemu"]) == ["qemu-system-xen", "texinfo"]
+    assert distributions.packages(distributions.GENERIC, distributions.PURPOSES) == ()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +181,9 @@ _NAMESAKES = {"Debian", "Ubuntu", "Alpine", "NixOS", "XCP-ng"}
 
 
 def words_of(row: distributions.Distribution) -> set[str]:
-    packages = {name for names in (*row.packages.values(), *row.builds.values()) for name in names}
+    builds = build_packages.PACKAGES.get(row.key, {})
+    builds = build_packages.PACKAGES.get(row.key, {})
+    packages = {name for names in (*row.packages.values(), *builds.values()) for name in names}
     return {row.name, *(name for name in packages if "-" in name or "/" in name)} - _NAMESAKES
 
 
@@ -208,6 +220,5 @@ def test_a_new_distribution_is_one_file_of_the_product() -> None:
         for hits in [[line for line in strings(path) if word.search(line) and not line.lstrip().startswith("#")]]
         if hits
     }
-    assert set(naming) == {"plugins/module_utils/_common/distributions.py"}, {
-        path: lines for path, lines in naming.items() if not path.endswith("distributions.py")
-    }
+    known = {f"plugins/module_utils/_common/{name}.py" for name in ("distributions", "build_packages")}
+    assert set(naming) <= known, {path: lines for path, lines in naming.items() if path not in known}

@@ -41,13 +41,16 @@ title  New  one
 \tkernel\t(hd0,0)/boot/vmlinuz  root=/dev/xvda1 ro
 \tinitrd (hd0,0)/boot/initrd.img
 title Nothing
+title Gone
+	kernel /boot/gone
 """
 
 
 def found(path: str, kernel: Kernel, volume: str = "loop0,msdos1") -> Found:
+    kernels = [kernel, *([kernel._replace(path="/boot/old")] if path == LST else [])]
     volumes = [Volume("loop0", "", False), Volume("loop0,msdos1", "ext*", False)]
     text = MENU_LST if path == LST else ""
-    return Found(["xvda"], True, volumes, {(volume, path): text}, {(volume, path): [kernel]})
+    return Found(["xvda"], True, volumes, {(volume, path): text}, {(volume, path): kernels})
 
 
 @pytest.mark.parametrize(
