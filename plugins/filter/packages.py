@@ -54,14 +54,27 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._common import build_packages, distributions
 
 
+def by_os_family(distribution: str, os_family: str) -> distributions.Distribution:
+    """Return the row of a host by what Ansible calls its distribution and family, GENERIC where none is meant."""
+    for row in distributions.DISTRIBUTIONS:
+        if row.name == distribution:
+            return row
+    return next(
+        (row for row in distributions.DISTRIBUTIONS if row.os_family and row.os_family == os_family),
+        distributions.GENERIC,
+    )
+
+
 def packages(facts: Mapping[str, Any], purposes: Sequence[str], builds: Sequence[str] = ()) -> List[str]:
-    """Return the packages of the distribution that the facts tell."""
+    """Return the packages of the distribution that the facts tell, as far as its own package manager has them."""
     name, family = (
         str(facts.get(fact) or facts.get(f"ansible_{fact}") or "") for fact in ("distribution", "os_family")
     )
-    row = distributions.by_os_family(name, family)
-    needed = [build_packages.PACKAGES.get(row.key, {}).get(build, ()) for build in builds]
-    return sorted({*distributions.packages(row, purposes), *(package for names in needed for package in names)})
+    row = by_os_family(name, family)
+    own = [purpose for purpose in purposes if purpose not in (*distributions.EITHER, *row.origins)]
+    found = [row.packages.get(purpose, ()) for purpose in own]
+    found += [build_packages.PACKAGES.get(row.key, {}).get(build, ()) for build in builds]
+    return sorted({package for names in found for package in names if "{" not in package})
 
 
 class FilterModule:

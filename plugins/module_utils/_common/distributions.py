@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field, fields, replace
-from typing import Dict, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
 
@@ -45,7 +45,7 @@ PURPOSES: Mapping[str, str] = {
 }
 
 # Purposes for which one of the packages is enough.
-_EITHER = ("boot_loader",)
+EITHER = ("boot_loader",)
 
 # An os-release of the known distributions has less than 1 KiB.
 _LONGEST = 1 << 16
@@ -515,14 +515,6 @@ def detect(root: str = "/") -> Distribution:
     return GENERIC
 
 
-def by_os_family(distribution: str, os_family: str) -> Distribution:
-    """Return the row of a host by what Ansible calls its distribution and family, GENERIC where none is meant."""
-    for row in DISTRIBUTIONS:
-        if row.name == distribution:
-            return row
-    return next((row for row in DISTRIBUTIONS if row.os_family and row.os_family == os_family), GENERIC)
-
-
 def install_hint(purpose: str, row: Optional[Distribution] = None, *, version: Optional[Version] = None) -> str:
     """Return what to install, as it stands after "Install": the package of that host, else the thing itself.
 
@@ -535,9 +527,9 @@ def install_hint(purpose: str, row: Optional[Distribution] = None, *, version: O
     names = [name.format(version=text(version, "VERSION")) for name in found]
     if not names:
         return PURPOSES[purpose]
-    kind = "package" if len(names) == 1 or purpose in _EITHER else "packages"
+    kind = "package" if len(names) == 1 or purpose in EITHER else "packages"
     origin = f" from {row.origins[purpose]}" if purpose in row.origins else ""
-    last = f" {'or' if purpose in _EITHER else 'and'} ".join(names[-2:])
+    last = f" {'or' if purpose in EITHER else 'and'} ".join(names[-2:])
     return f"the {kind} {', '.join([*names[:-2], last])}{origin}"
 
 
@@ -546,15 +538,6 @@ def start_hint(row: Optional[Distribution] = None) -> str:
     row = detect() if row is None else row
     commands = " and ".join(f"`{row.start.format(service=service)}`" for service in row.services)
     return f"the services of the toolstack ({commands or 'xenstored and xenconsoled'})"
-
-
-def packages(row: Distribution, purposes: Iterable[str]) -> Tuple[str, ...]:
-    """Return packages that the distribution's own package manager can install; what is not known is left out.
-
-    :param purposes: keys of PURPOSES.
-    """
-    found = [row.packages.get(purpose, ()) for purpose in purposes if purpose not in (*_EITHER, *row.origins)]
-    return tuple(sorted({name for names in found for name in names if "{" not in name}))
 
 
 def paths(kind: str, row: Distribution, **words: str) -> Tuple[str, ...]:

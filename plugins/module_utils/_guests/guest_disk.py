@@ -31,12 +31,11 @@ FLAVOURS = ("grub2", "legacy")
 PROGRAMS = ("grub-fstest", "grub2-fstest")
 # A user of none of the ranges that distributions and systemd give out (systemd, docs/UIDS-GIDS.md).
 _USER = "65533"
-# Of each program: seconds of the processor, KiB of memory, nothing written to files.
+# Seconds, KiB, and nothing written to files.
 _LIMITS = "ulimit -t 5 -v 1000000 -f 0 -c 0"
 _SECONDS = 60.0
 _LONGEST_LIST = 100_000
 _LONGEST_MENU = 1 << 16
-# How many volumes, and how many kernels of a menu, are looked at.
 _VOLUMES, _KERNELS = 12, 6
 
 # The menus that boot loaders read; GRUB 2 of a distribution for PV guests prefers the second stage of
@@ -136,9 +135,6 @@ class Found:
         return next((one for one in self.volumes if one.system and wanted.match(one.name)), None)
 
 
-# ---- reading --------------------------------------------------------------------------------------------------------
-
-
 def look(
     run: Runner,
     guest_disks: Sequence[Mapping[str, Any]],
@@ -166,19 +162,19 @@ def look(
     return None
 
 
+@dataclass(frozen=True)
 class _Reader:
     """Runs grub-fstest, several times in one shell."""
 
-    def __init__(self, run: Runner, unprivileged: List[str], command: List[str]) -> None:
-        self._run = run
-        self._unprivileged = unprivileged
-        self._command = command
+    run: Runner
+    unprivileged: List[str]
+    command: List[str]
 
     def _ask(self, commands: Sequence[Sequence[str]]) -> List[str]:
         """The output of each; no line of `hex` is the sign between them."""
-        parts = [f"{shlex.join([*self._command, *words])} | head -c {_LONGEST_LIST * 5}" for words in commands]
+        parts = [f"{shlex.join([*self.command, *words])} | head -c {_LONGEST_LIST * 5}" for words in commands]
         script = "; ".join([_LIMITS, *(f"{part}; echo; echo @" for part in parts)])
-        output = self._run([*self._unprivileged, "sh", "-c", script], timeout=_SECONDS)[1]
+        output = self.run([*self.unprivileged, "sh", "-c", script], timeout=_SECONDS)[1]
         return output.split("\n@\n")[: len(commands)]
 
     def lists(self, *paths: Sequence[str]) -> List[str]:
@@ -218,7 +214,7 @@ def _read_volumes(reader: _Reader, found: Found) -> List[str]:
 
 
 def _is_ext64(block: bytes) -> bool:
-    """Whether these are the first bytes of a superblock with the feature 64bit (s_magic, s_feature_incompat)."""
+    """Whether this is a superblock with 64bit (s_magic, s_feature_incompat)."""
     return block[0x38:0x3A] == b"\x53\xef" and bool(int.from_bytes(block[0x60:0x64], "little") & _EXT64)
 
 
@@ -319,9 +315,6 @@ def _node(device: int) -> Iterator[str]:
         yield path
     finally:
         shutil.rmtree(directory)
-
-
-# ---- what it means --------------------------------------------------------------------------------------------------
 
 
 def wanted(guest: Mapping[str, Any]) -> Dict[str, List[Place]]:

@@ -483,16 +483,12 @@ def _unstartable(item: Item, observed: Observed, freed: int) -> Iterator[UserErr
 
 
 def _look(item: Item, observed: Observed) -> None:
-    """Look at the guest's disks, where it is to boot from them.
-
-    :raises UserError: it cannot boot.
-    """
+    """:raises UserError: what is on the guest's disks cannot boot."""
     running = item.guest.facts["domid"] is not None
     if running or not item.values or not item.values["look_at_disks"]:
         return
     if item.values["flavour"] not in guest_disk.FLAVOURS:
         return
-    # What PV-GRUB is given as the path of its menu is among them as it was asked for.
     named = disks.named(item.values["disks"], hvm=False)
     guest = {**item.values, "disks": named, "menu": item.settings.get("extra")}
     found = guest_disk.look(observed.xen.run, guest["disks"], **guest_disk.wanted(guest))
