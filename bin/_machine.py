@@ -49,7 +49,10 @@ TOOL_PACKAGES = {package for name, (package, _) in programs.TOOLS.items() if os.
 LAB_PACKAGES = tuple(sorted(TOOL_PACKAGES - set(efi.PACKAGES)))
 QEMU_PACKAGES = {"qemu-system-x86", "qemu-utils"}
 BACKPORTS_FILE = "/etc/apt/sources.list.d/xen-stubdom-backports.list"
-UNIT_PACKAGES = ("bubblewrap", "busybox", "bzip2", "ca-certificates", "dnsmasq-base", "gcc", "git", "libc6-dev", "make")
+UNIT_PACKAGES = (
+    "bubblewrap", "busybox", "bzip2", "ca-certificates", "dnsmasq-base", "e2fsprogs", "gcc", "git", "grub-common",
+    "iproute2", "libc6-dev", "make",
+)  # fmt: skip
 NEEDS = {
     "ansible": Need(("ca-certificates", "openssh-client"), "ansible"),
     "unit": Need(UNIT_PACKAGES, "unit"),

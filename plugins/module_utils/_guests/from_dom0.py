@@ -69,8 +69,7 @@ def propose(
             {},
             "Its disks could not be looked at.",
             loses,
-            "Install grub-fstest (Debian package grub-common) on the host, and let everybody read the files of the "
-            "guest's disks, or write its parameters by hand.",
+            "Install grub-fstest (Debian package grub-common) on the host, or write its parameters by hand.",
         )
     own = [place for place in found.menus if place[1] in guest_disk.GRUB_MENUS]
     menus = [place for place in found.menus if place[1] in guest_disk.LEGACY_MENUS]

@@ -288,7 +288,7 @@ def _unprivileged() -> Optional[List[str]]:
 def _readable(
     run: Runner, guest_disks: Sequence[Mapping[str, Any]], unprivileged: Sequence[str]
 ) -> Iterator[Dict[str, str]]:
-    """By vdev, the paths of raw disks that the reader's user may read: a file, or another node of a block device."""
+    """By vdev, the paths of raw disks as the reader's user may read them: a file, or a node of a block device."""
     with contextlib.ExitStack() as held:
         found: Dict[str, str] = {}
         for disk in guest_disks:
@@ -297,11 +297,32 @@ def _readable(
                 continue
             with contextlib.suppress(OSError):
                 status = os.stat(path)
-                if stat.S_ISBLK(status.st_mode) and unprivileged:
-                    found[disk["vdev"]] = held.enter_context(_node(status.st_rdev))
-                elif stat.S_ISREG(status.st_mode) and run([*unprivileged, "test", "-r", path])[0] == 0:
-                    found[disk["vdev"]] = os.path.realpath(path)
+                device = status.st_rdev if stat.S_ISBLK(status.st_mode) else None
+                if stat.S_ISREG(status.st_mode):
+                    if run([*unprivileged, "test", "-r", path])[0] == 0:
+                        found[disk["vdev"]] = os.path.realpath(path)
+                    elif unprivileged:
+                        device = held.enter_context(_loop(run, path))
+                if device is not None and unprivileged:
+                    found[disk["vdev"]] = held.enter_context(_node(device))
         yield found
+
+
+@contextlib.contextmanager
+def _loop(run: Runner, path: str) -> Iterator[int]:
+    """A loop device that can only be read, and goes with this process however that ends."""
+    status, output, why = run(["losetup", "--find", "--show", "--read-only", path])
+    if status != 0:
+        raise OSError(why)
+    try:
+        opened = os.open(output.strip(), os.O_RDONLY)
+    finally:
+        # One that is open goes when it is closed (LO_FLAGS_AUTOCLEAR).
+        run(["losetup", "--detach", output.strip()])
+    try:
+        yield os.fstat(opened).st_rdev
+    finally:
+        os.close(opened)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,7 @@ def legacy(
     timeout: int,
     guest_disks: Sequence[Mapping[str, Any]],
     more: Rules = _NO_RULES,
+    root: Optional[Callable[[Mapping[str, Any]], str]] = None,
 ) -> str:
     """Return a menu for PV-GRUB.
 
@@ -77,38 +78,10 @@ def legacy(
     :param timeout: seconds until then.
     :param guest_disks: the guest's disks, with their vdev.
     :param more: what else it has.
+    :param root: what PV-GRUB calls the place of an entry's files, if that is none of the disks.
     :raises UserError: an entry cannot be written so that PV-GRUB reads it as it was given.
     """
-
-    def root(entry: Mapping[str, Any]) -> str:
-        kernel = entry["kernel"]
-        path = disks.menu_path(guest_disks, kernel, disk=entry.get("disk"), partition=entry.get("partition"))
-        return path[: -len(kernel)]
-
-    return _legacy(entries, timeout, root, more)
-
-
-def over_network(entries: Sequence[Mapping[str, Any]], timeout: int) -> str:
-    """Return a menu for PV-GRUB whose kernels come from the TFTP server that it has the menu from.
-
-    :raises UserError: see `legacy`; an entry names a disk.
-    """
-
-    def root(entry: Mapping[str, Any]) -> str:
-        for name in ("disk", "partition"):
-            if entry.get(name) is not None:
-                raise _refusal(name, entry[name], "this kernel comes from the TFTP server", "Leave out")
-        return "(nd)"
-
-    return _legacy(entries, timeout, root)
-
-
-def _legacy(
-    entries: Sequence[Mapping[str, Any]],
-    timeout: int,
-    root: Callable[[Mapping[str, Any]], str],
-    more: Rules = _NO_RULES,
-) -> str:
+    root = root or (lambda entry: _root(entry, guest_disks))
     lines = ["default 0", f"timeout {_timeout(timeout)}"]
     if more.fallback:
         lines.append(f"fallback {_fallback(entries, more.fallback)}")
@@ -192,6 +165,12 @@ def _password(hashed: str, loader: str) -> str:
     return hashed
 
 
+def _root(entry: Mapping[str, Any], guest_disks: Sequence[Mapping[str, Any]]) -> str:
+    kernel = entry["kernel"]
+    path = disks.menu_path(guest_disks, kernel, disk=entry.get("disk"), partition=entry.get("partition"))
+    return path[: -len(kernel)]
+
+
 def _check(entry: Mapping[str, Any]) -> None:
     for name in ("title", "cmdline"):
         text = entry.get(name) or ""
@@ -207,7 +186,7 @@ def _check(entry: Mapping[str, Any]) -> None:
             raise _refusal(name, path, "it is no absolute path of printable ASCII without blanks", "Correct")
 
 
-def _refusal(name: str, value: object, why: str, remedy: str) -> UserError:
+def _refusal(name: str, value: str, why: str, remedy: str) -> UserError:
     return UserError(f"menu_entries.{name} is {value!r}, and {why}.", f"{remedy} {name} in menu_entries.")
 
 

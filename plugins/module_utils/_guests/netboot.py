@@ -110,11 +110,22 @@ def plan_files(server: Server, guests: Sequence[Mapping[str, Any]]) -> Files:
         lines.append(f"dhcp-host={mac},set:{tag}{_comma(address)}")
         if guest.get("menu_entries"):
             path = f"{MENUS}/{name}.lst"
-            found[path] = menus.over_network(guest["menu_entries"], int(guest.get("menu_timeout", 5)))
+            found[path] = menus.legacy(guest["menu_entries"], int(guest.get("menu_timeout", 5)), (), root=_root)
             lines.append(f"dhcp-option=tag:{tag},{MENU_OPTION}{_comma(*quads(f'(nd)/{path}'))}")
         if guest.get("boot_file"):
             lines.append(f"dhcp-boot=tag:{tag},{_boot_file(guest)}")
     return Files("".join(f"{line}\n" for line in lines), found)
+
+
+def _root(entry: Mapping[str, Any]) -> str:
+    """The TFTP server that PV-GRUB has the menu from."""
+    for name in ("disk", "partition"):
+        if entry.get(name) is not None:
+            raise UserError(
+                f"menu_entries.{name} is {entry[name]!r}, and this kernel comes from the TFTP server.",
+                f"Leave out {name} in menu_entries.",
+            )
+    return "(nd)"
 
 
 def quads(path: str) -> List[str]:

@@ -131,11 +131,28 @@ def test_what_cannot_be_read_is_not_known(open_path: Path, content: bytes) -> No
 
 
 @real
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root is told from the reader's user")
-def test_a_file_that_only_root_may_read_is_not_looked_at(open_path: Path) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/dev/loop-control"), reason="only root is told from the reader's user"
+)
+def test_a_file_that_only_root_may_read_becomes_a_device(open_path: Path) -> None:
     disk = file_system(open_path / "a", LINUX)
     disk.chmod(0o600)
-    assert guest_disk.look(run_program, [{"target": str(disk), "vdev": "xvda"}]) is None
+    assert looked(disk).menus == {("loop0", "/boot/grub/grub.cfg"): GRUB_CFG.decode()}
+    left = subprocess.run(["losetup", "--associated", str(disk)], check=True, capture_output=True, text=True).stdout
+    assert left == ""
+    assert disk.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("answer", [(1, "", "no loop devices"), (0, "/nonexistent/loop0\n", "")])
+def test_without_loop_devices_such_a_file_is_not_looked_at(open_path: Path, answer: tuple[int, str, str]) -> None:
+    """Also where the one that was named is not there."""
+    (open_path / "a").write_bytes(b"")
+
+    def run(command: list[str], **_more: Any) -> tuple[int, str, str]:
+        return answer if command[0] == "losetup" else (1, "", "")
+
+    with guest_disk._readable(run, [{"target": str(open_path / "a"), "vdev": "xvda"}], ["other-user"]) as found:
+        assert found == {}
 
 
 @real
