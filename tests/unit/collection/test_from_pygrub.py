@@ -70,7 +70,7 @@ def test_a_guest_that_does_not_boot_gets_back_what_it_had(tmp_path: Path) -> Non
     written(tmp_path, "web", "db")
     played = play(tmp_path, guest(tmp_path, "web"), guest(tmp_path, "db"), named='["web", "db"]', failed=("web",))
     assert played.status == 2
-    assert asked(played)[1] == [{"name": "web", "path": f"{tmp_path}/web.cfg", "state": "restarted", "stop": "force"}]
+    assert asked(played)[1] == [{"name": "web", "path": f"{tmp_path}/web.cfg", "state": "stopped", "stop": "force"}]
     assert (tmp_path / "web.cfg").read_text() == "name = 'web'\n"
     assert not (tmp_path / "web.cfg.from_pygrub~").exists() and (tmp_path / "db.cfg.from_pygrub~").exists()
 
@@ -81,7 +81,8 @@ def test_guests_get_back_what_they_had(tmp_path: Path) -> None:
     guests = (guest(tmp_path, "web", proposal=None), guest(tmp_path, "db", proposal=None))
     played = play(tmp_path, *guests, named='["web", "db"]', state="absent")
     assert played.status == 0, played.said
-    assert asked(played) == [[{"name": "web", "path": f"{tmp_path}/web.cfg", "state": "restarted", "stop": "graceful"}]]
+    web = {"name": "web", "path": f"{tmp_path}/web.cfg"}
+    assert asked(played) == [[{**web, "state": "stopped", "stop": "graceful"}], [{**web, "state": "running"}]]
     assert (tmp_path / "web.cfg").read_text() == "old\n" and not (tmp_path / "web.cfg.from_pygrub~").exists()
 
 
