@@ -151,8 +151,8 @@ options:
           - Whether the disks of a guest that is to be started are looked at before, so that what its boot loader cannot
             boot is refused with the way out (V(grub2), V(legacy)). V(true) is the default.
           - They are not mounted. C(grub-fstest), which is GRUB 2 as a program (Debian package C(grub-common)), reads
-            raw images and block devices as a user that owns nothing. What it cannot read, such as a file that only root
-            may read, is left to the boot.
+            raw images and block devices as a user that owns nothing. What it cannot read, such as other formats, is
+            left to the boot.
         type: bool
       cmdline:
         description:
