@@ -114,6 +114,7 @@ def test_a_host_without_anything_of_ours_stays_as_it_is(tmp_path: Path) -> None:
     [
         ([ALL], {}, "runs guests whose configuration is this collection's: web. Nothing was changed."),
         ([ALL, "-eretire_guests=yes"], {}, "Set retire_guests to refuse, shutdown or keep."),
+        ([ALL, "-edom0_memory_reboot=true"], {}, "this playbook reboots no host. Leave out dom0_memory_reboot, and"),
         (
             [ALL, "-eretire_guests=shutdown"],
             {"guests_info": {"guests": [{**WEB, "managed": False}]}},
