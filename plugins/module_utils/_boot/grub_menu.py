@@ -17,8 +17,9 @@ _BLANKS = re.compile(r"(?:[ \t]|\\\n|#[^\n]*)+")
 # A word without quotes, up to what ends it.
 _PLAIN = re.compile(r"[^{}|&$;<> \t\n'\"\\]+(?=[{}|&;<> \t\n]|\Z)")
 _QUOTED = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-# Quoted and plain ones; each takes time.
-_MOST_PARTS = 10_000
+# Parts of a word, quoted and plain ones, and words of a command. Each takes time, and Linux takes 2,048 bytes of them
+# (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h).
+_MOST = 10_000
 _KEYWORDS = ("if", "then", "else", "elif", "do", "while", "until", "fi", "done")
 
 
@@ -39,9 +40,9 @@ class Word(NamedTuple):
 def words(text: str) -> Iterator[Word]:
     """Split a menu into words the way GRUB's own reader does.
 
-    :raises UserError: a quote is not closed.
+    :raises UserError: a quote is not closed, or there is more of something than any menu has.
     """
-    at = 0
+    at = count = 0
     first = True
     while at < len(text):
         blanks = _BLANKS.match(text, at)
@@ -60,6 +61,9 @@ def words(text: str) -> Iterator[Word]:
             plain = _PLAIN.match(text, at)
             end, value = (plain.end(), plain.group()) if plain else _word(text, at)
             yield Word(value, at, end, first)
+            count = 0 if first else count + 1
+            if count > _MOST:
+                raise _wrong(text, at, f"a command of more than {_MOST} words")
             first = first and value in _KEYWORDS
             at = end
 
@@ -91,8 +95,8 @@ def _word(text: str, at: int) -> Tuple[int, str]:
                 end += 1
             parts.append(text[at:end])
             at = end
-        if len(parts) > _MOST_PARTS:
-            raise _wrong(text, start, f"a word of more than {_MOST_PARTS} parts")
+        if len(parts) > _MOST:
+            raise _wrong(text, start, f"a word of more than {_MOST} parts")
     return min(at, len(text)), "".join(parts)
 
 

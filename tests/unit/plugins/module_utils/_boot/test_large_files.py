@@ -140,6 +140,13 @@ def test_a_word_of_very_many_parts_is_refused(unit: str) -> None:
     assert "more than 10000 parts" in found.reason
 
 
+def test_a_command_of_very_many_words_is_refused() -> None:
+    menu = "multiboot2 /xen.gz\nmodule2 /v {}\n"
+    assert "dom0_mem=1G" in str(grub_by_hand.edit("p", menu.format("a " * 9_000), *OPTION))
+    with pytest.raises(UserError, match="line 2 has a command of more than 10000 words"):
+        grub_by_hand.edit("p", menu.format("a " * 10_001), *OPTION)
+
+
 def test_larger_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "boot").mkdir()
     for size in (tree.LARGEST, tree.LARGEST + 1):
