@@ -76,7 +76,7 @@ def _end(item: items.Item, ordered: Sequence[items.Item]) -> lives.Job:
     def rest() -> None:
         # One that an interrupted start has left has not run yet, so there is nothing to shut down.
         force = values["stop"] == "force" or item.guest.interrupted_start() is not None
-        item.guest.end(values["stop_timeout"], force=force)
+        item.guest.end(values["stop_timeout"], force=force, again="start" in item.steps)
         item.done.append("end")
 
     dependents = frozenset(other.name for other in ordered if item.name in other.wanted.values["start_after"])

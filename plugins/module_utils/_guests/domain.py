@@ -67,6 +67,8 @@ MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firm
 
 _GONE = ("shutdown", "crashed", "dying")
 ENDED = ("absent", "shutdown", "crashed")
+# How often xl is given time to take away a domain that has ended, which it does not where on_poweroff is preserve.
+_KEPT = 5
 
 
 @dataclass(frozen=True)
@@ -488,10 +490,11 @@ class Guest:
                 f"Look at /var/log/xen/qemu-dm-{self.name}.log.",
             )
 
-    def end(self, timeout: int, *, force: bool) -> None:
+    def end(self, timeout: int, *, force: bool, again: bool = False) -> None:
         """Shut the guest down or destroy it, and wait until it and its stub domain have gone.
 
         :param timeout: seconds.
+        :param again: whether it is started afterwards, for which one that has ended must not be kept.
         :raises UserError: xl cannot, or the guest is still there then.
         """
         domain = self.observe()
@@ -504,10 +507,17 @@ class Guest:
         if self.facts["state"] not in _GONE or force:
             self._xl(*words, str(domain.domid))
 
+        kept = 0
+
         def ended() -> Optional[bool]:
+            nonlocal kept
             left = {other.domid: domains.state(other.state) for other in self.xen.domains()}
             gone = domain.domid not in left and (not model["domid"] or model["domid"] not in left)
-            return gone or (not force and left.get(domain.domid) in ("shutdown", "crashed")) or None
+            over = left.get(domain.domid) in ("shutdown", "crashed")
+            kept += over
+            if again and over and kept == _KEPT:
+                self.xen.xl("destroy", str(domain.domid))
+            return gone or (over and not force and not again) or None
 
         self._wait(
             ended,

@@ -293,6 +293,39 @@ def test_a_guest_that_is_kept_after_its_end_has_ended(host: One, monkeypatch: py
     assert not run(host, state="stopped")["changed"]
 
 
+@pytest.mark.parametrize(("looks", "destroyed"), [(3, False), (99, True)])
+def test_a_restart_waits_until_the_domain_that_has_ended_is_taken_away(
+    host: One, monkeypatch: pytest.MonkeyPatch, looks: int, destroyed: bool
+) -> None:
+    """By xl, or by us where it is to be kept."""
+    run(host)
+    before, left = host.domains["web"].domid, [None] * looks
+    listed, create = host.xl_list, host.xl_create
+
+    def xl_shutdown(*_words: str) -> Tuple[int, str, str]:
+        host.letters = "---s--"
+        return 0, "", ""
+
+    def xl_list() -> Tuple[int, str, str]:
+        if host.letters == "---s--":
+            host.letters = "---s--" if left else None
+            del left[:1]
+        return listed()
+
+    def xl_create(*words: str) -> Tuple[int, str, str]:
+        return (
+            create(*words) if host.letters is None else (1, "", 'libxl: error: Domain with name "web" already exists.')
+        )
+
+    for name, played in (("xl_shutdown", xl_shutdown), ("xl_list", xl_list), ("xl_create", xl_create)):
+        monkeypatch.setattr(host, name, played)
+    monkeypatch.setattr(guest_domain.time, "sleep", lambda _seconds: None)
+    host.calls.clear()
+    assert run(host, state="restarted", stop="graceful", stop_timeout=30)["state"] == "blocked"
+    assert host.domains["web"].domid != before
+    assert [call for call in host.calls if call.startswith("destroy")] == [f"destroy {before}"] * destroyed
+
+
 class Killed(BaseException):
     """What no handler of the module sees: afterwards, nothing else is run."""
 
