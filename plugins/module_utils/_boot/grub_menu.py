@@ -45,12 +45,12 @@ def words(text: str) -> Iterator[Word]:
     at = count = 0
     first = True
     while at < len(text):
-        blanks = _BLANKS.match(text, at)
+        char = text[at]
+        # A match costs more than the question whether there can be one.
+        blanks = _BLANKS.match(text, at) if char in " \t\\#" else None
         if blanks:
             at = blanks.end()
-            continue
-        char = text[at]
-        if char in "\n;|&<>":
+        elif char in "\n;|&<>":
             first = True
             at += 1
         elif char in "{}":
