@@ -34,8 +34,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 OPTION = ("dom0_mem", "dom0_mem=1G")
-# In seconds of the processor. It is two for each text on a machine with nothing else to do, and up to twice as much on one
-# whose cores are shared; a tracer, such as that of a measurement of coverage, costs several times the work itself.
+# In seconds of the processor. It is two for each text on a machine with nothing else to do, and up to twice as much on
+# one whose cores are shared; a tracer, such as that of a measurement of coverage, costs several times the work itself.
 ALLOWED = 4.0 if sys.gettrace() is None else 40.0
 
 
