@@ -494,7 +494,7 @@ class Guest:
         """Shut the guest down or destroy it, and wait until it and its stub domain have gone.
 
         :param timeout: seconds.
-        :param again: whether it is started afterwards, for which one that has ended must not be kept.
+        :param again: whether it is started afterwards.
         :raises UserError: xl cannot, or the guest is still there then.
         """
         domain = self.observe()
