@@ -15,6 +15,9 @@ from typing import Dict, Iterator, List, Sequence
 # what the guest itself writes into xenstore, as programs for guests of XenServer do.
 SOURCES = ("configured", "leases", "neighbours", "guest")
 
+# Where dnsmasq keeps its leases; the second one is that of our own server (netboot.py).
+LEASES = ("/var/lib/misc/dnsmasq.leases", "/var/lib/misc/dnsmasq.xen-stubdom.leases")
+
 MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
 
 

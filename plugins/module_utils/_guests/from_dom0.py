@@ -157,7 +157,7 @@ def _arch(new: Mapping[str, Any]) -> str:
 
 def _legacy(new: Dict[str, Any], menu: Tuple[str, str], found: Found) -> bool:
     """Make the guest one of PV-GRUB, if that can read the menu."""
-    place = _place(menu[0], found)
+    place = found.place(menu[0])
     if place is None:
         return False
     path = disks.menu_path(new["disks"], menu[1], disk=place[0], partition=place[1])
@@ -172,17 +172,12 @@ def _legacy(new: Dict[str, Any], menu: Tuple[str, str], found: Found) -> bool:
     return True
 
 
-def _place(volume: str, found: Found) -> Optional[Tuple[str, Optional[int]]]:
-    match = re.match(r"loop(\d+)(?:,[a-z]+(\d+))?\Z", volume)
-    return None if match is None else (found.vdevs[int(match[1])], int(match[2]) if match[2] else None)
-
-
 def entries_of(menu: str, found: Found, volume: str) -> List[Dict[str, Any]]:
     """The entries of a menu of GRUB 0.97 whose kernels are there as menu_entries, its default first.
 
     pygrub takes the paths of all of them for those of the file system that the menu is on.
     """
-    place = _place(volume, found)
+    place = found.place(volume)
     entries: List[Dict[str, Any]] = []
     default = 0
     for word, rest in re.findall(r"^[ \t]*(\w+)[ \t=]+(.*)$", menu, re.M):

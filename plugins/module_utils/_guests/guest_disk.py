@@ -118,13 +118,15 @@ class Found:
     kernels: Dict[Tuple[str, str], List[Kernel]] = field(default_factory=dict)
     asked: Dict[Place, Optional[Kernel]] = field(default_factory=dict)
 
+    def place(self, volume: str) -> Optional[Tuple[str, Optional[int]]]:
+        """The disk and partition that a volume is; None for any other."""
+        match = re.match(r"loop(\d+)(?:,\w*?(\d+))?\Z", volume)
+        return None if match is None else (self.vdevs[int(match[1])], int(match[2]) if match[2] else None)
+
     def where(self, volume: str) -> str:
         """A volume in words."""
-        match = re.match(r"loop(\d+)(?:,\w*?(\d+))?\Z", volume)
-        if match is None:
-            return volume
-        vdev = self.vdevs[int(match[1])]
-        return f"partition {match[2]} of {vdev}" if match[2] else vdev
+        vdev, partition = self.place(volume) or (volume, None)
+        return f"partition {partition} of {vdev}" if partition else vdev
 
     def on(self, place: Place) -> Optional[Volume]:
         """The volume with a file system that has a place; None where GRUB knows none."""

@@ -113,10 +113,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
 def _saving(xen: Xen) -> Optional[str]:
     """The settings by which the service xendomains saves guests at a shutdown; None where it does not."""
     path = xen.distribution.xendomains
-    text = ""
-    with contextlib.suppress(OSError), open(xen.path(path), encoding="ascii", errors="replace") as stream:
-        text = stream.read(_LONGEST) if path else ""
-    values = [match["value"].strip("\"'") for match in _SAVE.finditer(text)]
+    values = [match["value"].strip("\"'") for match in _SAVE.finditer(xen.text(path, _LONGEST) or "")]
     return path if values and values[-1] else None
 
 

@@ -23,7 +23,7 @@ LONGEST_PATH = 0x60 - 1
 # What is served by TFTP, and where menus lie below it.
 MENUS = "guests"
 DIRECTORY = "/var/lib/xen.stubdom/netboot"
-LEASES = "/var/lib/misc/dnsmasq.xen-stubdom.leases"
+LEASES = addresses.LEASES[1]
 
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z")
 _TIME = re.compile(r"(?:[1-9][0-9]{0,7}[mhdw]?|infinite)\Z")
@@ -135,12 +135,12 @@ def quads(path: str) -> List[str]:
 
     :raises UserError: PV-GRUB cannot take it.
     """
-    if len(path.encode()) > LONGEST_PATH:
+    data = path.encode()
+    if len(data) > LONGEST_PATH:
         raise UserError(
-            f"The path {path} has {len(path.encode())} bytes, and PV-GRUB has room for {LONGEST_PATH}.",
+            f"The path {path} has {len(data)} bytes, and PV-GRUB has room for {LONGEST_PATH}.",
             "Give the guest a shorter name.",
         )
-    data = path.encode()
     data += b"\0" * (-len(data) % 4)
     return [".".join(str(byte) for byte in data[at : at + 4]) for at in range(0, len(data), 4)]
 

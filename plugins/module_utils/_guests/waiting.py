@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import socket
 import time
@@ -29,8 +28,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 EVERY = 2.0
 CONNECT = 2.0
 
-# Where an address is looked for that is believed, in this order (addresses.SOURCES).
-_LEASES = ("/var/lib/misc/dnsmasq.leases", "/var/lib/misc/dnsmasq.xen-stubdom.leases")
+# Where an address is looked for that is believed, after addresses.LEASES (addresses.SOURCES).
 _NEIGHBOURS = "/proc/net/arp"
 
 _LONGEST = 1 << 20
@@ -118,18 +116,12 @@ def address(xen: Xen, domid: int, settings: Mapping[str, xl_cfg.Value]) -> Optio
     nodes = [f"/libxl/{domid}/device/vif/{number}/mac" for number in xen.children(f"/libxl/{domid}/device/vif")]
     macs = [value.lower() for value in xen.read_many(nodes).values()] or xl_devices.macs(settings)
     leases, neighbours = (
-        addresses.parse_leases("\n".join(_text(xen, path) for path in _LEASES)),
-        addresses.parse_neighbours(_text(xen, _NEIGHBOURS)),
+        addresses.parse_leases("\n".join(xen.text(path, _LONGEST) or "" for path in addresses.LEASES)),
+        addresses.parse_neighbours(xen.text(_NEIGHBOURS, _LONGEST) or ""),
     )
     found: List[str] = [one for value in xl_devices.values("vif", "ip", settings) for one in value.split()]
     found += [one for known in (leases, neighbours) for mac in macs for one in known.get(mac, ())]
     return next(addresses.usable(found), None)
-
-
-def _text(xen: Xen, path: str) -> str:
-    with contextlib.suppress(OSError), open(xen.path(path), encoding="ascii", errors="replace") as stream:
-        return stream.read(_LONGEST)
-    return ""
 
 
 def _address(guest: Waiting, domid: int) -> Optional[str]:

@@ -69,11 +69,11 @@ class Xen:
 
     def is_dom0(self) -> bool:
         """Whether this machine is the control domain of a running hypervisor."""
-        return "control_d" in (self._file(CAPABILITIES) or "")
+        return "control_d" in (self.text(CAPABILITIES) or "")
 
     def is_guest(self) -> bool:
         """Whether this machine is itself an unprivileged domain."""
-        return (self._file(HYPERVISOR_TYPE) or "").strip() == "xen" and not self.is_dom0()
+        return (self.text(HYPERVISOR_TYPE) or "").strip() == "xen" and not self.is_dom0()
 
     def require_dom0(self) -> None:
         """:raises UserError: this machine does not run Xen with us in control."""
@@ -105,7 +105,7 @@ class Xen:
 
     def dom0_command_line(self) -> str:
         """The command line that the Linux of this domain was started with."""
-        return (self._file(COMMAND_LINE) or "").strip()
+        return (self.text(COMMAND_LINE) or "").strip()
 
     def version(self) -> Version:
         """Release of the running hypervisor, as in (4, 20)."""
@@ -271,10 +271,11 @@ class Xen:
         """Where a file of this host is found."""
         return os.path.join(self._root, path.lstrip("/"))
 
-    def _file(self, path: str) -> Optional[str]:
+    def text(self, path: str, longest: int = -1) -> Optional[str]:
+        """The first characters of a file of this host, all by default; None where it cannot be read."""
         try:
             with open(self.path(path), encoding="ascii", errors="replace") as stream:
-                return stream.read()
+                return stream.read(longest)
         except OSError:
             return None
 

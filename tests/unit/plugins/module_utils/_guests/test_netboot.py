@@ -68,6 +68,12 @@ def test_others_are_served_only_where_that_is_asked_for() -> None:
     assert "dhcp-ignore" not in text and "dhcp-authoritative" not in text
 
 
+def test_the_role_serves_and_removes_what_dnsmasq_is_told() -> None:
+    role = REPOSITORY / "roles" / "netboot_server"
+    assert f"__netboot_server_directory: {netboot.DIRECTORY}\n" in (role / "vars" / "main.yml").read_text()
+    assert f"- {netboot.LEASES}\n" in (role / "tasks" / "absent.yml").read_text()
+
+
 @given(st.text("abc/()-._", min_size=1, max_size=netboot.LONGEST_PATH))
 def test_a_path_comes_back_from_its_addresses(path: str) -> None:
     data = b"".join(bytes(int(byte) for byte in quad.split(".")) for quad in netboot.quads(path))
