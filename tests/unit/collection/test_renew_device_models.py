@@ -76,7 +76,7 @@ class Fleet:
         recorded.collection(path, {"xen_info": INFO, "guests": GUESTS})
         inventory = {}
         for name, guests in hosts.items():
-            inventory[name] = recorded.host(state=str(self.file(name)), __renew_note=str(path / f"{name}.note"))
+            inventory[name] = recorded.host(state=str(self.file(name)))
             kept = {one["name"]: one for one in guests}
             self.put(name, guests=guests, all=kept, asked=[], fail=[], stuck=[])
         (path / "hosts.json").write_text(json.dumps({"xen_hosts": {"hosts": inventory}}))
@@ -97,7 +97,9 @@ class Fleet:
         return found
 
     def play(self, *words: str, status: int = 0) -> str:
-        done, said = recorded.run(self.path, "renew_device_models", "-erenew_device_models_timeout=1", *words)
+        # Extra variables, as those of a play are stronger than those of its hosts.
+        note = {"__renew_note": f"{self.path}/{{{{ inventory_hostname }}}}.note", "renew_device_models_timeout": 1}
+        done, said = recorded.run(self.path, "renew_device_models", "-e" + json.dumps(note), *words)
         assert done == status, said
         return said
 
@@ -124,6 +126,7 @@ def test_it_stops_at_the_first_failure_says_what_is_left_and_goes_on_there(tmp_p
     assert "['db'] did not start." in said
     assert "On a, with the old image: web; not running: db; renewed: mail." in said
     assert fleet.asked("a") == [[False, ["mail"]], [False, ["db"]]] and fleet.asked("b") == []
+    assert (tmp_path / "a.note").exists()
     fleet.put("a", fail=[])
     assert "a: db, web renewed" in fleet.play()
     assert fleet.asked("a") == [[False, ["db"]], [False, ["web"]]]

@@ -57,7 +57,14 @@ def play(path: Path, *words: str, **results: Dict[str, Any]) -> recorded.Played:
     (path / "work" / "images" / "0123" / "image").touch()
     (path / "grub.d").mkdir()
     (path / "grub.d" / "zz-xen-stubdom.cfg").write_text(DROP_IN)
-    here = [f"retire_work_directory={path}/work", f"__retire_grub={path}/grub.d", "__retire_account=none-of-ours"]
+    # Variables of a play are stronger than those of a host: what the host has must not be read, as other tests write there.
+    here = [
+        f"retire_work_directory={path}/work",
+        f"__retire_grub={path}/grub.d",
+        f"__retire_note={path}/note",
+        f"__retire_netboot={path}/service",
+        "__retire_account=none-of-ours",
+    ]
     # What holds for site.yml reboots nothing here.
     variables = {"dom0_memory_reboot": True, "dom0_memory_size": "2G"}
     options = [f"-e{one}" for one in here]
@@ -101,7 +108,7 @@ def test_a_host_without_anything_of_ours_stays_as_it_is(tmp_path: Path) -> None:
     line = {**RESULTS["dom0_mem"], "changed": False, "reboot_required": False}
     host = {**HOST, "images": [], "helpers": [], "configurations": []}
     played = play(
-        tmp_path, ALL, "--check", "-eretire_work_directory=/nonexistent", f"-e__retire_grub={tmp_path}",
+        tmp_path, ALL, "--check", f"-eretire_work_directory={tmp_path}/none", f"-e__retire_grub={tmp_path}",
         **nothing, dom0_mem=line, xen_info=host, guests_info={"guests": [OTHER]},
     )  # fmt: skip
     assert played.status == 0, played.said
