@@ -57,7 +57,7 @@ def play(path: Path, *words: str, **results: Dict[str, Any]) -> recorded.Played:
     (path / "work" / "images" / "0123" / "image").touch()
     (path / "grub.d").mkdir()
     (path / "grub.d" / "zz-xen-stubdom.cfg").write_text(DROP_IN)
-    # Variables of a play are stronger than those of a host: what the host has must not be read, as other tests write there.
+    # As extra variables: those of a play are stronger than those of its hosts.
     here = [
         f"retire_work_directory={path}/work",
         f"__retire_grub={path}/grub.d",
