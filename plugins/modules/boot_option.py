@@ -149,6 +149,13 @@ boots_xen:
   type: bool
   returned: success
   sample: true
+boots_unattended:
+  description:
+    - Whether the next boot starts by itself. V(false) where the loader waits at its menu until somebody chooses an
+      entry, as GRUB does whose C(timeout) is C(-1).
+  type: bool
+  returned: success
+  sample: true
 reboot_required:
   description: Whether the next boot will pass the option with another value than what runs was started with.
   type: bool

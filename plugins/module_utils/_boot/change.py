@@ -77,6 +77,7 @@ class BootLine:
     :param effective: None where the next boot starts no hypervisor, or that is not known.
     :param boots_xen: whether the next boot starts Xen; None where that is not known.
     :param reason: why *effective* is None, in one sentence.
+    :param waits: as of NextBoot.
     :param running: None where no hypervisor runs or the files are those of another tree.
     """
 
@@ -85,6 +86,7 @@ class BootLine:
     running: Optional[Options]
     boots_xen: Optional[bool] = None
     reason: str = ""
+    waits: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _boot_line(desired: DesiredOption, target: Target, sources: Mapping[str, byt
         running=None if running is None else desired.find(running),
         boots_xen=boots.xen,
         reason=boots.reason,
+        waits=boots.waits,
     )
 
 
@@ -285,6 +288,7 @@ def result(
         "diff": files.difference(difference.changes),
         **({} if backups is None else {"backup_files": dict(backups)}),
         "boots_xen": boot_line.boots_xen,
+        "boots_unattended": not boot_line.waits,
         **reboot(desired, boot_line, home=target.home),
     }
 
@@ -311,5 +315,5 @@ def reboot(desired: DesiredOption, boot_line: BootLine, *, home: bool = True) ->
         reason = f"{_subject(desired)} already runs with {_shown(desired, running)}."
     else:
         reason = f"{_subject(desired)} runs with {_shown(desired, running)} and will get {_shown(desired, effective)}."
-        return {"reboot_required": True, "reboot_reason": reason}
+        return {"reboot_required": True, "reboot_reason": f"{reason} {boot_line.waits}".rstrip()}
     return {"reboot_required": False, "reboot_reason": reason}

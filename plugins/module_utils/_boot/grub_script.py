@@ -1082,6 +1082,15 @@ _LOADS = frozenset(
 )  # fmt: skip
 
 
+def counts_down(menu: Menu) -> bool:
+    """Whether GRUB starts the default entry by itself: a timeout that is no number, such as -1, is none at all.
+
+    As grub_menu_get_timeout and grub_strtoul have it, which knows no sign. One that depends on a condition is one.
+    """
+    timeout = menu.variables.get("timeout", "")
+    return timeout is None or _number(timeout)[0] is not None
+
+
 def default_entry(menu: Menu, host: Host) -> Entry:
     """Return the entry that boots when nobody chooses another one; the default one where none boots anything.
 

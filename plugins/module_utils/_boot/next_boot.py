@@ -18,12 +18,14 @@ class NextBoot:
     :param xen: whether it starts Xen; None where that is not known.
     :param reason: why there are no options, in one sentence; empty where there are.
     :param entries: the options of every entry that starts Xen, in their order.
+    :param waits: why nothing of that starts until somebody presses a key, in one sentence; empty where it does.
     """
 
     options: Optional[str]
     xen: Optional[bool]
     reason: str = ""
     entries: Sequence[str] = ()
+    waits: str = ""
 
     @property
     def line(self) -> Optional[str]:
@@ -31,6 +33,7 @@ class NextBoot:
         return self.options if self.options is not None else next(iter(self.entries), None)
 
 
+WAITS = "{file} has no time limit, so {loader} waits at its menu until somebody chooses an entry: {remedy}"
 NO_ENTRY = NextBoot(None, False, "The loader has no entry for Xen, so what the next boot passes is not known.")
 
 

@@ -245,6 +245,11 @@ def _require_selectable(grub: Grub, default: grub_script.Entry, text: str) -> gr
             "GRUB's menu does not clear the entry that was selected for one boot.",
             "Generate it with grub-mkconfig; /etc/grub.d/00_header writes that part.",
         )
+    if not grub_script.counts_down(menu):
+        raise UserError(
+            "GRUB would wait at its menu until somebody chooses an entry: its timeout is no number of seconds.",
+            "Set GRUB_TIMEOUT in /etc/default/grub to some seconds and run update-grub, then run this again.",
+        )
     afterwards = grub_once.selecting(host, None)
     if grub_script.default_entry(grub_script.run(grub.path, afterwards), afterwards) != default:
         raise UserError(

@@ -43,6 +43,7 @@ BOOT_LINE = {
     "effective": "1G,max:1G",
     "running": "2G",
     "boots_xen": True,
+    "boots_unattended": True,
     "memory_mib": 2048,
     "expected_mib": None,
 }
@@ -302,6 +303,16 @@ def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -
     assert status != 0
     assert "Add its configuration file to dom0_memory_guests_configs" in output
     assert "guests" not in [name for name, _check, _given in calls]
+
+
+def test_a_host_whose_loader_waits_for_somebody_is_not_rebooted(tmp_path: Path) -> None:
+    line = {"boots_unattended": False, "reboot_reason": "It has to. GRUB waits at its menu."}
+    status, output, calls = play(tmp_path, "-edom0_memory_reboot=true", "-edom0_memory_size=1G", dom0_mem=line)
+    assert status != 0
+    assert "nothing was changed. It has to. GRUB waits at its menu. Or set dom0_memory_reboot to false" in output
+    assert {check for name, check, _given in calls if name == "dom0_mem"} == {True}
+    status, output, _calls = play(tmp_path / "other", "-edom0_memory_size=1G", dom0_mem=line)
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -310,6 +310,8 @@ _LAST = "LoaderEntryLastBooted"
 # Of the machines that Xen's image is for.
 _ARCHITECTURE = "x64"
 _LAST_ONE = "@saved"
+# What decides how long the menu is shown, the strongest first (config_load_defaults); the value for no limit.
+_TIMEOUTS, _NO_LIMIT = ("LoaderConfigTimeoutOneShot", "LoaderConfigTimeout"), "menu-force"
 
 
 @dataclass(frozen=True)
@@ -330,6 +332,15 @@ class SystemdBoot:
 def configuration(partition: str) -> str:
     """Return the path of the file in which systemd-boot finds its default entry."""
     return f"{partition}/loader/loader.conf"
+
+
+def systemd_boot_waits(tree: Tree, partition: str) -> str:
+    """Return where it is said that systemd-boot waits for somebody to choose an entry; empty where it does not."""
+    path = configuration(partition)
+    given = [(f"the firmware's variable {name}", systemd_variable(tree, name)) for name in _TIMEOUTS]
+    given.append((f"timeout in {path}", _configured(tree.read(path) or b"", "timeout")))
+    where, value = next(((where, value) for where, value in given if value), ("", ""))
+    return where if value == _NO_LIMIT else ""
 
 
 def systemd_boot(tree: Tree, partition: str, *, once: bool = True) -> Optional[SystemdBoot]:

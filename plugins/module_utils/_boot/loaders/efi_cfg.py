@@ -17,7 +17,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tup
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, WAITS, NextBoot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
@@ -269,13 +269,16 @@ class Chosen:
     :param candidate: the configuration that it reads; None where it starts no Xen, or that is not known.
     :param xen: whether it starts Xen; None where that is not known.
     :param reason: why there is no candidate.
+    :param waits: as of NextBoot.
     """
 
     candidate: Optional[Candidate]
     xen: Optional[bool]
     reason: str = ""
+    waits: str = ""
 
 
+_SECONDS = "set it to some seconds."
 _REMEDY = "Remove the ones that are not used, or their boot entries, then run again."
 
 
@@ -375,12 +378,13 @@ class EfiCfg:
                 return NextBoot(None, None, self._several(candidates), lines)
             return NextBoot(lines[0], True, entries=lines)
         if chosen.candidate is None:
-            return NextBoot(None, chosen.xen, chosen.reason, lines)
+            return NextBoot(None, chosen.xen, chosen.reason, lines, chosen.waits)
         passed = chosen.candidate.passed
         if passed is None:
             reason = f"{chosen.candidate.path} has no kernel= in the section that boots, so xen.efi starts nothing."
-            return NextBoot(None, False, reason, lines)
-        return NextBoot(passed, True, entries=(passed, *(line for line in lines if line != passed)))
+            return NextBoot(None, False, reason, lines, chosen.waits)
+        entries = (passed, *(line for line in lines if line != passed))
+        return NextBoot(passed, True, "", entries, chosen.waits)
 
     def output(self) -> Optional[str]:
         """Return nothing: no program generates the file."""
@@ -592,7 +596,9 @@ class EfiCfg:
                 f"The default entry of systemd-boot is {menu.default.name}, which does not start Xen: after a reboot "
                 f"this host would run without it. Set default in {partition}/loader/loader.conf to an entry for Xen.",
             )
-        return self._start(path, menu.default, f"systemd-boot starts {menu.default.name}")
+        chosen = self._start(path, menu.default, f"systemd-boot starts {menu.default.name}")
+        where = efi_boot.systemd_boot_waits(self.tree, partition)
+        return replace(chosen, waits=where and WAITS.format(file=where, loader="systemd-boot", remedy=_SECONDS))
 
     def _start(self, image: str, entry: efi_boot.Entry, what: str) -> Chosen:
         found = self._configuration(image, line(entry.options))

@@ -11,14 +11,14 @@ from __future__ import annotations
 import functools
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Callable, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Set, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, WAITS, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import EFI, ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPERVISOR as HYPERVISOR_FILE
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
@@ -158,6 +158,13 @@ class Menu:
         if self.ui or (_first_word(self.default).endswith(".c32") and self.label(self.default) is None):
             return self.ui or self.default
         return ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the loader, or a program that shows a menu, waits for somebody, for a time or without a limit."""
+        if self.program:
+            return not self.at_once
+        return self.prompt or not self.default
 
 
 def _first_word(text: str) -> str:
@@ -317,7 +324,6 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
     if menu.missing:
         return None, f"{path} includes {menu.missing}, which cannot be read."
     program = menu.program
-    waits = bool(program) and not menu.at_once
     wanted = menu.default
     if program:
         named = menu.label(menu.default) if menu.ui else None
@@ -327,9 +333,7 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
         if named is not None and not named.hidden:
             first = named
         wanted = "" if first is None else first.name
-    elif menu.prompt or not wanted:
-        waits = True
-    timed = menu.on_timeout if waits and any(menu.timeouts.values()) else ""
+    timed = menu.on_timeout if menu.waits and any(menu.timeouts.values()) else ""
     if program and not timed:
         name, *files = program.split()
         if os.path.basename(name).lower().partition(".c32")[0] not in _MENUS or files not in ([], ["~"]):
@@ -361,13 +365,17 @@ def next_boot(path: str, read: Callable[[str], Optional[str]], recipient: Recipi
         if waits and not entries:
             return NO_ENTRY
         return NextBoot(None, False if waits else None, reason, tuple(entries))
-    return from_entries(
+    found = from_entries(
         boots.options,
         entries,
         title=boots.name,
         file=path,
         remedy="Name an entry for Xen with DEFAULT there, or with default= in the file that generates it.",
     )
+    if not menu.waits or any(menu.timeouts.values()):
+        return found
+    remedy = "set TIMEOUT there, or timeout= in the file that generates it, to some seconds."
+    return replace(found, waits=WAITS.format(file=path, loader=menu.program or "the loader", remedy=remedy))
 
 
 def edit(

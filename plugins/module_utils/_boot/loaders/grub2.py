@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -22,7 +23,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NextBoot, from_entries
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import WAITS, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import EFI, ENCODING, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -99,6 +100,16 @@ def next_boot(path: str, host: grub_script.Host, recipient: Recipient = HYPERVIS
         menu = grub_script.run(path, host)
     except UserError as error:
         return NextBoot(None, None, error.what)
+    boots = _default(menu, host, recipient)
+    if grub_script.counts_down(menu):
+        return boots
+    remedy = "set timeout there to some seconds."
+    if is_generated(host.read(menu.file) or ""):
+        remedy = "set GRUB_TIMEOUT in /etc/default/grub to some seconds and run update-grub (or grub-mkconfig)."
+    return replace(boots, waits=WAITS.format(file=menu.file, loader="GRUB", remedy=remedy))
+
+
+def _default(menu: grub_script.Menu, host: grub_script.Host, recipient: Recipient) -> NextBoot:
     known = list(_known(menu, host, recipient))
     try:
         default, place = grub_script.chosen(menu, host)

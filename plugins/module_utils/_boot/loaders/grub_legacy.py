@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import os
 import re
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, NextBoot, from_entries
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, WAITS, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPERVISOR as HYPERVISOR_FILE
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -181,12 +182,17 @@ def default_line(text: str, name: str = "default") -> Optional[Line]:
     return found
 
 
-def _default(text: str, saved: int) -> int:
-    """Return the number of the default entry, which ends before whatever follows it (safe_parse_maxint)."""
-    line = default_line(text)
+def _number(text: str, name: str) -> Tuple[str, Optional[Match[str]]]:
+    """Return what follows a command that default_line finds, and the number that it begins with."""
+    line = default_line(text, name)
     command = _COMMAND.match(line.text.replace("\f", " ")) if line else None
     value = (command["rest"] or "").strip() if command else ""
-    number = re.match(r"0[xX][0-9A-Fa-f]+|[0-9]+", value[:32])
+    return value, re.match(r"0[xX][0-9A-Fa-f]+|[0-9]+", value[:32])
+
+
+def _default(text: str, saved: int) -> int:
+    """Return the number of the default entry, which ends before whatever follows it (safe_parse_maxint)."""
+    value, number = _number(text, "default")
     if number is None:
         return saved if value.split()[:1] == ["saved"] else 0
     return int(number.group(), 16 if "x" in number.group().lower() else 10)
@@ -259,20 +265,24 @@ def next_boot(path: str, text: str, saved: int = 0, recipient: Recipient = HYPER
         if command and entry == default:
             title = title if command["name"] != "title" else (command["rest"] or "").strip()
             runs.add(command["name"])
-    found = reversed(places(text, recipient))
-    entries = {place.entry: _passed(text, place, recipient) for place in found if place.entry is not None}
+    behind = reversed(places(text, recipient))
+    entries = {place.entry: _passed(text, place, recipient) for place in behind if place.entry is not None}
     known = [entries[number] for number in sorted(entries)]
     if "password" in runs or ("lock" in runs and default_line(text, "password") is not None):
         return NextBoot(None, None, f"GRUB does not start its entry '{title}' until somebody gives a password.", known)
     if default not in entries and not runs.isdisjoint(("chainloader", "configfile")):
         return NextBoot(None, None, f"GRUB's entry '{title}' hands over to another menu or loader.", known)
-    return from_entries(
+    found = from_entries(
         entries.get(default),
         known,
         title=title,
         file=path,
         remedy="Set default there to the number of an entry for Xen, counted from 0.",
     )
+    if _number(text, "timeout")[1] is not None:
+        return found
+    # grub_timeout is below 0 until that command sets it (stage2/stage2.c).
+    return replace(found, waits=WAITS.format(file=path, loader="GRUB", remedy="set timeout there to some seconds."))
 
 
 def configured_line(text: str, recipient: Recipient = HYPERVISOR, saved: int = 0) -> str:

@@ -270,6 +270,11 @@ def attributes(**values: Any) -> Callable[[Host], None]:
         (attributes(checks=False), OPTIONS, "grub-script-check .* failed: syntax error at line 4"),
         (attributes(keeps_variables=False), OPTIONS, "does not keep what is written to it"),
         (menu("save_env next_entry", "true"), OPTIONS, "does not clear the entry"),
+        (
+            lambda host: host.put("/boot/grub/grub.cfg", MENU + "set timeout=-1\n"),
+            OPTIONS,
+            "GRUB would wait at its menu",
+        ),
         (menu("/custom.cfg", "/other.cfg"), OPTIONS, "does not include /boot/grub/custom.cfg"),
         # GRUB then starts the first one, which is a Linux.
         (menu('with Xen hypervisor"', 'with nothing"'), OPTIONS, "does not start a hypervisor"),
