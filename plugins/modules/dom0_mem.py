@@ -176,10 +176,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     autoballoon,
     change,
-    command_line,
     dom0_mem,
     dom0_mem_checks,
     host_facts,
+    line_edits,
     targets,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
@@ -257,7 +257,7 @@ def plan(params: Mapping[str, Any], facts: host_facts.HostFacts) -> Tuple[change
         wanted = dom0_mem_checks.from_parameters(params["size"], params["min"], params["max"], arm=facts.arm)
         dom0_mem_checks.require_smallest(wanted, facts)
         value, warnings = str(wanted), dom0_mem_checks.validate(wanted, facts)
-    return change.DesiredOption(dom0_mem.OPTION, command_line.render(dom0_mem.OPTION, value), same), warnings
+    return change.DesiredOption(dom0_mem.OPTION, line_edits.render(dom0_mem.OPTION, value), same), warnings
 
 
 def autoballoon_warnings(option: str, content: Optional[bytes], version: Version) -> List[str]:
@@ -283,12 +283,12 @@ def dom0(xen: Xen, running: Optional[Sequence[str]]) -> Dict[str, Optional[int]]
     try:
         started_with = dom0_mem.merge([option.partition("=")[2] for option in running])
         if started_with is not None and started_with.size is not None and started_with.fixed:
-            expected = started_with.size.resolve(xen.total_memory_mib() * host_facts.MIB)
+            expected = started_with.size.resolve(xen.total_memory_mib() * dom0_mem.MIB)
     except UserError:
         expected = None
     return {
         "memory_mib": next((domain.memory_mib for domain in xen.domains() if domain.domid == 0), None),
-        "expected_mib": None if expected is None else expected // host_facts.MIB,
+        "expected_mib": None if expected is None else expected // dom0_mem.MIB,
     }
 
 

@@ -11,7 +11,7 @@ import contextlib
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, option_names
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits, option_names
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import running_line
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
@@ -57,7 +57,7 @@ class DesiredOption:
 
     @property
     def options(self) -> List[str]:
-        return command_line.words(self.option)
+        return line_edits.words(self.option)
 
     def find(self, line: Optional[str]) -> List[str]:
         """Return the options of that name on a line."""

@@ -12,10 +12,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
 OPTION = "dom0_mem"
+
+MIB = 1 << 20
 
 # parse_size_and_unit, xen/common/lib.c @ stable-4.17: no suffix means KiB.
 _UNITS: Dict[str, int] = {"": 10, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}

@@ -10,12 +10,13 @@ from typing import Dict, List, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import (
     FORMS,
+    MIB,
     Amount,
     Dom0Mem,
     parse,
     parse_amount,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB, HostFacts
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common import version
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 

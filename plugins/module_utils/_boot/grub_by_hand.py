@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Iterator, List, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_menu
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_menu, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPERVISOR as HYPERVISOR_FILE
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -51,7 +51,7 @@ def edit(
     :param within: where the commands of the only entry are that is edited; None for all entries.
     :raises UserError: there is no such entry, or its options are not plain words.
     """
-    changes: List[command_line.Edit] = []
+    changes: List[line_edits.Edit] = []
     found = list(_places(text, recipient))
     if within is not None:
         found = [(start, command) for start, command in found if within[0] <= start <= within[1]]
@@ -77,9 +77,9 @@ def edit(
                 f"{path} line {line}: the options of {recipient.subject} are quoted, which is not edited.",
                 "Write them there without quotes, or change the value by hand.",
             )
-        edits = command_line.edits_behind(given, name, option, recipient)
+        edits = line_edits.edits_behind(given, name, option, recipient)
         changes += [(start + first, start + last, new) for first, last, new in edits]
-    return command_line.apply_edits(text, changes)
+    return line_edits.apply_edits(text, changes)
 
 
 def _passed(command: Sequence[grub_menu.Word], name: str, recipient: Recipient) -> List[str]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import MIB
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
-
-MIB = 1 << 20
 
 
 @dataclass(frozen=True)

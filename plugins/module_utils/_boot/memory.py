@@ -10,7 +10,7 @@ from typing import Any, Dict, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, dom0_mem
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.autoballoon import XL_CONF, balloons, configured
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import MIB
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version

@@ -15,6 +15,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
     command_line,
     dom0_mem,
     dom0_mem_checks,
+    line_edits,
     option_names,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.change import DesiredOption, Options, equivalent
@@ -88,7 +89,7 @@ def plan(
         values = [None]
     if not values:
         raise UserError("The parameter values is empty.", "List at least one value, or set state to absent.")
-    option = " ".join(command_line.render(name, value, recipient) for value in values)
+    option = " ".join(line_edits.render(name, value, recipient) for value in values)
     if recipient is not HYPERVISOR:
         if not present:
             return DesiredOption(name, None, recipient=recipient), []

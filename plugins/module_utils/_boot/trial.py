@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
-    command_line,
     grub_once,
     grub_script,
+    line_edits,
     trial_entry,
     trial_watchdog,
 )
@@ -135,7 +135,7 @@ def desired_options(options: Optional[Mapping[str, Any]]) -> Dict[str, Optional[
     if not options:
         raise UserError("The parameter options is empty.", "Name at least one Xen command line option in options.")
     rendered = {
-        name: command_line.render(name, None if value is None or value is True else str(value))
+        name: line_edits.render(name, None if value is None or value is True else str(value))
         for name, value in options.items()
     }
     return {name: None if options[name] is None else option for name, option in rendered.items()}

@@ -12,7 +12,7 @@ import os
 import re
 from typing import List, Mapping, Optional
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.grub_script import Entry
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 
@@ -48,7 +48,7 @@ def with_options(line: str, options: Mapping[str, Optional[str]]) -> str:
     :param options: whole option by name, None for one to remove.
     """
     for name, option in options.items():
-        line = command_line.apply_edits(line, command_line.edits(line, name, option))
+        line = line_edits.apply_edits(line, line_edits.edits(line, name, option))
     return line
 
 
@@ -57,8 +57,8 @@ def trial_line(line: str, options: Mapping[str, Optional[str]]) -> str:
     line = with_options(line, options)
     for name in ("noreboot", "reboot", "watchdog"):
         if any(_prevents_restart(option) for option in command_line.find(line, name)):
-            line = command_line.remove(line, name)
-    return line if command_line.find(line, "watchdog") else command_line.put(line, "watchdog", None)
+            line = line_edits.remove(line, name)
+    return line if command_line.find(line, "watchdog") else line_edits.put(line, "watchdog", None)
 
 
 def _prevents_restart(option: str) -> bool:
@@ -120,8 +120,8 @@ def trial_body(body: str, options: Mapping[str, Optional[str]], token: str) -> s
             line = hypervisor["before"] + trial_line(hypervisor["options"], options)
             kernel_next = True
         elif module and kernel_next:
-            kernel = command_line.put(module["options"], "panic", str(PANIC_SECONDS))
-            line = module["before"] + command_line.put(kernel, MARK, token)
+            kernel = line_edits.put(module["options"], "panic", str(PANIC_SECONDS))
+            line = module["before"] + line_edits.put(kernel, MARK, token)
             kernel_next = False
         lines.append(line)
         if hypervisor or module:

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, WAITS, NextBoot
@@ -152,36 +152,36 @@ def edit(
     for item in items:
         firsts.setdefault((item.section, item.key), item)
         firsts.setdefault((None, item.key), item)
-    edits: Dict[int, command_line.Edit] = {}
+    edits: Dict[int, line_edits.Edit] = {}
     for section in dict.fromkeys(sections):
         found, kernel = firsts.get((section, "options")), firsts.get((section, "kernel"))
         if recipient is not HYPERVISOR:
             if kernel is not None:
                 behind = _file_ends(kernel.value)
-                changes = command_line.edits_behind(kernel.value[behind:], name, option, recipient)
+                changes = line_edits.edits_behind(kernel.value[behind:], name, option, recipient)
                 _put(edits, kernel.value_start + behind, changes)
         elif found is not None:
             _change(text, found, name, option, edits, newline)
         elif option is not None and kernel is not None and (section is None or not whole):
             edits[kernel.start] = (kernel.start, kernel.start, f"{MARK}{newline}options={option}{newline}")
-    return command_line.apply_edits(text, list(edits.values()))
+    return line_edits.apply_edits(text, list(edits.values()))
 
 
 def _change(
-    text: str, item: Item, name: str, option: Optional[str], edits: Dict[int, command_line.Edit], newline: str
+    text: str, item: Item, name: str, option: Optional[str], edits: Dict[int, line_edits.Edit], newline: str
 ) -> None:
-    changes = command_line.edits(item.value, name, option)
+    changes = line_edits.edits(item.value, name, option)
     if not changes:
         return
     added = f"{MARK}{newline}"
-    alone = text.startswith(item.ending, item.value_end) and not command_line.apply_edits(item.value, changes)
+    alone = text.startswith(item.ending, item.value_end) and not line_edits.apply_edits(item.value, changes)
     if alone and text.endswith(added, 0, item.start):
         edits[item.start] = (item.start - len(added), item.value_end + len(item.ending), "")
         return
     _put(edits, item.value_start, changes)
 
 
-def _put(edits: Dict[int, command_line.Edit], at: int, changes: Sequence[command_line.Edit]) -> None:
+def _put(edits: Dict[int, line_edits.Edit], at: int, changes: Sequence[line_edits.Edit]) -> None:
     """Add edits of a text that begins at a position of the file; one place is edited once."""
     for start, end, new in changes:
         edits[at + start] = (at + start, at + end, new)
@@ -316,7 +316,7 @@ class EfiCfg:
                 "xen.efi has no configuration file beside it.",
                 "Write xen.cfg with kernel= for dom0's kernel first, then run again.",
             )
-        wanted = command_line.words(option)
+        wanted = line_edits.words(option)
         inside = [
             one for one in used if one.unified and command_line.find(one.passed or "", name, self.recipient) != wanted
         ]

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Callable, Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import efi_boot
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.shell import Sourced, Variables
@@ -393,12 +393,12 @@ def edit(
             f"{menu.files[0]} was not written by {PROGRAM}, and has no entry that starts Xen.",
             "Add an entry with COM32 mboot.c32 and a line such as APPEND xen.gz --- vmlinuz, then run again.",
         )
-    changes: Dict[str, List[command_line.Edit]] = {path: [] for path in sources}
+    changes: Dict[str, List[line_edits.Edit]] = {path: [] for path in sources}
     for place in places:
         given = sources[place.path][place.start : place.end]
-        edits = command_line.edits_behind(given, name, option, menu.recipient)
+        edits = line_edits.edits_behind(given, name, option, menu.recipient)
         changes[place.path] += [(place.start + first, place.start + last, new) for first, last, new in edits]
-    return {path: command_line.apply_edits(text, changes[path]) for path, text in sources.items()}
+    return {path: line_edits.apply_edits(text, changes[path]) for path, text in sources.items()}
 
 
 class Extlinux:

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 from typing import Dict, List, Mapping, Match, NamedTuple, Optional, Sequence, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.next_boot import NO_ENTRY, WAITS, NextBoot, from_entries
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, MARK, Tree
@@ -349,7 +349,7 @@ def edit(
     written = not entries or any(place.magic for place in entries)
     held = next((place for place in common if command_line.find(_shown(place), name, recipient)), None)
     if written and held is not None:
-        if command_line.find(configured_line(text, recipient), name, recipient) == command_line.words(option):
+        if command_line.find(configured_line(text, recipient), name, recipient) == line_edits.words(option):
             return text
         raise UserError(
             f"{path} line {held.line.number} gives {name} to every Linux, with Xen and without "
@@ -357,16 +357,16 @@ def edit(
             f"Nothing was changed. Move {name} from there into the line {magic.comment}, then run again.",
         )
     newline = "\r\n" if "\r\n" in text else "\n"
-    changes: List[command_line.Edit] = []
+    changes: List[line_edits.Edit] = []
     for place in found:
         changes += _place_edits(text, place, name, option, newline, recipient)
     needed = option is not None or command_line.find(magic.default, name, recipient)
     if begin is not None and needed and written and len(entries) == len(found):
         after = text.index("\n", begin.end) + 1
-        edits = command_line.edits(magic.default, name, option, recipient)
-        line = f"{magic.comment}{command_line.apply_edits(magic.default, edits)}"
+        edits = line_edits.edits(magic.default, name, option, recipient)
+        line = f"{magic.comment}{line_edits.apply_edits(magic.default, edits)}"
         changes.append((after, after, f"#{MARK}{newline}{line}{newline}"))
-    return command_line.apply_edits(text, changes)
+    return line_edits.apply_edits(text, changes)
 
 
 def _shown(place: Place) -> str:
@@ -376,12 +376,12 @@ def _shown(place: Place) -> str:
 
 def _place_edits(
     text: str, place: Place, name: str, option: Optional[str], newline: str, recipient: Recipient
-) -> Sequence[command_line.Edit]:
+) -> Sequence[line_edits.Edit]:
     shown = _shown(place)
     behind_file = place.entry is not None
-    edits = (command_line.edits_behind if behind_file else command_line.edits)(shown, name, option, recipient)
+    edits = (line_edits.edits_behind if behind_file else line_edits.edits)(shown, name, option, recipient)
     added = f"#{MARK}{newline}"
-    gone = command_line.apply_edits(shown, edits) == _MAGIC[recipient].default
+    gone = line_edits.apply_edits(shown, edits) == _MAGIC[recipient].default
     if edits and gone and option is None and not behind_file and text.endswith(added, 0, place.line.start):
         after = text.find("\n", place.line.end) + 1 or len(text)
         return [(place.line.start - len(added), after, "")]

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import HYPERVISOR, Recipient
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders.scanner import Assignment, Unit, scan
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import ENCODING, Tree
@@ -130,7 +130,7 @@ class Variables:
         :raises UserError: a file is not understood, or would not give what was asked for.
         """
         evaluate = evaluate or self.read
-        wanted = command_line.words(option)
+        wanted = line_edits.words(option)
         if self.replaced and self._find(self._seen(sources, evaluate), name) == wanted:
             # Nothing has to be written where what is replaced gives it already.
             return {}
@@ -186,7 +186,7 @@ class Variables:
         """:raises UserError: the edited files do not give what was asked for, or other options differ too."""
         found = self._find(after, name)
         names = (*self.names, *self.replaced)
-        if found != command_line.words(option):
+        if found != line_edits.words(option):
             raise UserError(
                 f"The boot loader's files are programs, and after the edit they give "
                 f"{' '.join(found) or f'no {name}'} instead of {option or f'no {name}'}.",
@@ -232,7 +232,7 @@ class Variables:
         place: Optional[Assignment] = None,
     ) -> Dict[str, Optional[bytes]]:
         """Return the files with *option* in one place and in no other."""
-        edits: Dict[str, List[command_line.Edit]] = {}
+        edits: Dict[str, List[line_edits.Edit]] = {}
         texts = {path: content.decode(ENCODING) for path, content in sources.items()}
         for assignment in assignments:
             found = assignment.holds(name, self.recipient)
@@ -274,9 +274,9 @@ class Variables:
                     f"Nothing was changed. Set {own} in {self.main} to what dom0's Linux should get, then run again.",
                 )
             if self._find(held, name):
-                edits = command_line.edits(held, name, wanted, self.recipient)
+                edits = line_edits.edits(held, name, wanted, self.recipient)
                 # What is empty would be replaced again.
-                kept = command_line.apply_edits(held, edits) or " "
+                kept = line_edits.apply_edits(held, edits) or " "
                 escaped = _SPECIAL.sub(r"\\\1", kept)
                 lines.append(f'{own}="{escaped}"')
                 wanted = None
@@ -376,7 +376,7 @@ class Variables:
         before = f"${{{first}:-${self.replaced[0]}}}" if self.replaced else f"${first}"
         return f'{first}="{before}{" " if option else ""}{option}"'
 
-    def _added_line(self, text: str, assignment: Assignment, found: Options) -> List[command_line.Edit]:
+    def _added_line(self, text: str, assignment: Assignment, found: Options) -> List[line_edits.Edit]:
         """Return how to remove the whole line where this collection added it and nothing else is in it."""
         if text[assignment.start : assignment.end] != self._line(" ".join(map(_text, found))):
             return []
@@ -388,7 +388,7 @@ class Variables:
         # The file had no newline at its end before the line was added, and has none again.
         return [(max(start - 1, 0), end, "")] if end == len(text) else []
 
-    def _emptied(self, assignment: Assignment, found: Options) -> List[command_line.Edit]:
+    def _emptied(self, assignment: Assignment, found: Options) -> List[line_edits.Edit]:
         """Return how to leave nothing but a space, where without one the loader would use what this one replaces."""
         if assignment.name not in self.names[: len(self.replaced)] or assignment.composes:
             return []
@@ -502,11 +502,11 @@ def _text(option: Sequence[Unit]) -> str:
     return "".join(unit.text for unit in option)
 
 
-def _replacements(assignment: Assignment, found: Options, wanted: Optional[str]) -> List[command_line.Edit]:
+def _replacements(assignment: Assignment, found: Options, wanted: Optional[str]) -> List[line_edits.Edit]:
     """Return an edit for every character to replace; quotes between them stay where they are."""
-    if wanted is not None and list(map(_text, found)) == command_line.words(wanted):
+    if wanted is not None and list(map(_text, found)) == line_edits.words(wanted):
         return []
-    changes: List[command_line.Edit] = []
+    changes: List[line_edits.Edit] = []
     removed = set()
     places = {unit.start: place for place, unit in enumerate(assignment.units)}
     for option in found:
@@ -530,5 +530,5 @@ def _replacements(assignment: Assignment, found: Options, wanted: Optional[str])
     return changes
 
 
-def _replace(content: bytes, changes: Sequence[command_line.Edit]) -> bytes:
-    return command_line.apply_edits(content.decode(ENCODING), changes).encode(ENCODING)
+def _replace(content: bytes, changes: Sequence[line_edits.Edit]) -> bytes:
+    return line_edits.apply_edits(content.decode(ENCODING), changes).encode(ENCODING)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, line_edits
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ from hypothesis import strategies as st
     ],
 )
 def test_only_the_word_changes(line: str, value: Optional[str], after: str) -> None:
-    changed = command_line.remove(line, "dom0_mem") if value is None else command_line.put(line, "dom0_mem", value)
+    changed = line_edits.remove(line, "dom0_mem") if value is None else line_edits.put(line, "dom0_mem", value)
     assert changed == after
 
 
@@ -54,7 +54,7 @@ def test_words_that_set_an_option(line: str, option: str, found: list) -> None:
     [("dom0_vcpus_pin", None, "dom0_vcpus_pin"), ("com1", "115200,8n1,0x3f8", "com1=115200,8n1,0x3f8")],
 )
 def test_a_word_is_made(option: str, value: Optional[str], word: str) -> None:
-    assert command_line.render(option, value) == word
+    assert line_edits.render(option, value) == word
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_word_is_made(option: str, value: Optional[str], word: str) -> None:
 )
 def test_what_a_loader_would_take_for_something_else_is_refused(option: str, value: Optional[str]) -> None:
     with pytest.raises(UserError):
-        command_line.render(option, value)
+        line_edits.render(option, value)
 
 
 WORDS = st.lists(
@@ -84,11 +84,11 @@ WORDS = st.lists(
 @given(WORDS, st.sampled_from(["1G", None]))
 def test_set_once_and_all_others_untouched(line: str, value: Optional[str]) -> None:
     word = "dom0_mem" if value is None else f"dom0_mem={value}"
-    after = command_line.put(line, "dom0_mem", value)
+    after = line_edits.put(line, "dom0_mem", value)
     assert command_line.find(after, "dom0_mem") == [word]
-    assert command_line.put(after, "dom0_mem", value) == after
+    assert line_edits.put(after, "dom0_mem", value) == after
     others = [found for found in command_line.options(line) if not command_line.sets(found, "dom0_mem")]
     assert [found for found in command_line.options(after) if found != word] == others
-    assert command_line.options(command_line.remove(after, "dom0_mem")) == others
+    assert command_line.options(line_edits.remove(after, "dom0_mem")) == others
     if not command_line.find(line, "dom0_mem"):
-        assert command_line.remove(after, "dom0_mem") == line
+        assert line_edits.remove(after, "dom0_mem") == line

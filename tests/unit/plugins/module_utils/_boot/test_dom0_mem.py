@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import dom0_mem, dom0_mem_checks
-from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import MIB, HostFacts
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.dom0_mem import MIB
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.host_facts import HostFacts
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st

@@ -16,9 +16,9 @@ from typing import Callable, Dict, Iterator, Mapping, Optional
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
-    command_line,
     grub_by_hand,
     grub_script,
+    line_edits,
     replaced_line,
     tree,
 )
@@ -74,8 +74,8 @@ READERS: Dict[str, Callable[[str], object]] = {
     "extlinux.conf, for Linux": lambda text: extlinux.edit(
         extlinux.parse("/p", {"/p": text}.get, DOM0_KERNEL), {"/p": text}, *OPTION
     ),
-    "a command line of Linux": lambda text: command_line.edits(text, *OPTION, DOM0_KERNEL),
-    "a command line": lambda text: command_line.put(text, "dom0_mem", "1G"),
+    "a command line of Linux": lambda text: line_edits.edits(text, *OPTION, DOM0_KERNEL),
+    "a command line": lambda text: line_edits.put(text, "dom0_mem", "1G"),
     "a replaced line": replaced_line.restore,
     "an entry of systemd-boot": lambda text: efi_boot._fields(text.encode("latin-1")),
     "loader.conf": lambda text: efi_boot._configured(text.encode("latin-1"), "default"),

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._boot import command_line, grub_by_hand, grub_script
+from ansible_collections.xen.stubdom.plugins.module_utils._boot import (
+    command_line,
+    grub_by_hand,
+    grub_script,
+    line_edits,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL, HYPERVISOR
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import (
     LOADERS,
@@ -64,11 +69,11 @@ def test_golden_files(tmp_path: Path, case: str, operation: str, word: Optional[
     assert found == contents(expected)
     assert loader.plan(loader.read(), "console", word) == []
     line = loader.configured(loader.read())
-    assert command_line.find(line, "console", DOM0_KERNEL) == command_line.words(word)
+    assert command_line.find(line, "console", DOM0_KERNEL) == line_edits.words(word)
     assert command_line.others(line, "console", DOM0_KERNEL) == others
     assert hypervisors.configured(hypervisors.read()) == xen
     for passed in loader.next_boot().entries:
-        assert command_line.find(passed, "console", DOM0_KERNEL) == command_line.words(word)
+        assert command_line.find(passed, "console", DOM0_KERNEL) == line_edits.words(word)
 
 
 def find(line: Optional[str], name: str = "console") -> List[str]:
