@@ -34,6 +34,9 @@ options:
           - V(saved) writes the guest's memory to C(/var/lib/xen/saved/NAME.save), from where V(running) goes on. Guests
             with a stub domain cannot be saved. What is there of a guest that has run since is discarded, as it does not
             fit the guest's disks any more.
+          - A guest that V(paused) has paused is let go before it is asked to shut down or to reboot, and before it is
+            saved. One that another program or administrator has paused is left alone, which is an error, unless it is
+            ended with O(guests[].stop=force).
           - V(absent) removes the configuration. While the guest runs this needs O(guests[].stop).
         type: str
         choices: [present, running, stopped, paused, restarted, rebooted, saved, absent]

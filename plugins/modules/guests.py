@@ -20,7 +20,7 @@ description:
   - The files are changed in one transaction. Guests are then stopped and started in their order; their consoles are
     listened to at the same time. A guest that fails is named, and the others are not affected.
   - A guest is started paused, so that nothing it writes is lost, and let go when its console is open. A guest that an
-    interrupted run has left paused is let go by the next run.
+    interrupted run has left paused is let go by the next run, or created again where it may be half of a domain.
   - A guest's UUID is made of its name, so that its domain is not mistaken for another one with that name.
 author:
   - The xen.stubdom authors (@xen-stubdom)
@@ -244,13 +244,14 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         saving = items.saved_at_shutdown(listed, observed)
         if not check_mode:
             backups = items.write(listed, options, later=False)
+    stop = params["on_failure"] == "stop"
     if check_mode:
-        acting.foresee(listed)
+        acting.foresee(listed, stop_on_failure=stop)
     else:
         if observed.running and any(change.needed for change in items.changes(listed)):
             # What was written may be what a guest has to be started again for.
             items.look_again(xen, listed)
-        acting.act(xen, listed, stop_on_failure=params["on_failure"] == "stop")
+        acting.act(xen, listed, stop_on_failure=stop)
         backups.update(items.write(listed, options, later=True))
 
     guests = [describe(item, check_mode=check_mode) for item in listed]

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Callable, Optional, Sequence
+import functools
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -43,26 +44,42 @@ def act(xen: Xen, listed: Sequence[items.Item], *, stop_on_failure: bool) -> Non
             for item in acting:
                 item.guest.halt.set()
 
-        together = lives.Together(halt, stop=stop_on_failure)
         order = wanted.ordered([item.wanted for item in acting])
         by_name = {item.name: item for item in acting}
         ordered = [by_name[one.name] for one in order]
-        together.run([_end(item, ordered) for item in reversed(ordered) if "end" in item.steps])
-        together = lives.Together(halt, stop=stop_on_failure)
-        together.run([_begin(item) for item in ordered if item.failure is None and set(item.steps) - {"end"}])
+
+        def run(jobs: Sequence[lives.Job]) -> None:
+            failed = [item.name for item in listed if item.failure is not None]
+            together = lives.Together(halt, stop=stop_on_failure, failed=failed)
+            together.run([job for job in jobs if job.name not in failed])
+
+        run([_end(item, ordered) for item in reversed(ordered) if "end" in item.steps])
+        run([_begin(item) for item in ordered if _after_end(item.steps)])
         observe(xen, acting)
     for item in acting:
         item.failure = item.failure or _unproved(item)
 
 
-def foresee(listed: Sequence[items.Item]) -> None:
-    """Take down in check mode what would fail although nothing is changed."""
+def foresee(listed: Sequence[items.Item], *, stop_on_failure: bool) -> None:
+    """Take down in check mode what would fail although nothing is changed, and what is left because of that."""
     for item in listed:
         if "wait" in item.steps:
             try:
                 item.guest.require_no_pause()
             except UserError as error:
                 item.failure = error
+    failed = [item.name for item in listed if item.failure is not None]
+    if not failed:
+        return
+    by_name = {item.name: item for item in listed}
+    ordered = [by_name[one.name] for one in wanted.ordered([item.wanted for item in listed])]
+    ends = [(item, "stop", _dependents(item, ordered)) for item in reversed(ordered) if "end" in item.steps]
+    for item, what, after in [*ends, *((item, "start", _starts_after(item)) for item in ordered)]:
+        if item.steps and item.failure is None:
+            item.failure = lives.left(item.name, what, after, failed, stop=stop_on_failure)
+            failed += [item.name] if item.failure is not None else []
+    for item in listed:
+        item.steps = [] if item.failure is not None else item.steps
 
 
 def observe(xen: Xen, listed: Sequence[items.Item]) -> None:
@@ -72,27 +89,45 @@ def observe(xen: Xen, listed: Sequence[items.Item]) -> None:
 
 def _end(item: items.Item, ordered: Sequence[items.Item]) -> lives.Job:
     values = item.wanted.values
+    steps = item.steps[: item.steps.index("end")]
+    again = bool(_after_end(item.steps))
 
     def rest() -> None:
+        for step in steps:
+            _whole(item, step)
         # One that an interrupted start has left has not run yet, so there is nothing to shut down.
         force = values["stop"] == "force" or item.guest.interrupted_start() is not None
-        item.guest.end(values["stop_timeout"], force=force, again="start" in item.steps)
+        item.guest.end(values["stop_timeout"], force=force, again=again)
         item.done.append("end")
 
-    dependents = frozenset(other.name for other in ordered if item.name in other.wanted.values["start_after"])
-    return lives.Job(item.name, dependents, lambda: rest, _failure_of(item))
+    return lives.Job(item.name, _dependents(item, ordered), lambda: rest, _failure_of(item), what="stop")
+
+
+def _dependents(item: items.Item, ordered: Sequence[items.Item]) -> FrozenSet[str]:
+    """The guests that end before this one, as they start after it."""
+    return frozenset(other.name for other in ordered if item.name in other.wanted.values["start_after"])
+
+
+def _after_end(steps: Sequence[str]) -> Sequence[str]:
+    """The steps that come after the guest's end, all where it is not ended."""
+    return steps[steps.index("end") + 1 :] if "end" in steps else steps
+
+
+def _starts_after(item: items.Item) -> FrozenSet[str]:
+    """The guests that have to be there before this one is started; none where it is not."""
+    starts = {"start", "restore", "go_on"} & set(item.steps)
+    return frozenset(item.wanted.values["start_after"] if starts else ())
 
 
 def _begin(item: items.Item) -> lives.Job:
-    values = item.wanted.values
+    values, steps = item.wanted.values, _after_end(item.steps)
 
     def begin() -> Optional[Callable[[], None]]:
-        rests = []
-        for step in item.steps:
-            if step != "end":
-                rest = _step(item, step)
-                item.done.append(step)
-                rests += [rest] if rest is not None else []
+        rests: List[Callable[[], None]] = []
+        for step in steps:
+            # What comes after something that goes on beside other guests does so too.
+            rest = functools.partial(_whole, item, step) if rests else _step(item, step)
+            rests += [rest] if rest is not None else []
 
         def go_on() -> None:
             for rest in rests:
@@ -100,23 +135,34 @@ def _begin(item: items.Item) -> lives.Job:
 
         return go_on if rests else None
 
-    starts = bool({"start", "restore", "go_on"} & set(item.steps))
-    delay = values["start_delay"] if starts else 0
-    after = frozenset(values["start_after"]) if starts else frozenset()
-    return lives.Job(item.name, after, begin, _failure_of(item), delay)
+    starts = {"start", "restore", "go_on"} & set(steps)
+    return lives.Job(item.name, _starts_after(item), begin, _failure_of(item), values["start_delay"] if starts else 0)
+
+
+def _whole(item: items.Item, step: str) -> None:
+    rest = _step(item, step)
+    if rest is not None:
+        rest()
 
 
 def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
-    """Begin one step; return what of it goes on beside other guests."""
+    """Do one step, and take it down; return what of it goes on beside other guests."""
     guest, values = item.guest, item.wanted.values
     paused = item.wanted.state == "paused"
     awaited = None if paused else waiting.wanted(values)
-    if step == "wait":
-        return guest.require_no_pause
-    if step == "change":
-        return lambda: _change(item)
-    if step == "reboot":
-        return lambda: guest.reboot(values["stop_timeout"])
+    beside: Dict[str, Callable[[], None]] = {
+        "wait": guest.require_no_pause,
+        "change": lambda: item.warnings.extend(guest.change()),
+        "reboot": lambda: guest.reboot(values["stop_timeout"]),
+    }
+    if step in beside:
+
+        def rest() -> None:
+            beside[step]()
+            if step != "change" or guest.facts["changed_live"]:
+                item.done.append(step)
+
+        return rest
     if step in ("start", "go_on", "listen"):
         if step == "start":
             listening = guest.start(awaited=awaited is not None, paused=paused)
@@ -125,6 +171,7 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
             listening = guest.go_on(made_with, awaited=awaited is not None)
         else:
             listening = guest.listen()
+        item.done.append(step)
         return lambda: guest.hear(listening, awaited, values["timeout"])
     {
         "pause": guest.pause,
@@ -133,13 +180,8 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         "restore": guest.restore,
         "discard": guest.saved.discard,
     }[step]()
+    item.done.append(step)
     return None
-
-
-def _change(item: items.Item) -> None:
-    item.warnings += item.guest.change()
-    if not item.guest.facts["changed_live"]:
-        item.done.remove("change")
 
 
 def _failure_of(item: items.Item) -> Callable[[UserError], None]:

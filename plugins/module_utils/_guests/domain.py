@@ -83,6 +83,10 @@ class Listening:
     before: str
 
 
+class Taken(UserError):
+    """Another program has started the guest before this one could."""
+
+
 class Halted(BaseException):
     """This process is to end: what is half started is taken back."""
 
@@ -167,13 +171,13 @@ class Guest:
             self.facts["restart_required"] = []
             self.uuid = None
             return
+        self.recorded = nodes.get(record.RECORD.format(domid=domain.domid))
         self.uuid = domains.uuid(nodes, domain.domid)
         self.facts["device_model"] = domains.device_model(nodes, domain.domid)
         self.unproved = nodes.get(PROOF.format(domid=domain.domid)) == _AWAITED
         self.facts["restart_required"] = self._differs(domain, nodes) if self.settings else []
 
     def _differs(self, domain: Domain, nodes: Mapping[str, str]) -> List[str]:
-        self.recorded = nodes.get(record.RECORD.format(domid=domain.domid))
         written = os.stat(self.config).st_mtime if os.path.exists(self.config) else 0.0
         return record.restart_required(domain.domid, self.uuid, nodes, self.settings, written)
 
@@ -187,7 +191,9 @@ class Guest:
 
     def interrupted_start(self) -> Optional[str]:
         """Return the record of what an interrupted start was made with; None if there is none."""
-        return self.xen.read(STARTING.format(key=self.key)) if self.facts["state"] == "paused" else None
+        if self.facts["state"] != "paused" or self.paused_by_us():
+            return None
+        return self.xen.read(STARTING.format(key=self.key))
 
     def paused_by_us(self) -> bool:
         """Whether the guest is paused because its state was to be so."""
@@ -227,12 +233,13 @@ class Guest:
 
         :raises UserError: xl cannot, and the guest runs on.
         """
-        with self.saved.written() as path:
+        with self.saved.written(self.recorded) as path:
             self._xl("save", str(self.facts["domid"]), path)
         self.observe()
 
     def restore(self) -> None:
-        """Have the guest go on where it was saved."""
+        """Have the guest go on where it was saved, and find what of it can be changed then."""
+        recorded = self.saved.record()
         with self.saved.read() as path:
             self._xl("restore", path)
         domain = self.observe()
@@ -240,8 +247,11 @@ class Guest:
             raise UserError(
                 f"The guest {self.name} went on and has ended already.", f"Look at /var/log/xen/xl-{self.name}.log."
             )
-        # With the configuration that it was saved with; which that was the file does not say.
+        # With the configuration that it was saved with, whatever the file is by now.
+        if recorded is not None:
+            self.xen.write(record.RECORD.format(domid=domain.domid), recorded)
         self.look_inside(domain)
+        self.find_changes()
 
     def reboot(self, timeout: int) -> None:
         """Ask the guest to reboot, and wait until it has a new domain.
@@ -267,6 +277,14 @@ class Guest:
             # xl starts it with what it was started with the first time, whatever the file is by now.
             self.xen.write(record.RECORD.format(domid=domain.domid), recorded)
         self.look_inside(domain)
+
+    def foresee_restore(self) -> Dict[str, List[live.Command]]:
+        """Find which keys will differ when the guest goes on where it was saved, and may be changed then."""
+        recorded = self.saved.record()
+        required = [] if recorded is None else record.differing(recorded, self.settings)
+        self.facts["restart_required"] = required
+        self.changes = {key: [] for key in live.may(required)}
+        return self.changes
 
     def find_changes(self) -> Dict[str, List[live.Command]]:
         """Find which of the keys that differ can be changed while the guest runs, and how."""
@@ -367,19 +385,38 @@ class Guest:
         """
         before = self.xen.dmesg()
         made_with = record.of(self.settings).text
+        interrupted = self.xen.read(STARTING.format(key=self.key)) is not None
         self.xen.write(STARTING.format(key=self.key), made_with)
+        try:
+            self._create(before)
+        except Taken:
+            # xl creates one guest at a time: what has the name now is whole.
+            if not interrupted:
+                self.xen.remove(STARTING.format(key=self.key))
+                raise
+            # It was still being created for a run that was killed.
+            self._xl("destroy", self.name)
+            self._create(before)
+        return self._release(before, made_with, awaited=awaited, paused=paused)
+
+    def _create(self, before: str) -> None:
+        """Have xl create the guest's domain, paused.
+
+        :raises Taken: there is one of that name by now, which is another program's.
+        """
+        begin = time.monotonic()
         with self._taken_back(before):
-            begin = time.monotonic()
             status, _output, errors = self.xen.xl("create", "-p", self.config)
             self.facts["seconds"] = round(time.monotonic() - begin, 1)
-            if status != 0:
-                self.facts["toolstack_log"] = diagnosis.toolstack_lines(visible(errors))
-                raise UserError(
-                    f"`xl create {self.config}` failed: {diagnosis.toolstack_error(errors)}",
-                    "Nothing was left running; look at "
-                    f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there.",
-                )
-        return self._release(before, made_with, awaited=awaited, paused=paused)
+            if status == 0:
+                return
+            self.facts["toolstack_log"] = diagnosis.toolstack_lines(visible(errors))
+            why = f"`xl create {self.config}` failed: {diagnosis.toolstack_error(errors)}"
+            # libxl__domain_rename, libxl.c
+            if re.search(rf'with name "{re.escape(self.name)}" already exists', errors):
+                raise Taken(why, "Another program has started it meanwhile: run again to compare it.")
+            logs = f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there"
+            raise UserError(why, f"Nothing was left running; look at {logs}.")
 
     def go_on(self, made_with: str, *, awaited: bool) -> Listening:
         """Look at a guest that an interrupted start has left paused, and let it go with its console open.
@@ -444,6 +481,8 @@ class Guest:
         """Leave no guest that was created and not let go, whatever happens: a signal, too."""
         try:
             yield
+        except Taken:
+            raise
         except BaseException as error:
             if self.observe() is not None:
                 self.xen.xl("destroy", self.name)
@@ -525,6 +564,8 @@ class Guest:
             f"ended within {{:.0f}} seconds of `xl {words[0]}`",
             "Raise stop_timeout, or end it at once with stop force.",
         )
+        # Another program's domain of that name would be taken for an interrupted start.
+        self.xen.remove(STARTING.format(key=self.key))
         self.observe()
         self.facts.update(device_model=None, restart_required=[])
 

@@ -38,6 +38,8 @@ _GRUB2_REMEDY = "Install it with the role xen.stubdom.stubdom_build (image grub2
 # States that need no Xen, and those in which a guest has to be startable.
 _FILES_ONLY = ("present", "absent")
 _STARTED = ("running", "paused", "restarted", "rebooted")
+# Steps that need the memory of the whole guest.
+_NEEDING = {"start", "restore"}
 
 
 @dataclass
@@ -204,7 +206,7 @@ def memory(items: Sequence[Item], observed: Observed) -> Dict[str, Optional[int]
     """What the host has free, and what the guests need that are to be started, in MiB."""
     return {
         "free_mib": observed.memory["free_mib"],
-        "needed_mib": sum(item.needed_mib for item in items if "start" in item.steps),
+        "needed_mib": sum(item.needed_mib for item in items if _NEEDING & set(item.steps)),
     }
 
 
@@ -419,29 +421,31 @@ def _live(items: Sequence[Item], observed: Observed, options: Options) -> None:
         if item.refusal is None:
             find_steps(item)
     freed = sum(_domain_mib(item, observed) for item in items if "end" in item.steps)
-    starting = [item for item in items if item.refusal is None and "start" in item.steps]
+    starting = [item for item in items if item.refusal is None and _NEEDING & set(item.steps)]
     for item in starting:
         for error in _unstartable(item, observed, freed):
             if not options.check_mode:
                 item.refusal = error
                 break
             item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
-    for item in items:
-        if item.refusal is None and "change" in item.steps:
-            try:
-                plan.refuse_memory(item.name, item.guest.growth_mib, observed.memory, freed, more=True)
-            except UserError as lack:
-                if not options.check_mode:
-                    item.refusal = lack
-                item.warnings.append(f"{item.name}: {lack.what} {lack.remedy}")
-    together = sum(item.needed_mib for item in starting)
+    growing = [item for item in items if item.refusal is None and "change" in item.steps and item.guest.growth_mib]
+    for item in growing:
+        try:
+            plan.refuse_memory(item.name, item.guest.growth_mib, observed.memory, freed, more=True)
+        except UserError as lack:
+            if not options.check_mode:
+                item.refusal = lack
+            item.warnings.append(f"{item.name}: {lack.what} {lack.remedy}")
+    together = sum(item.needed_mib for item in starting) + sum(item.guest.growth_mib for item in growing)
     available = plan.available_mib(observed.memory, freed)
-    if together > available and not any(item.refusal for item in starting) and not options.check_mode:
+    needing = [*starting, *growing]
+    if together > available and not any(item.refusal for item in needing) and not options.check_mode:
         error = UserError(
-            f"The guests to be started need {together} MiB together, and the host has {available} MiB for them.",
+            f"The guests to be started{' or given more' if growing else ''} need {together} MiB together, and the host "
+            f"has {available} MiB for them.",
             "Give them less memory, end other guests, or give dom0 less with the role xen.stubdom.dom0_memory.",
         )
-        for item in starting:
+        for item in needing:
             item.refusal = item.refusal or error
 
 
@@ -484,8 +488,8 @@ def _unstartable(item: Item, observed: Observed, freed: int) -> Iterator[UserErr
 
 def _look(item: Item, observed: Observed) -> None:
     """:raises UserError: what is on the guest's disks cannot boot."""
-    running = item.guest.facts["domid"] is not None
-    if running or not item.values or not item.values["look_at_disks"]:
+    boots = item.guest.facts["domid"] is None and "start" in item.steps
+    if not boots or not item.values or not item.values["look_at_disks"]:
         return
     if item.values["flavour"] not in guest_disk.FLAVOURS:
         return

@@ -51,9 +51,9 @@ class Running:
         return virtualisation.stubbed(self.settings)
 
 
-def may(differing: Sequence[str]) -> bool:
-    """Whether any of these keys can be changed while a guest runs, as far as the key tells."""
-    return bool(_WAYS.keys() & set(differing))
+def may(differing: Sequence[str]) -> List[str]:
+    """Which of these keys can be changed while a guest runs, as far as the key tells."""
+    return [key for key in differing if key in _WAYS]
 
 
 def look(xen: Xen, domain: Domain, started: str, settings: Mapping[str, xl_cfg.Value]) -> Running:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Set
+from typing import Callable, Collection, Dict, FrozenSet, List, Optional, Sequence, Set
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import record, virtualisation, waiting
@@ -61,15 +61,21 @@ def _life(guest: Guest, wanted: Wanted) -> List[str]:
                 f"The guest {guest.name} is still there as domain {guest.facts['domid']} ({state}).",
                 "Set stop to graceful or force to have it ended first.",
             )
-        return ["end"]
+        return _end(guest, wanted)
     if wanted.state == "stopped":
-        return ["end"] if (there if stop == "force" else state not in ENDED) else []
+        return _end(guest, wanted) if (there if stop == "force" else state not in ENDED) else []
     if wanted.state == "saved":
         return _save(guest, state)
     if not there:
-        return [_start(guest, wanted)] + (["pause"] if wanted.state == "paused" and guest.saved.there() else [])
+        start = _start(guest, wanted)
+        return _restored(guest, wanted) if start == "restore" else [start]
     if wanted.state == "restarted":
-        return ["end", "start" if guest.has_run() else _start(guest, wanted)]
+        return [*_end(guest, wanted), "start" if guest.has_run() else _start(guest, wanted)]
+    interrupted = guest.interrupted_start()
+    if interrupted is not None:
+        # It has not run yet, so nothing is lost with it. What is not recorded may be half of a domain.
+        whole = guest.recorded is not None and not record.differing(interrupted, guest.settings)
+        return ["go_on"] if whole and wanted.state != "paused" else ["end", "start"]
     if state in ENDED and waiting.wanted(wanted.values) == ("state", state):
         # It has done what it was started for.
         return ["listen"] if guest.unproved else []
@@ -79,10 +85,23 @@ def _life(guest: Guest, wanted: Wanted) -> List[str]:
             "Look at it if you want to know why, then use state restarted, or state stopped with stop force.",
         )
     if wanted.state == "rebooted":
-        return ["reboot"]
+        return [*_woken(guest), "reboot"]
     if wanted.state == "paused":
         return [] if state == "paused" else ["pause"]
     return _run(guest, wanted)
+
+
+def _woken(guest: Guest) -> List[str]:
+    """What a guest needs first that is to do something itself, which one that is paused does not."""
+    if guest.facts["state"] != "paused":
+        return []
+    return ["unpause"] if guest.paused_by_us() else ["wait"]
+
+
+def _end(guest: Guest, wanted: Wanted) -> List[str]:
+    # What an interrupted start has left has not run yet, so there is nothing to shut down.
+    forced = wanted.values["stop"] == "force" or guest.interrupted_start() is not None
+    return [*([] if forced else _woken(guest)), "end"]
 
 
 def actions(taken: Sequence[str]) -> List[str]:
@@ -107,35 +126,34 @@ def _start(guest: Guest, wanted: Wanted) -> str:
     return "restore"
 
 
+def _restored(guest: Guest, wanted: Wanted) -> List[str]:
+    if wanted.state == "paused":
+        return ["restore", "pause"]
+    return ["restore", "change"] if wanted.values["live"] and guest.foresee_restore() else ["restore"]
+
+
 def _save(guest: Guest, state: str) -> List[str]:
     if state == "absent" and guest.saved.there():
         return []
-    if state in ENDED:
-        raise UserError(
-            f"The guest {guest.name} does not run ({state}), so there is nothing to save.", "Start it first."
-        )
+    if state in ENDED or guest.interrupted_start() is not None:
+        why = state if state in ENDED else "its start was interrupted"
+        raise UserError(f"The guest {guest.name} does not run ({why}), so there is nothing to save.", "Start it first.")
     model = guest.facts["device_model"]
     if virtualisation.stubbed(guest.settings) or (model is not None and model["stub_domain"]):
         raise UserError(
             f"The guest {guest.name} has its device model in a stub domain, which cannot be saved.",
             "Use state stopped, or paused.",
         )
-    return ["save"]
+    return [*_woken(guest), "save"]
 
 
 def _run(guest: Guest, wanted: Wanted) -> List[str]:
-    restart = wanted.values["restart"]
-    interrupted = guest.interrupted_start()
-    if interrupted is not None:
-        return ["end", "start"] if restart and record.differing(interrupted, guest.settings) else ["go_on"]
-    if guest.facts["state"] == "paused":
-        return ["unpause"] if guest.paused_by_us() else ["wait"]
     required = guest.facts["restart_required"]
     changes = guest.find_changes() if wanted.values["live"] else {}
-    if restart and set(required) - set(changes):
-        return ["end", "start"]
+    if wanted.values["restart"] and set(required) - set(changes):
+        return [*_end(guest, wanted), "start"]
     heard = ["listen"] if guest.unproved and waiting.wanted(wanted.values) is not None else []
-    return (["change"] if changes else []) + heard
+    return _woken(guest) + (["change"] if changes else []) + heard
 
 
 @dataclass
@@ -147,6 +165,7 @@ class Job:
         or None.
     :param failed: takes why it did not work.
     :param delay: seconds to wait when all of *after* are done.
+    :param what: what it is, in a sentence.
     """
 
     name: str
@@ -154,6 +173,24 @@ class Job:
     begin: Callable[[], Optional[Callable[[], None]]]
     failed: Callable[[UserError], None]
     delay: int = 0
+    what: str = "start"
+
+
+def left(name: str, what: str, after: Collection[str], failed: Sequence[str], *, stop: bool) -> Optional[UserError]:
+    """Why a job is not begun; None where it can be.
+
+    :param after: the guests that it comes after.
+    :param failed: those that are not as asked for.
+    :param stop: whether nothing is begun any more after a failure.
+    """
+    broken = next((other for other in failed if other in after or stop), None)
+    if broken is None:
+        return None
+    return UserError(
+        f"The guest {name} was left as it was, because {broken} failed"
+        f"{f', after which it is to {what}' if broken in after else ' and on_failure is stop'}.",
+        f"Correct what is wrong with {broken}, then run again.",
+    )
 
 
 class Together:
@@ -161,14 +198,15 @@ class Together:
 
     :param halt: has every job end that goes on beside others.
     :param stop: whether nothing is begun any more after a failure.
+    :param failed: the guests that have failed before.
     """
 
-    def __init__(self, halt: Callable[[], None], *, stop: bool) -> None:
+    def __init__(self, halt: Callable[[], None], *, stop: bool, failed: Sequence[str] = ()) -> None:
         self._halt = halt
         self._stop = stop
         self._changed = threading.Condition()
         self._done: Set[str] = set()
-        self._failed: List[str] = []
+        self._failed = [*failed]
         self._faults: List[BaseException] = []
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -209,14 +247,10 @@ class Together:
         return None
 
     def _begin(self, job: Job) -> Optional[Callable[[], None]]:
-        broken = next((name for name in self._failed if name in job.after or self._stop), None)
         try:
-            if broken is not None:
-                raise UserError(
-                    f"The guest {job.name} was left as it was, because {broken} failed"
-                    f"{', after which it is to start' if broken in job.after else ' and on_failure is stop'}.",
-                    f"Correct what is wrong with {broken}, then run again.",
-                )
+            error = left(job.name, job.what, job.after, self._failed, stop=self._stop)
+            if error is not None:
+                raise error
             rest = job.begin()
         except UserError as error:
             self._finish(job, error)

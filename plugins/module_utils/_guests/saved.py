@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import Iterator
+from typing import Iterator, Optional, Tuple
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import place
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 
 # Not /var/lib/xen/save, from where the host's own service restores guests.
@@ -31,7 +31,18 @@ class Saved:
         self.path = f"{DIRECTORY}/{name}.save"
         # While xl writes or reads it. Whoever finds it finds a run that was interrupted.
         self.in_use = f"{self.path}.xl"
+        # What the guest's configuration was, as xenstore forgets it with the domain.
+        self._record = f"{self.path}.record"
         self._root = root
+
+    @property
+    def _all(self) -> Tuple[str, ...]:
+        return self.path, self.in_use, self._record
+
+    def record(self) -> Optional[str]:
+        """The record of the configuration that the guest was saved with; None where that is not known."""
+        found = files.read(self._on_host(self._record), longest=1 << 16)
+        return None if found is None else found.decode("ascii", "replace")
 
     def _on_host(self, path: str) -> str:
         return os.path.join(self._root, path.lstrip("/"))
@@ -60,25 +71,32 @@ class Saved:
 
     def outdated(self) -> bool:
         """Whether anything is there that a guest which runs has no use for any more."""
-        return any(os.path.lexists(self._on_host(path)) for path in (self.path, self.in_use))
+        return any(os.path.lexists(self._on_host(path)) for path in self._all)
 
     def discard(self) -> None:
         """Remove what is there, as the guest has run since."""
         with self._changing():
-            for path in (self.path, self.in_use):
+            for path in self._all:
                 self._remove(path)
 
     @contextlib.contextmanager
-    def written(self) -> Iterator[str]:
-        """Give the path for xl to write to; the file is taken for whole where the block ends without an error."""
+    def written(self, record: Optional[str]) -> Iterator[str]:
+        """Give the path for xl to write to; the file is taken for whole where the block ends without an error.
+
+        :param record: of the configuration that the guest runs with.
+        """
         with self._changing():
             self._make_directory()
+            self._remove(self._record)
+        if record is not None:
+            files.apply([files.Change(self._on_host(self._record), None, record.encode(), mode=0o600)])
         try:
             yield self.in_use
         except UserError:
             # The guest runs on.
             with self._changing():
                 self._remove(self.in_use)
+                self._remove(self._record)
             raise
         with self._changing():
             self._rename(self.in_use, self.path)
@@ -97,6 +115,7 @@ class Saved:
             raise
         with self._changing():
             self._remove(self.in_use)
+            self._remove(self._record)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

@@ -126,6 +126,25 @@ def test_memory_for_all_that_are_started_together(host: Host) -> None:
     assert host.run(*listed[:2], defaults={"state": "running"})["memory"] == {"free_mib": 200, "needed_mib": 184}
 
 
+def test_memory_for_guests_that_go_on_or_get_more(host: Host) -> None:
+    host.run(pv("a", state="running", maxmem=200), pv("b", state="running", memory=90))
+    host.run({"name": "b", "state": "saved"})
+    more = (pv("a", state="running", memory=150, maxmem=200), pv("b", state="running", memory=90))
+    before = host.tree()
+    for free, message in (
+        (80, "a needs 86 MiB of additional memory|b needs 92 MiB of memory"),
+        (100, "to be started or given more need 180 MiB together, and the host has 100 MiB for them"),
+    ):
+        host.free = free
+        with pytest.raises(UserError, match=message):
+            host.run(*more)
+        assert host.tree() == before and host.acts == []
+    host.free = 180
+    result = host.run(*more)
+    assert [guest["actions"] for guest in result["guests"]] == [["written", "changed"], ["restored"]]
+    assert result["memory"]["needed_mib"] == 92
+
+
 def test_a_steady_run_asks_little(host: Host) -> None:
     host.run(*KINDS, defaults={"state": "running", "says": "hello"})
     asked: list[list[str]] = []
@@ -268,6 +287,97 @@ def test_states_of_a_life(host: Host) -> None:
     assert state("restarted") == (["started"], "blocked")
 
 
+def test_a_guest_that_is_paused_does_what_it_is_asked_for(host: Host) -> None:
+    """It is let go first, as it would do nothing of it."""
+
+    def actions(wanted: str, **more: Any) -> list[str]:
+        results = []
+        for check in (True, False, True, False):
+            results.append(host.run(pv("a", state=wanted, stop_timeout=0, **more), check=check)["guests"][0])
+        again = results[2:] if wanted in ("running", "stopped", "saved", "absent") else []
+        assert results[0]["actions"] == results[1]["actions"] and not any(one["changed"] for one in again), wanted
+        return list(results[1]["actions"])
+
+    expected = {
+        "stopped": ["unpaused", "stopped"],
+        "saved": ["unpaused", "saved"],
+        "rebooted": ["unpaused", "rebooted"],
+        "restarted": ["unpaused", "restarted"],
+        "absent": ["unpaused", "stopped", "removed"],
+    }
+    for state, words in expected.items():
+        host.run(pv("a", state="running"))
+        host.run(pv("a", state="paused"))
+        assert actions(state, stop="graceful") == words
+    host.run(pv("a", state="paused"))
+    # What has to be started again is not let go for that.
+    assert actions("running", memory=70, maxmem=90, restart=True, stop="force") == ["written", "restarted"]
+    host.run(pv("a", state="paused"))
+    assert actions("running", memory=70, maxmem=91, restart=True) == ["written", "unpaused", "restarted"]
+    host.run(pv("a", state="paused", memory=70, maxmem=91))
+    assert actions("running", memory=80, maxmem=91) == ["written", "unpaused", "changed"]
+    assert host.domains["a"].memory == 80
+
+
+@pytest.mark.parametrize("state", ["stopped", "saved", "rebooted", "restarted", "absent"])
+def test_a_guest_that_an_operator_paused_is_not_let_go(host: Host, state: str) -> None:
+    host.run(pv("a", state="running"))
+    host.domains["a"].letters = "--p---"
+    for check in (True, False):
+        with pytest.raises(UserError, match="The guest a is paused, and not by a start that was interrupted") as failed:
+            host.run(pv("a", state=state, stop="graceful"), check=check)
+        assert [failed.value.details["changed"], host.acts] == [False, []]
+
+
+@pytest.mark.parametrize("on_failure", ["continue", "stop"])
+@pytest.mark.parametrize("state", ["running", "restarted"])
+def test_a_failure_counts_whenever_it_comes(host: Host, on_failure: str, state: str) -> None:
+    """Before anything is done, as a is kept after its end, or as b does not end."""
+    listed = [pv("a"), pv("b", state=state), pv("c", start_after=["a"]), pv("d", start_after=["b"]), pv("e")]
+    host.run(*(pv(one["name"], state="running") for one in listed[:2]))
+    host.domains["a" if state == "running" else "b"].letters = "---s--" if state == "running" else "--p---"
+    told = []
+    for check in (True, False):
+        with pytest.raises(UserError) as failed:
+            host.run(*listed, defaults={"state": "running"}, on_failure=on_failure, check=check)
+        found = failed.value.details["guests"]
+        told.append([(guest["name"], guest["actions"], guest["msg"]) for guest in found])
+    assert told[0] == told[1]
+    broken, dependent = ("a", "c") if state == "running" else ("b", "d")
+    assert f"{broken} failed, after which it is to start" in {name: msg for name, _actions, msg in told[0]}[dependent]
+    started = [name for name, actions, _msg in told[0] if "started" in actions]
+    assert started == ([] if on_failure == "stop" else sorted({"c", "d", "e"} - {dependent}))
+
+
+def test_a_guest_is_not_ended_while_one_that_depends_on_it_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [pv("a"), pv("b", start_after=["a"])]
+    host.run(*listed, defaults={"state": "running"})
+    host.domains["b"].letters = "--p---"
+    told = []
+    for check in (True, False):
+        with pytest.raises(UserError, match="2 of 2 guests failed") as failed:
+            host.run(*listed, defaults={"state": "stopped"}, check=check)
+        told.append([(guest["actions"], guest["msg"]) for guest in failed.value.details["guests"]])
+    assert told[0] == told[1] and "because b failed, after which it is to stop" in told[0][0][1]
+    assert [*host.domains] == ["a", "b"]
+
+
+def test_a_guest_that_another_program_starts_meanwhile_is_not_ended(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = host.xl_create
+
+    def late(*words: str) -> xen_host.Answer:
+        host.there("a", "another")
+        return create(*words)
+
+    monkeypatch.setattr(host, "xl_create", late)
+    with pytest.raises(UserError, match='name "a" already exists') as failed:
+        host.run(pv("a", state="running"))
+    assert failed.value.details["guests"][0]["failed"] and "by hand" not in failed.value.remedy
+    assert host.domains["a"].letters == "-b----" and not [node for node in host.nodes if node.startswith("/tool/xen")]
+
+
 class Killed(BaseException):
     """What no code of ours takes for an error."""
 
@@ -327,6 +437,24 @@ def test_no_guest_goes_on_with_memory_that_does_not_fit_its_disks(host: Host, af
         if not whole:
             break
     assert "refused" in {end for _state, _used, end in ends}
+
+
+def test_a_guest_that_goes_on_has_the_configuration_that_it_was_saved_with(host: Host) -> None:
+    """What of the new one needs no restart is changed then, and the rest is named."""
+    host.run(pv("a", state="running", vcpus=2, maxvcpus=2))
+    host.run(pv("a", state="saved"))
+    host.nodes.clear()
+    changed = pv("a", state="running", memory=65, vcpus=1, maxvcpus=2)
+    steps = [host.run(changed, check=check)["guests"][0] for check in (True, False, True, False)]
+    assert [step["actions"] for step in steps] == [["written", "restored", "changed"]] * 2 + [[], []]
+    # How much memory it may have at the most is seen when it is there.
+    assert [step["changed_live"] for step in steps] == [["memory", "vcpus"], ["vcpus"], [], []]
+    assert [step["restart_required"] for step in steps[1:]] == [["memory"]] * 3
+    assert list((host.root / "var/lib/xen/saved").iterdir()) == []
+    # Without its record it goes on all the same.
+    host.run({**changed, "state": "saved"})
+    (host.root / "var/lib/xen/saved/a.save.record").unlink()
+    assert host.run(changed)["guests"][0]["actions"] == ["restored"]
 
 
 def test_memory_of_a_guest_that_has_run_since_is_discarded(host: Host) -> None:

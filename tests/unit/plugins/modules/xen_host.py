@@ -174,6 +174,8 @@ class Host:
         name = str(settings["name"])
         if name in self.fails:
             return 1, "", self.fails[name]
+        if name in self.domains:
+            return 1, "", f'libxl: error: libxl_create.c:1:x: Domain with name "{name}" already exists.\n'
         played = self.there(name, str(settings.get("uuid", "0")), "--p---")
         played.memory = int(str(settings.get("memory", 256)))
         played.vcpus = int(str(settings.get("vcpus", 1)))
@@ -288,13 +290,20 @@ class Host:
             if not path.startswith((f"/libxl/{domid}/", f"/local/domain/{domid}/"))
         }
 
-    def xl_shutdown(self, *words: str) -> Answer:
+    def xl_destroy(self, *words: str) -> Answer:
         self.gone(self.named(words[-1]))
         return 0, "", ""
 
-    xl_destroy = xl_shutdown
+    def paused(self, word: str) -> bool:
+        """Whether a guest does nothing of what it is asked to do itself."""
+        return "p" in self.domains[self.named(word)].letters
+
+    def xl_shutdown(self, *words: str) -> Answer:
+        return (0, "", "") if self.paused(words[-1]) else self.xl_destroy(*words)
 
     def xl_reboot(self, *words: str) -> Answer:
+        if self.paused(words[-1]):
+            return 0, "", ""
         name = self.named(words[-1])
         uuid = self.domains[name].uuid
         self.gone(name)
@@ -303,13 +312,15 @@ class Host:
 
     def xl_save(self, word: str, path: str) -> Answer:
         name = self.named(word)
-        self.put(path.lstrip("/"), f"{name} {self.domains[name].uuid}")
+        if self.paused(word):
+            return 1, "", "libxl: error: guest didn't acknowledge suspend, request cancelled\n"
+        self.put(path.lstrip("/"), f"{name} {self.domains[name].uuid} {self.domains[name].memory}")
         self.gone(name)
         return 0, "", ""
 
     def xl_restore(self, *words: str) -> Answer:
-        name, uuid = (self.root / words[-1].lstrip("/")).read_text().split()
-        self.there(name, uuid)
+        name, uuid, memory = (self.root / words[-1].lstrip("/")).read_text().split()
+        self.there(name, uuid).memory = int(memory)
         return 0, "", ""
 
 
