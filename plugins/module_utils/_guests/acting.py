@@ -179,6 +179,7 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         "save": guest.save,
         "restore": guest.restore,
         "discard": guest.saved.discard,
+        "forget_start": guest.forget_start,
     }[step]()
     item.done.append(step)
     return None

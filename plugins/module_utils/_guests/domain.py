@@ -96,6 +96,7 @@ def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
 
     :param rows: every domain.
     """
+    starting = {*xen.children(os.path.dirname(STARTING))}
     by_name = {row.name: row for row in rows}
     there = [(guest, by_name[guest.name]) for guest in guests if guest.name in by_name]
     domids = [domain.domid for _guest, domain in there]
@@ -104,6 +105,7 @@ def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
     unrecorded = [domid for domid in domids if record.RECORD.format(domid=domid) not in nodes]
     nodes.update(xen.read_many([f"/vm/{domains.uuid(nodes, domid)}/start_time" for domid in unrecorded]))
     for guest in guests:
+        guest.starting = guest.key in starting
         guest.take(by_name.get(guest.name), nodes)
 
 
@@ -123,6 +125,8 @@ class Guest:
         self._listened = 0.0
         # Of a name, as xenstore does not take every letter in a path.
         self.key = files.sha256(name.encode())[:32]
+        # Whether it is being started, or an earlier run was killed as it was.
+        self.starting = False
         # Whether an earlier run has not heard what it waited for.
         self.unproved = False
         self.uuid: Optional[str] = None
@@ -191,9 +195,13 @@ class Guest:
 
     def interrupted_start(self) -> Optional[str]:
         """Return the record of what an interrupted start was made with; None if there is none."""
-        if self.facts["state"] != "paused" or self.paused_by_us():
+        if not self.starting or self.facts["state"] != "paused" or self.paused_by_us():
             return None
         return self.xen.read(STARTING.format(key=self.key))
+
+    def forget_start(self) -> None:
+        """Take it down that a start has ended, which a run that was killed has not."""
+        self.xen.remove(STARTING.format(key=self.key))
 
     def paused_by_us(self) -> bool:
         """Whether the guest is paused because its state was to be so."""
@@ -385,14 +393,14 @@ class Guest:
         """
         before = self.xen.dmesg()
         made_with = record.of(self.settings).text
-        interrupted = self.xen.read(STARTING.format(key=self.key)) is not None
+        interrupted = self.starting
         self.xen.write(STARTING.format(key=self.key), made_with)
         try:
             self._create(before)
         except Taken:
             # xl creates one guest at a time: what has the name now is whole.
             if not interrupted:
-                self.xen.remove(STARTING.format(key=self.key))
+                self.forget_start()
                 raise
             # It was still being created for a run that was killed.
             self._xl("destroy", self.name)
@@ -441,7 +449,7 @@ class Guest:
                 self.xen.write(PAUSED.format(domid=domain.domid), "1")
             else:
                 self.xen.xl("unpause", str(domain.domid))
-            self.xen.remove(STARTING.format(key=self.key))
+            self.forget_start()
         except BaseException:
             console.close()
             raise
@@ -487,7 +495,7 @@ class Guest:
             if self.observe() is not None:
                 self.xen.xl("destroy", self.name)
                 self.observe()
-            self.xen.remove(STARTING.format(key=self.key))
+            self.forget_start()
             if isinstance(error, UserError):
                 self._log(before)
             raise
@@ -564,8 +572,7 @@ class Guest:
             f"ended within {{:.0f}} seconds of `xl {words[0]}`",
             "Raise stop_timeout, or end it at once with stop force.",
         )
-        # Another program's domain of that name would be taken for an interrupted start.
-        self.xen.remove(STARTING.format(key=self.key))
+        self.forget_start()
         self.observe()
         self.facts.update(device_model=None, restart_required=[])
 

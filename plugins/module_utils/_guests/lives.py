@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import 
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
 
 # What is no change of the host.
-QUIET = frozenset(("listen", "wait"))
+QUIET = frozenset(("listen", "wait", "forget_start"))
 # What each step is called in a result.
 _ACTIONS = {
     "end": "stopped",
@@ -44,7 +44,9 @@ def steps(guest: Guest, wanted: Wanted) -> List[str]:
     # Whatever comes next: it must not go on with that memory some day. With state present, a domain of that name may be
     # another guest's.
     outdated = wanted.state != "present" and guest.has_run() and guest.saved.outdated()
-    return (["discard"] if outdated else []) + _life(guest, wanted)
+    # Another program's pause would be taken for that start's.
+    started = guest.starting and guest.has_run()
+    return (["forget_start"] if started else []) + (["discard"] if outdated else []) + _life(guest, wanted)
 
 
 def _life(guest: Guest, wanted: Wanted) -> List[str]:
