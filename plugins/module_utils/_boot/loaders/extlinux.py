@@ -53,6 +53,8 @@ _GENERATED = re.compile(r"\A\s*#[^\n]*\bupdate-extlinux\b")
 _MOST_FILES = 64
 _KEYWORD = re.compile(r"[ \t]*(?P<key>[A-Za-z0-9]+)(?:[ \t]+(?P<value>[^\r\n]*)|(?=[\r]?$))")
 _FILE = re.compile(r"[ \t]*[^ \t\r]+")
+_PROGRAM = ("com32", "kernel")
+_MULTIBOOT = re.compile(r"[^ \t]*mboot(?:\.c32)?(?:[ \t]+|$)", re.IGNORECASE)
 _MODULE = re.compile(r"(?:^|[ \t])---(?=[ \t\r]|$)")
 # The program that starts other boot loaders.
 _CHAIN = re.compile(r"(?:\S*/)?chain\.c32", re.IGNORECASE)
@@ -87,9 +89,12 @@ class Line:
 class Label:
     """An entry of the menu.
 
-    :param text: what its line APPEND has for the recipient; None where it starts no hypervisor.
+    :param text: what its line APPEND or KERNEL has for the recipient; None where it starts no hypervisor.
     :param place: where that is.
     :param added: what it has elsewhere for dom0's Linux, where that is the recipient.
+    :param appended: what APPEND says, there or above all entries.
+    :param kernel: whether KERNEL starts the hypervisor and names it.
+    :param open: whether what APPEND says continues what KERNEL has for the recipient.
     :param line: where its line LABEL is.
     :param nested: whether it stands in a submenu.
     :param hidden: whether the menu does not show it.
@@ -109,6 +114,14 @@ class Label:
     text: Optional[str] = None
     place: Optional[Place] = None
     added: str = ""
+    appended: str = ""
+    kernel: bool = False
+    open: bool = False
+
+    @property
+    def divided(self) -> bool:
+        """Whether what it passes stands in two lines. A - switches off what is above all entries (readconfig.c)."""
+        return self.open and self.appended not in ("", "-")
 
     @property
     def options(self) -> Optional[str]:
@@ -122,6 +135,7 @@ class Menu:
     """What a file says, with those that it includes.
 
     :param recipient: whose options are meant.
+    :param above: what stands above the entries, for those that have no APPEND.
     :param labels: the entries, in order.
     :param top: the lines of the menu outside of submenus, in order; None for a separator or a submenu.
     :param default: what the last DEFAULT says, and *ui* what the last UI says.
@@ -131,6 +145,7 @@ class Menu:
     """
 
     recipient: Recipient = HYPERVISOR
+    above: Label = field(default_factory=lambda: Label("", Line("", 0, 0)))
     labels: List[Label] = field(default_factory=list)
     top: List[Optional[Label]] = field(default_factory=list)
     default: str = ""
@@ -184,7 +199,7 @@ def parse(path: str, read: Callable[[str], Optional[str]], recipient: Recipient 
 class _Statement(NamedTuple):
     """One line of a file.
 
-    :param options: of a line APPEND that starts a hypervisor: where its options are, and those of dom0's Linux.
+    :param options: of a line that starts a hypervisor: where its options are, and those of dom0's Linux.
     """
 
     key: str
@@ -214,14 +229,20 @@ def _statements(text: str) -> Sequence[_Statement]:
                 word, value = [*value.split(None, 1), "", ""][:2]
                 key = f"menu {word.lower()}"
             stop = end - 1 if text.endswith("\r", at, end) else end
-            found.append(_Statement(key, value, at, stop, _options(match) if key == "append" else {}))
+            found.append(_Statement(key, value, at, stop, _options(key, match)))
         at = end + 1
     return found
 
 
-def _options(match: Match[str]) -> Mapping[Recipient, Tuple[int, int]]:
-    """Return where the options of a hypervisor and of the first module are in a line APPEND, nothing without one."""
+def _options(key: str, match: Match[str]) -> Mapping[Recipient, Tuple[int, int]]:
+    """Return where the options of a hypervisor and of the first module are in a line, nothing without one."""
     value, at = match["value"] or "", match.start("value")
+    if key in _PROGRAM:
+        # What APPEND says is added to what stands behind the program (record in readconfig.c).
+        program = _MULTIBOOT.match(value)
+        value, at = ("", at) if program is None else (value[program.end() :], at + program.end())
+    elif key != "append":
+        return {}
     image = _FILE.match(value)
     if image is None or not HYPERVISOR_FILE.match(os.path.basename(image.group().strip())):
         return {}
@@ -255,13 +276,20 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
                 menu.depth += bool(title)
                 _parse(included, read, menu)
                 menu.depth -= bool(title)
-        elif key == "append" and menu.current is not None:
+        elif key == "append" or options:
+            label = menu.current or menu.above
+            if key == "append":
+                label.appended = value
+            else:
+                # Behind the last module only what that gets can follow.
+                label.kernel, label.open = True, menu.recipient is not HYPERVISOR or len(options) < 2
             # Of several in an entry the last one counts.
-            place = options.get(menu.recipient)
-            menu.current.text = None if place is None else text[slice(*place)]
-            if place is not None and menu.recipient is not HYPERVISOR:
-                menu.current.added = command_line.for_linux(text[slice(*options[HYPERVISOR])])
-            menu.current.place = None if place is None else Place(path, *place)
+            if key != "append" or not label.kernel:
+                place = options.get(menu.recipient)
+                label.text = None if place is None else text[slice(*place)]
+                if place is not None and menu.recipient is not HYPERVISOR:
+                    label.added = command_line.for_linux(text[slice(*options[HYPERVISOR])])
+                label.place = None if place is None else Place(path, *place)
         else:
             if key in _DECIDE:
                 menu.lines.setdefault(key, []).append(Line(path, start, end))
@@ -271,7 +299,8 @@ def _parse(path: str, read: Callable[[str], Optional[str]], menu: Menu) -> None:
 def _set(menu: Menu, key: str, value: str) -> None:
     label = menu.current
     if key == "label":
-        menu.current = Label(_first_word(value), menu.lines[key][-1], menu.recipient, nested=menu.depth > 0)
+        name, line = _first_word(value), menu.lines[key][-1]
+        menu.current = replace(menu.above, name=name, line=line, recipient=menu.recipient, nested=menu.depth > 0)
         menu.labels.append(menu.current)
         if not menu.depth:
             menu.top.append(menu.current)
@@ -280,7 +309,7 @@ def _set(menu: Menu, key: str, value: str) -> None:
         if not menu.depth and key != "menu end":
             menu.top.append(None)
         menu.depth = max(0, menu.depth + {"menu begin": 1, "menu end": -1, "menu separator": 0}[key])
-    elif label is not None and (key in _ELSEWHERE or (key in ("com32", "kernel") and _CHAIN.match(value))):
+    elif label is not None and (key in _ELSEWHERE or (key in _PROGRAM and _CHAIN.match(value))):
         label.hands_over = True
     elif label is not None and key in ("menu disable", "menu disabled"):
         label.disabled = True
@@ -347,6 +376,8 @@ def chosen(path: str, menu: Menu) -> Tuple[Optional[Label], str]:
         return None, f"{path} names no entry with DEFAULT: the loader waits until somebody chooses one."
     if label is None:
         return None, f"{path} starts '{_first_word(wanted)}', which is none of its labels."
+    if label.divided:
+        return None, f"{path} divides what it passes by '{label.name}' between KERNEL and APPEND."
     if label.hands_over:
         return None, f"{path} starts '{label.name}', which hands over to another menu or loader."
     return label, ""
@@ -387,7 +418,15 @@ def edit(
     :raises UserError: there is no such entry.
     """
     labels = menu.labels if only is None else [only]
-    places = [label.place for label in labels if label.place is not None]
+    # Several entries may have what stands above them.
+    places = dict.fromkeys(label.place for label in labels if label.place is not None)
+    shared = [] if only is None else [one.name for one in menu.labels if one is not only and one.place in places]
+    if only is not None and shared:
+        raise UserError(
+            f"The parameter entries is default, but '{only.name}', which boots, passes what APPEND above all "
+            f"entries says, as does '{shared[0]}'.",
+            "Nothing was changed. Give the entry a line APPEND of its own, or set entries to all.",
+        )
     if not places and option is not None:
         raise UserError(
             f"{menu.files[0]} was not written by {PROGRAM}, and has no entry that starts Xen.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._boot.command_line import DOM0_KERNEL
 from ansible_collections.xen.stubdom.plugins.module_utils._boot.loaders import extlinux, find
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -46,6 +47,65 @@ def test_a_menu_that_is_kept_by_hand_is_edited_in_place(tmp_path: Path, path: st
     files.apply(loader.plan(loader.read(), OPTION, None))
     if OPTION not in words:
         assert (tmp_path / path).read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "boots", "linux"),
+    [
+        # What stands above the entries is for those that have no APPEND of their own.
+        ("append xen.gz a --- k b\nlabel xen\nkernel mboot.c32\n", "a", "b"),
+        ("append xen.gz a --- k b\nlabel xen\nkernel mboot.c32\nappend xen.gz c --- k d\n", "c", "d"),
+        ("append xen.gz a --- k b\nlabel xen\nlinux k\nappend -\n", None, None),
+        ("append root=x\nlabel xen\nkernel mboot.c32\nappend xen.gz a --- k b\n", "a", "b"),
+        # The program's own words come first.
+        ("label xen\nkernel mboot.c32 xen.gz a --- k b\n", "a", "b"),
+        ("label xen\ncom32 /x/mboot.c32\txen.gz a --- k b --- i\nappend -\n", "a", "b"),
+        ("label xen\nkernel mboot xen.gz a --- k b\n", "a", "b"),
+        ("label xen\nappend xen.gz c --- k d\nkernel mboot.c32 xen.gz a --- k b\n", "a", None),
+        ("label xen\nkernel mboot.c32 xen.gz a --- k b\nappend c\n", "a", None),
+        ("label xen\nkernel mboot.c32 xen.gz a\nappend c --- k b\n", None, None),
+        ("append c\nlabel xen\nkernel mboot.c32 xen.gz a\n", None, None),
+        ("append c\nlabel xen\nkernel mboot.c32 xen.gz a\nappend -\n", "a", None),
+        ("label xen\nkernel other.c32 xen.gz a --- k b\n", None, None),
+    ],
+)
+def test_what_is_passed_stands_in_append_above_the_entries_and_behind_the_program(
+    text: str, boots: Optional[str], linux: Optional[str]
+) -> None:
+    files = {"/boot/syslinux.cfg": f"default xen\n{text}"}
+    found = extlinux.next_boot("/boot/syslinux.cfg", files.get)
+    assert found.options == boots
+    if boots is None and "mboot" in text:
+        assert (found.xen, found.reason[-26:]) == (None, "between KERNEL and APPEND.")
+    assert extlinux.next_boot("/boot/syslinux.cfg", files.get, DOM0_KERNEL).options == linux
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "append xen.gz a --- k\nlabel xen\nkernel mboot.c32\nlabel old\nkernel mboot.c32\n",
+            "append xen.gz a dom0_mem=2G --- k\nlabel xen\nkernel mboot.c32\nlabel old\nkernel mboot.c32\n",
+        ),
+        ("label xen\nkernel mboot.c32 xen.gz a --- k\n", "label xen\nkernel mboot.c32 xen.gz a dom0_mem=2G --- k\n"),
+    ],
+)
+def test_it_is_edited_where_it_stands(tmp_path: Path, text: str, wanted: str) -> None:
+    put(tmp_path, "boot/syslinux/syslinux.cfg", f"default xen\n{text}")
+    loader = find("auto", run, root=str(tmp_path), foreign=True)
+    files.apply(loader.plan(loader.read(), OPTION, "dom0_mem=2G"))
+    assert (tmp_path / "boot/syslinux/syslinux.cfg").read_text() == f"default xen\n{wanted}"
+    assert loader.plan(loader.read(), OPTION, "dom0_mem=2G") == []
+    assert loader.next_boot().options == "a dom0_mem=2G"
+
+
+def test_what_several_entries_have_in_common_is_not_changed_for_one(tmp_path: Path) -> None:
+    text = "default xen\nappend xen.gz a --- k\nlabel xen\nkernel mboot.c32\nlabel old\nkernel mboot.c32\n"
+    put(tmp_path, "boot/syslinux/syslinux.cfg", text)
+    loader = find("auto", run, root=str(tmp_path), foreign=True)
+    loader.default_only = True
+    with pytest.raises(UserError, match="'xen', which boots, passes what APPEND above all entries says, as does 'old'"):
+        loader.plan(loader.read(), OPTION, "dom0_mem=2G")
 
 
 @pytest.mark.parametrize(
