@@ -214,6 +214,10 @@ def _media(guest: Running) -> Optional[List[Command]]:
     for name, checksum in new.media.items():
         if guest.started.media.get(name) != checksum:
             target = _target(guest, name)
+            # What xl inserts is a plain file or device of dom0 (cd_insert, xl_cdrom.c).
+            fields = dict(record.disks(guest.settings)[name])
+            if fields.get("format", "raw") != "raw" or {"script", "backend"} & fields.keys():
+                return None
             found.append(("cd-insert", "{}", name, target) if target else ("cd-eject", "{}", name))
     return found
 

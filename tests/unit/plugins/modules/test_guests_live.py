@@ -165,7 +165,8 @@ def test_a_medium_is_changed_where_qemu_runs_in_dom0(host: Host) -> None:
 
     def create(*words: str) -> xen_host.Answer:
         answer = real(*words)
-        host.nodes["/local/domain/3/serial/0/tty"] = host.nodes["/local/domain/3/console/tty"]
+        home = f"/local/domain/{host.domains['web'].domid}"
+        host.nodes[f"{home}/serial/0/tty"] = host.nodes[f"{home}/console/tty"]
         return answer
 
     host.xl_create = create  # type: ignore[method-assign]
@@ -177,6 +178,12 @@ def test_a_medium_is_changed_where_qemu_runs_in_dom0(host: Host) -> None:
         assert not one(host, asked)["changed"]
     host.put("etc/xen/web.cfg", text.replace("/srv/web.img", "/srv/b.iso"))
     assert one(host, asked)["restart_required"] == ["disk"]
+    # xl would take what is inserted for a plain file.
+    for unusual in ("format=qcow2,vdev=hdc", "format=raw,vdev=hdc,backend=files", "vdev=hdc,script=block-nbd"):
+        host.put("etc/xen/web.cfg", text.replace("format=raw,vdev=hdc", unusual))
+        assert one(host, {**asked, "state": "restarted", "stop": "force"})["restart_required"] == []
+        host.put("etc/xen/web.cfg", text.replace("format=raw,vdev=hdc", unusual).replace("/srv/a.iso", "/srv/b.iso"))
+        assert one(host, asked)["restart_required"] == ["disk"] and changes(host) == []
 
 
 @pytest.mark.parametrize("then", [{"nics": [LAN]}, {"vcpus": 2}, {"disks": [{**CD, "target": "/srv/a.iso"}]}])
