@@ -53,7 +53,7 @@ def act(xen: Xen, listed: Sequence[items.Item], *, stop_on_failure: bool) -> Non
             together = lives.Together(halt, stop=stop_on_failure, failed=failed)
             together.run([job for job in jobs if job.name not in failed])
 
-        run([_end(item, ordered) for item in reversed(ordered) if "end" in item.steps])
+        run([_end(item, ordered) for item in reversed(ordered) if lives.ENDING & set(item.steps)])
         run([_begin(item) for item in ordered if _after_end(item.steps)])
         observe(xen, acting)
     for item in acting:
@@ -73,7 +73,7 @@ def foresee(listed: Sequence[items.Item], *, stop_on_failure: bool) -> None:
         return
     by_name = {item.name: item for item in listed}
     ordered = [by_name[one.name] for one in wanted.ordered([item.wanted for item in listed])]
-    ends = [(item, "stop", _dependents(item, ordered)) for item in reversed(ordered) if "end" in item.steps]
+    ends = [(item, "stop", _dependents(item, ordered)) for item in reversed(ordered) if lives.ENDING & set(item.steps)]
     for item, what, after in [*ends, *((item, "start", _starts_after(item)) for item in ordered)]:
         if item.steps and item.failure is None:
             item.failure = lives.left(item.name, what, after, failed, stop=stop_on_failure)
@@ -88,19 +88,24 @@ def observe(xen: Xen, listed: Sequence[items.Item]) -> None:
 
 
 def _end(item: items.Item, ordered: Sequence[items.Item]) -> lives.Job:
-    values = item.wanted.values
-    steps = item.steps[: item.steps.index("end")]
-    again = bool(_after_end(item.steps))
+    values, after = item.wanted.values, _after_end(item.steps)
+    *steps, last = item.steps[: len(item.steps) - len(after)]
+
+    def save() -> None:
+        for step in (*steps, last):
+            _whole(item, step)
 
     def rest() -> None:
         for step in steps:
             _whole(item, step)
         # One that an interrupted start has left has not run yet, so there is nothing to shut down.
         force = values["stop"] == "force" or item.guest.interrupted_start() is not None
-        item.guest.end(values["stop_timeout"], force=force, again=again)
+        item.guest.end(values["stop_timeout"], force=force, again=bool(after))
         item.done.append("end")
 
-    return lives.Job(item.name, _dependents(item, ordered), lambda: rest, _failure_of(item), what="stop")
+    # Several that are saved at once would only wait for one disk.
+    begin = save if last == "save" else lambda: rest
+    return lives.Job(item.name, _dependents(item, ordered), begin, _failure_of(item), what="stop")
 
 
 def _dependents(item: items.Item, ordered: Sequence[items.Item]) -> FrozenSet[str]:
@@ -110,7 +115,7 @@ def _dependents(item: items.Item, ordered: Sequence[items.Item]) -> FrozenSet[st
 
 def _after_end(steps: Sequence[str]) -> Sequence[str]:
     """The steps that come after the guest's end, all where it is not ended."""
-    return steps[steps.index("end") + 1 :] if "end" in steps else steps
+    return next((steps[place + 1 :] for place, step in enumerate(steps) if step in lives.ENDING), steps)
 
 
 def _starts_after(item: items.Item) -> FrozenSet[str]:

@@ -420,7 +420,7 @@ def _live(items: Sequence[Item], observed: Observed, options: Options) -> None:
     for item in items:
         if item.refusal is None:
             find_steps(item)
-    freed = sum(_domain_mib(item, observed) for item in items if "end" in item.steps)
+    freed = sum(_domain_mib(item, observed) for item in items if lives.ENDING & set(item.steps))
     starting = [item for item in items if item.refusal is None and _NEEDING & set(item.steps)]
     for item in starting:
         for error in _unstartable(item, observed, freed):

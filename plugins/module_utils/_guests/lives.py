@@ -19,6 +19,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import 
 
 # What is no change of the host.
 QUIET = frozenset(("listen", "wait", "forget_start"))
+# By what a guest's domain goes.
+ENDING = frozenset(("end", "save"))
 # What each step is called in a result.
 _ACTIONS = {
     "end": "stopped",

@@ -145,6 +145,17 @@ def test_memory_for_guests_that_go_on_or_get_more(host: Host) -> None:
     assert result["memory"]["needed_mib"] == 92
 
 
+def test_guests_that_are_saved_make_room_for_others_in_the_order_of_ends(host: Host) -> None:
+    listed = [pv("a"), pv("b", start_after=["a"])]
+    host.run(*listed, defaults={"state": "running"})
+    host.free = 10
+    result = host.run(*listed, pv("c", memory=130, state="running"), defaults={"state": "saved"})
+    assert host.acts == ["save", "save", "create", "unpause"]
+    saves = [call.split()[-1] for call in host.calls if call.startswith("save")]
+    assert saves == [f"/var/lib/xen/saved/{name}.save.xl" for name in "ba"]
+    assert [guest["actions"] for guest in result["guests"]] == [["saved"], ["saved"], ["written", "started"]]
+
+
 def test_a_steady_run_asks_little(host: Host) -> None:
     host.run(*KINDS, defaults={"state": "running", "says": "hello"})
     asked: list[list[str]] = []
