@@ -130,6 +130,28 @@ def check(disks: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
+def check_emulated(disks: Sequence[Mapping[str, Any]]) -> None:
+    """:raises UserError: QEMU would have to show a disk that is only read as an IDE disk, and libxl refuses that.
+
+    It shows hda to hdd, and xvda to xvdd too (libxl__build_device_model_args_new, libxl_dm.c).
+    """
+    for disk in disks:
+        match = _VDEV.match(disk["vdev"])
+        if match is None or disk.get("access") != "ro" or disk.get("cdrom") or match["kind"] == "sd":
+            continue
+        number = _letters(match["letters"]) if match["kind"] else int(match["disk"])
+        if number < 4 and not device(disk["vdev"]).partition:
+            raise UserError(
+                f"The disk {disk['vdev']} has the access ro, and QEMU has no IDE disks that are only read.",
+                "Set vdev to a name that is not emulated as such, for example xvde or sda, or cdrom to true.",
+            )
+
+
+def written(disks: Sequence[Mapping[str, Any]]) -> List[str]:
+    """The files and devices of this host that a guest writes to."""
+    return [disk["target"] for disk in disks if disk["access"] == "rw" and not disk["cdrom"] and in_dom0(disk)]
+
+
 def in_dom0(disk: Mapping[str, Any]) -> bool:
     """Whether a disk's target is a path of this host.
 

@@ -65,6 +65,9 @@ _DOMAIN = re.compile(r"\bd(?:om)?(\d{1,5})(?:v\d+)?\b")
 # Keys that name files in dom0.
 MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firmware_override", "device_model_override")
 
+# What libxl starts stub domains from, unless it is told otherwise (libxl__domain_build_info_setdefault).
+_STUB_KERNELS = ("qemu-stubdom-linux-kernel", "ioemu-stubdom.gz")
+
 _GONE = ("shutdown", "crashed", "dying")
 ENDED = ("absent", "shutdown", "crashed")
 # How often xl is given time to take away a domain that has ended, which it does not where on_poweroff is preserve.
@@ -394,6 +397,7 @@ class Guest:
         before = self.xen.dmesg()
         made_with = record.of(self.settings).text
         interrupted = self.starting
+        self._remove_left_stub_domain()
         self.xen.write(STARTING.format(key=self.key), made_with)
         try:
             self._create(before)
@@ -420,11 +424,26 @@ class Guest:
                 return
             self.facts["toolstack_log"] = diagnosis.toolstack_lines(visible(errors))
             why = f"`xl create {self.config}` failed: {diagnosis.toolstack_error(errors)}"
+            log = self.xen.text(f"/var/log/xen/qemu-dm-{self.name}.log", 1 << 16) if "evice model" in errors else ""
+            words = diagnosis.last(visible(log or ""))
+            why += f" QEMU's last words were {', '.join(map(repr, words))}." if words else ""
             # libxl__domain_rename, libxl.c
             if re.search(rf'with name "{re.escape(self.name)}" already exists', errors):
                 raise Taken(why, "Another program has started it meanwhile: run again to compare it.")
             logs = f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there"
             raise UserError(why, f"Nothing was left running; look at {logs}.")
+
+    def _remove_left_stub_domain(self) -> None:
+        """Take away a stub domain whose guest has gone: xl leaves it where QEMU cannot be started in it."""
+        if not virtualisation.stubbed(self.settings):
+            return
+        rows = {row.name: row.domid for row in self.xen.domains()}
+        left = rows.get(f"{self.name}-dm")
+        if left is None or self.name in rows:
+            return
+        kernel = self.xen.read(f"{self.xen.read(f'/local/domain/{left}/vm')}/image/kernel") or ""
+        if kernel == self.settings.get("stubdomain_kernel") or os.path.basename(kernel) in _STUB_KERNELS:
+            self.xen.xl("destroy", str(left))
 
     def go_on(self, made_with: str, *, awaited: bool) -> Listening:
         """Look at a guest that an interrupted start has left paused, and let it go with its console open.
@@ -495,6 +514,7 @@ class Guest:
             if self.observe() is not None:
                 self.xen.xl("destroy", self.name)
                 self.observe()
+            self._remove_left_stub_domain()
             self.forget_start()
             if isinstance(error, UserError):
                 self._log(before)

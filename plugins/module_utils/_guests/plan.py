@@ -184,6 +184,8 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
             "Raise maxmem or lower memory.",
         )
     disks.check(guest["disks"])
+    if guest["flavour"] in ("linux", "dom0") and guest["type"] == "hvm":
+        disks.check_emulated(guest["disks"])
     disks.check_nics(guest.get("nics") or ())
 
 

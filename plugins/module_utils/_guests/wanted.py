@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Sequ
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, plan, spec, waiting
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, disks, plan, spec, waiting
 
 # What defaults cannot give: what a guest is known by.
 _OWN = ("name", "uuid", "path")
@@ -149,10 +149,12 @@ def _refuse_shared(guests: Sequence[Wanted]) -> List[Wanted]:
     paths = Counter(guest.path for guest in there)
     stub_domains = {f"{guest.name}-dm" for guest in there if guest.values["flavour"] in _STUBBED}
     macs = Counter(mac for guest in there for mac in {*_macs(guest)})
+    targets = Counter(target for guest in there for target in {*_written(guest)})
     found = []
     for guest in guests:
         refusal = guest.refusal
         shared = next((mac for mac in _macs(guest) if macs[mac] > 1), None)
+        disk = next((target for target in _written(guest) if targets[target] > 1), None)
         if refusal is not None:
             pass
         elif names[guest.name] > 1:
@@ -175,6 +177,11 @@ def _refuse_shared(guests: Sequence[Wanted]) -> List[Wanted]:
             refusal = UserError(
                 f"The MAC address {shared} is another guest's, too.", "Set another mac for one of them."
             )
+        elif disk is not None:
+            refusal = UserError(
+                f"The disk {disk} is another guest's, too, and both are to run and would write to it.",
+                "Set another target for one of them, or the access ro for both, or let one of them be stopped.",
+            )
         found.append(guest if refusal is guest.refusal else replace(guest, refusal=refusal))
     return found
 
@@ -190,6 +197,11 @@ def _placed(guests: Sequence[Wanted]) -> List[Wanted]:
         replace(guest, place=places.get(guest.name)) if before[guest.name] or guest.name in named else guest
         for guest in guests
     ]
+
+
+def _written(guest: Wanted) -> List[str]:
+    runs = guest.state in ("running", "paused", "restarted", "rebooted")
+    return disks.written(guest.values["disks"]) if runs else []
 
 
 def _macs(guest: Wanted) -> List[str]:

@@ -389,6 +389,45 @@ def test_a_guest_that_another_program_starts_meanwhile_is_not_ended(
     assert host.domains["a"].letters == "-b----" and not [node for node in host.nodes if node.startswith("/tool/xen")]
 
 
+def test_a_stub_domain_that_xl_leaves_does_not_stay(host: Host) -> None:
+    host.fails["a"] = "libxl: error: device model did not start: -3\n"
+    host.put("var/log/xen/qemu-dm-a.log", 'char device redirected\nFailed to get "write" lock\x1b\n')
+    for _again in range(2):
+        with pytest.raises(
+            UserError, match="QEMU has not started. QEMU's last words were .*'Failed to get \"write\""
+        ) as one:
+            host.run(hvm("a", state="running"))
+        assert "Nothing was left running" in str(one.value) and host.domains == {}
+    # As a run that was killed has left it.
+    host.run(pv("b", state="running"))
+    for name, kernel in (("a-dm", f"/{xen_host.BOOT}/qemu-stubdom-linux-kernel"), ("b-dm", "/boot/vmlinuz")):
+        host.there(name, f"of-{name}", "--p---")
+        host.nodes[f"/vm/of-{name}/image/kernel"] = kernel
+    host.fails.clear()
+    host.run(hvm("a", state="running"))
+    assert [*host.domains] == ["b", "b-dm", "a"]
+
+
+@pytest.mark.parametrize("vdev", ["hda", "xvdd", None, "d2p0"])
+def test_a_disk_that_qemu_cannot_show_is_refused(host: Host, vdev: str | None) -> None:
+    """libxl does so only when it has made the guest."""
+    disk = {"target": "/srv/web.img", "access": "ro", **({} if vdev is None else {"vdev": vdev})}
+    with pytest.raises(UserError, match="has the access ro, and QEMU has no IDE disks that are only read"):
+        host.run(hvm("a", disks=[disk]))
+    for other in ({"vdev": "xvde"}, {"vdev": "sda"}, {"vdev": "xvda1"}, {"cdrom": True, "vdev": "hdc"}):
+        host.run(hvm("a", disks=[{**disk, **other}]))
+    host.run(pv("b", disks=[disk]))
+
+
+def test_two_guests_do_not_write_to_one_disk(host: Host) -> None:
+    disks = [{"target": "/srv/web.img"}]
+    with pytest.raises(UserError, match="The disk /srv/web.img is another guest's, too") as refused:
+        host.run(pv("a", disks=disks), pv("b", disks=disks, state="paused"), defaults={"state": "running"})
+    assert str(refused.value).startswith("2 of 2 guests cannot be configured")
+    host.run(pv("a", disks=disks), pv("b", disks=disks, state="stopped"), defaults={"state": "running"})
+    host.run(*(pv(name, disks=[{**disks[0], "access": "ro"}]) for name in "cd"), defaults={"state": "running"})
+
+
 class Killed(BaseException):
     """What no code of ours takes for an error."""
 
