@@ -36,6 +36,9 @@ _SEE = "Compare the task with the module's documentation, which ansible-doc show
 
 
 class _Module(AnsibleModule):  # type: ignore[misc]
+    # How many ends of lines are those of a message; others come from a value.
+    ends = 1
+
     def _load_params(self) -> None:
         super()._load_params()
         # Ansible takes null for a value: for it, "memory: null" is there when it is required, and is no default.
@@ -49,7 +52,7 @@ class _Module(AnsibleModule):  # type: ignore[misc]
 
     def fail_json(self, msg: str, **result: Any) -> NoReturn:
         """End the module, with the values in Ansible's own messages about parameters in one line, too."""
-        super().fail_json("\n".join(map(printable, str(msg).split("\n", 1))), **result)
+        super().fail_json("\n".join(map(printable, str(msg).split("\n", self.ends))), **result)
         raise AssertionError("not reached")
 
     def _log_invocation(self) -> None:
@@ -151,6 +154,7 @@ def run_module(
         failure = None
     except UserError as error:
         failure = {"msg": str(error), **error.details}
+        module.ends = str(error).count("\n")
     except Interrupted as error:
         failure = {
             "msg": f"The module was interrupted by {error}.\n"

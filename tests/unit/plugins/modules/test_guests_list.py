@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 import xen_host
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -62,6 +63,12 @@ def test_all_that_is_wrong_is_refused_at_once_and_nothing_is_written(host: Host)
         assert lines[0] == "2 of 6 guests cannot be configured; nothing was changed."
         assert [line.split(":")[0] for line in lines[1:]] == ["e", "f"]
     assert host.tree() == before and host.acts == []
+
+
+def test_each_error_is_a_line_of_what_ansible_shows(tmp_path: Path) -> None:
+    wrong = [pv("a", memory=0), pv("b\nc"), pv("d", memory=-1)]
+    lines = in_process.play("guests", {"guests": wrong, "directory": str(tmp_path)})["msg"].split("\n")
+    assert [line.split(":")[0] for line in lines[1:]] == ["a", "b\\nc", "d"]
 
 
 def test_a_guest_that_fails_hides_no_other(host: Host) -> None:
