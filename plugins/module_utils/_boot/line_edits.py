@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: how an option is written on a command line, and how a line is changed.
+# Private to the xen.stubdom collection: how options are written on a command line, and changed.
 
 from __future__ import annotations
 
