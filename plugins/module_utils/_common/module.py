@@ -36,7 +36,7 @@ _SEE = "Compare the task with the module's documentation, which ansible-doc show
 
 
 class _Module(AnsibleModule):  # type: ignore[misc]
-    # Those of lines of a message; others come from a value.
+    # Of lines; others are in values.
     ends = 1
 
     def _load_params(self) -> None:
