@@ -190,9 +190,24 @@ options:
           - Whether an HVM guest has a screen over VNC on dom0's loopback (V(minios), V(dom0)).
           - Without it, a guest with a stub domain has none, and with V(dom0) libxl gives it one.
         type: bool
+      screen:
+        description:
+          - Whether a guest with a Linux stub domain has a screen (V(linux); Xen 4.16 and newer), over VNC on the unix
+            socket C(/run/xen-stubdom/NAME.vnc) of dom0. Nothing listens on the network.
+          - systemd listens there for as long as the guest is configured. One viewer can connect at a time, and is cut
+            off when the guest reboots or ends.
+          - The stub domain gets twice the memory of the graphics card more.
+        type: bool
+      screen_owner:
+        description: The user that may connect to O(guests[].screen) beside root. Without it, root alone.
+        type: str
+      screen_group:
+        description: The group that may connect to O(guests[].screen).
+        type: str
       stubdomain_memory:
         description:
-          - Memory of the stub domain in MiB. Without it, what its image is recorded to need, or else what libxl gives.
+          - Memory of the stub domain in MiB. Without it, what its image is recorded to need, or else what libxl gives,
+            and more with O(guests[].screen).
         type: int
       stubdomain_kernel:
         description: Kernel of the stub domain. Without it, the one in the firmware directory.

@@ -92,6 +92,8 @@ guests:
         - removed
         - linked
         - unlinked
+        - opened
+        - closed
         - stopped
         - started
         - restarted
@@ -254,6 +256,9 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         acting.act(xen, listed, stop_on_failure=stop)
         backups.update(items.write(listed, options, later=True))
 
+    for item in listed:
+        if item.screen is not None:
+            item.failure = item.failure or item.screen.failure
     guests = [describe(item, check_mode=check_mode) for item in listed]
     result: Dict[str, Any] = {
         "changed": any(guest["changed"] for guest in guests),

@@ -303,7 +303,7 @@ guests:
       elements: dict
       contains:
         kind: {description: The protocol., type: str, choices: [vnc, spice], sample: vnc}
-        listen: {description: The address., type: str, sample: 127.0.0.1}
+        listen: {description: 'The address, or the path of a socket.', type: str, sample: 127.0.0.1}
         port: {description: The port; null where it is not known., type: int, sample: 5900}
         password: {description: Whether it asks for a password., type: bool, sample: false}
       sample: []
@@ -336,7 +336,7 @@ configurations:
       elements: dict
       contains:
         kind: {description: The protocol., type: str, choices: [vnc, spice], sample: vnc}
-        listen: {description: The address., type: str, sample: 127.0.0.1}
+        listen: {description: 'The address, or the path of a socket.', type: str, sample: 127.0.0.1}
         port: {description: The port; null where it is not known., type: int, sample: null}
         password: {description: Whether it asks for a password., type: bool, sample: false}
       sample: []

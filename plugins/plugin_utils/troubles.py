@@ -130,7 +130,8 @@ def _loopback(listen: str) -> bool:
     try:
         return ipaddress.ip_address(listen.strip("[]")).is_loopback
     except ValueError:
-        return listen in ("localhost", "")
+        # Or a socket of dom0, which has an owner.
+        return listen in ("localhost", "") or listen.startswith("/")
 
 
 def _changed_keys(guest: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:

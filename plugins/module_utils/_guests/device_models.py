@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
@@ -15,17 +16,21 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement im
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     STUB_MEMORY,
+    VIDEO_MEMORY,
     Flavour,
     Host,
     Plan,
     firmware_directory,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation import LONGEST_NAME, SCREEN
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
 
 # Limits of the Linux stub domain (docs/misc/stubdom.txt @ stable-4.22).
 LINUX_NICS = 1
 LINUX_DISKS = 26
+
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}\Z")
 
 # The word of xl.cfg for each kind of firmware, by flavour (libxl__domain_build_info_setdefault).
 _QEMU_XEN: Mapping[str, str] = {"bios": "seabios", "uefi": "ovmf"}
@@ -35,6 +40,12 @@ BIOS: Mapping[str, Mapping[str, str]] = {"linux": _QEMU_XEN, "minios": {"bios": 
 def image_memory_mib(host: Host, ramdisk: Optional[Any]) -> Optional[int]:
     """What the image is recorded to need; None where that is not known, or *ramdisk* names another one."""
     return None if ramdisk else host.stub_memory_mib
+
+
+def screen_mib(keys: Mapping[str, Any]) -> int:
+    """What a stub domain needs beside for a picture: VNC keeps one of its own, and one that is on its way."""
+    video = VIDEO_MEMORY["linux"]
+    return 2 * max(xl_rules.integer(keys.get("videoram"), 0), video.get(str(keys.get("vga")), video["cirrus"]))
 
 
 def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
@@ -56,10 +67,15 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     keys["vkb_device"] = 0
     own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
     needed = image_memory_mib(host, own["rootfs"])
+    screen = guest.get("screen")
+    if screen:
+        _check_screen(guest, host)
+        needed = (needed or STUB_MEMORY["linux"]) + screen_mib(guest)
     given_mib = guest.get("stubdomain_memory")
     if given_mib is not None and needed is not None and given_mib < needed:
         raise UserError(
-            f"The stub domain is given {given_mib} MiB, and its image needs {needed} MiB.",
+            f"The stub domain is given {given_mib} MiB, and its image needs {needed} MiB"
+            f"{' with a screen' if screen else ''}.",
             "Raise stubdomain_memory, or leave it out.",
         )
     memory = given_mib or needed or STUB_MEMORY["linux"]
@@ -79,12 +95,15 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 (path or f"{firmware_directory(host)}/qemu-stubdom-linux-{part}",),
                 f"the image of the Linux stub domain ({part})",
                 "Make it with the role xen.stubdom.stubdom_build (image linux).",
+                unfit=f"The image of the Linux stub domain has no screen, which {guest['name']} asks for."
+                if screen and not path and host.stub_screen is False
+                else None,
             )
         )
     own_words = (
         host.stub_command_line if host.version is None or host.version >= xl_rules.since("stubdomain_cmdline") else None
     )
-    words = " ".join(filter(None, (own_words, guest.get("stubdomain_cmdline"))))
+    words = " ".join(filter(None, (own_words, screen and SCREEN, guest.get("stubdomain_cmdline"))))
     if words:
         keys["stubdomain_cmdline"] = words
     planned.needs.append(
@@ -97,6 +116,27 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             executable=True,
         )
     )
+
+
+def _check_screen(guest: Mapping[str, Any], host: Host) -> None:
+    """:raises UserError: the guest cannot have the screen that it asks for."""
+    name = guest["name"]
+    for parameter in ("screen_owner", "screen_group"):
+        account = guest.get(parameter)
+        if account and not _ACCOUNT.match(account):
+            raise UserError(f"{parameter} is {account!r}, which is no account.", "Set it to a name or a number.")
+    if guest.get("vga") == "none":
+        raise UserError(f"The guest {name} has screen, and vga is none.", "Leave out vga, or screen.")
+    if host.version is not None and host.version < xl_rules.since("stubdomain_cmdline"):
+        raise UserError(
+            f"The guest {name} has screen, and xl of Xen {text(host.version)} cannot tell the stub domain.",
+            "Leave out screen, or use Xen 4.16 or newer.",
+        )
+    if len(name) > LONGEST_NAME:
+        raise UserError(
+            f"The guest {name} has screen, and its name is too long for that of a socket.",
+            f"Give it one of up to {LONGEST_NAME} characters, or leave out screen.",
+        )
 
 
 def _minios(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:

@@ -23,6 +23,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     lives,
     menus,
     plan,
+    screens,
     taking_over,
     virtualisation,
 )
@@ -51,6 +52,7 @@ class Item:
     :param values: its parameters with the type that was chosen; empty where its configuration is not written.
     :param type_reason: why it has the type that it has, where none was asked for.
     :param changes: of its files.
+    :param screen: dom0's side of its screen; None where its configuration stays as it is.
     :param steps: what its life needs, as `lives.steps` names it.
     :param deferred: whether its file goes only when its domain has gone.
     :param done: the steps that were taken.
@@ -69,6 +71,7 @@ class Item:
     grub_names: Dict[str, str] = field(default_factory=dict)
     type_reason: str = ""
     changes: List[files.AnyChange] = field(default_factory=list)
+    screen: Optional[screens.Screen] = None
     steps: List[str] = field(default_factory=list)
     deferred: bool = False
     done: List[str] = field(default_factory=list)
@@ -116,7 +119,14 @@ class Item:
                 gone = change.after is None
                 names = ("linked", "unlinked") if isinstance(change, files.Link) else ("written", "removed")
                 found.append(names[gone])
+        if self.screen is not None and self.screen.needed and (self.wanted.state != "absent" or self.failure is None):
+            found.append("opened" if self.screen.wanted else "closed")
         return list(dict.fromkeys(found))
+
+    @property
+    def all_changes(self) -> List[files.AnyChange]:
+        """Those of its screen, too."""
+        return self.changes if self.screen is None else [*self.changes, *self.screen.changes]
 
     def prove(self) -> None:
         """Read back what was written.
@@ -212,7 +222,7 @@ def memory(items: Sequence[Item], observed: Observed) -> Dict[str, Optional[int]
 
 def changes(items: Sequence[Item]) -> List[files.AnyChange]:
     """The changes of files that are made, or would be."""
-    return [change for item in items for change in item.changes if not (item.deferred and item.failure)]
+    return [change for item in items for change in item.all_changes if not (item.deferred and item.failure)]
 
 
 def write(items: Sequence[Item], options: Options, *, later: bool) -> Dict[str, str]:
@@ -225,13 +235,15 @@ def write(items: Sequence[Item], options: Options, *, later: bool) -> Dict[str, 
     # Of what another program or administrator has written a copy is kept in any case.
     taken_over = any(item.foreign and change.needed for item in ready for change in item.changes)
     backup = options.backup or taken_over
-    backups = files.apply([change for item in ready for change in item.changes], backup=backup)
+    backups = files.apply([change for item in ready for change in item.all_changes], backup=backup)
     for item in ready:
         if any(change.needed for change in item.changes):
             item.prove()
             if item.same:
                 item.guest.runs_with(item.settings, item.uuid)
     files.remove_if_empty(menus.DIRECTORY)
+    if ready:
+        screens.take_effect(ready[0].guest.xen, [item.screen for item in ready if item.screen is not None])
     return backups
 
 
@@ -298,6 +310,8 @@ def _write(
     link = os.path.join("..", os.path.basename(wanted.path)) if wanted.values["autostart"] else None
     if link is not None:
         config_files.check_autostart(wanted.link, linked, wanted.path, replace=options.replace)
+    item.screen = screens.Screen(observed.xen, item.name, values if values["screen"] else None, observed.host.version)
+    item.screen.require_systemd()
     item.changes = [
         files.Change(wanted.path, item.before, after, permissions=asked, found=mode),
         files.Link(wanted.link, linked, _link_after(item, linked, link)),
@@ -368,6 +382,7 @@ def _remove(item: Item, options: Options) -> None:
     ]
     for path in (menus.path(item.name, ending) for ending in menus.ENDINGS):
         item.changes.append(files.Change(path, files.read(path), None))
+    item.screen = screens.Screen(item.guest.xen, item.name)
 
 
 def _link_after(item: Item, linked: Optional[str], link: Optional[str]) -> Optional[str]:

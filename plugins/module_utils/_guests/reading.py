@@ -217,12 +217,16 @@ def _linux(guest: _Reading) -> None:
     for key in ("vnc", "vkb_device"):
         if guest.left.get(key) in (0, "0"):
             del guest.left[key]
-    needed = device_models.image_memory_mib(guest.host, guest.left.get("stubdomain_ramdisk"))
-    guest.take("stubdomain_memory", default=(needed or STUB_MEMORY["linux"],))
-    guest.take("stubdomain_ramdisk")
+    needed = device_models.image_memory_mib(guest.host, guest.left.get("stubdomain_ramdisk")) or STUB_MEMORY["linux"]
     words, own = str(guest.left.pop("stubdomain_cmdline", "")), guest.host.stub_command_line or ""
     if own and (words + " ").startswith(own + " "):
         words = words[len(own) :].strip()
+    if (words + " ").startswith(virtualisation.SCREEN + " "):
+        words = words[len(virtualisation.SCREEN) :].strip()
+        guest.values["screen"] = True
+        needed += device_models.screen_mib(guest.left)
+    guest.take("stubdomain_memory", default=(needed,))
+    guest.take("stubdomain_ramdisk")
     if words:
         guest.values["stubdomain_cmdline"] = words
 

@@ -281,6 +281,9 @@ def screens(keys: Keys) -> List[Dict[str, Any]]:
     """
     found = []
     devices = [dict(xl_devices.fields("vfb", device)) for device in _list(keys.get("vfb"))]
+    if virtualisation.screen(keys):
+        listen = virtualisation.SOCKET.format(name=keys.get("name"))
+        found.append({"kind": "vnc", "listen": listen, "port": None, "password": False})
     if virtualisation.hvm(keys):
         devices.append({key: str(value) for key, value in keys.items()})
         if keys.get("spice") in (1, "1"):

@@ -10,6 +10,13 @@ from typing import Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
+# The word by which the Linux stub domain is told that its guest has a screen (linux/init.py). With a full stop in it,
+# Linux takes it for a module's, and leaves it alone.
+SCREEN = "stubdom.screen=vnc"
+# Where dom0 listens for those who want to see it. The path of a socket has 107 characters at the most (unix(7)).
+SOCKET = "/run/xen-stubdom/{name}.vnc"
+LONGEST_NAME = 107 - len(SOCKET.format(name=""))
+
 
 def hardware(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest runs in hardware virtualisation (PVH or HVM)."""
@@ -24,6 +31,11 @@ def hvm(keys: Mapping[str, xl_cfg.Value]) -> bool:
 def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest's device model is to run in a stub domain."""
     return hvm(keys) and keys.get("device_model_stubdomain_override") in (1, "1")
+
+
+def screen(keys: Mapping[str, xl_cfg.Value]) -> bool:
+    """Whether the guest's stub domain is told to show what the guest does."""
+    return stubbed(keys) and SCREEN in str(keys.get("stubdomain_cmdline", "")).split()
 
 
 def stub_flavour(device_model_version: Optional[xl_cfg.Value]) -> str:

@@ -81,6 +81,7 @@ class Assembly:
                 "linux": self.plan.release,
                 "contents": self.contents,
                 "stand_ins": sorted(self.plan.stand_ins),
+                "screen": self.plan.screen,
             },
         )
 

@@ -118,6 +118,12 @@ for disk in $(sed -n 's/.*file=\(\/dev\/xvd[a-z]*\).*/\1/p' /run/arguments); do
 done
 dmesg -c > /dev/null
 
+# A picture only for a guest that is to have one: whoever configures it says so here (_guests/virtualisation.py).
+read -r words < /proc/cmdline
+case " $words " in
+    *" stubdom.screen=vnc "*) set -- "$@" -vnc unix:/run/vnc ;;
+esac
+
 say "starting QEMU for domain $target: $*"
 read -r give_up_root < /host/give-up-root
 xen-qemu "$@" $give_up_root -L /host/share \
@@ -127,6 +133,8 @@ qemu=$!
 until [ -S /run/qmp ] || ! [ -d /proc/$qemu ]; do usleep 50000; done
 own=/local/domain/$(xenstore read domid)/device-model/$target
 vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" /run/qmp &
+# QEMU's VNC has no password: who may look is decided in dom0, by the socket that leads here.
+[ ! -S /run/vnc ] || vchan-socket-proxy --mode=server 0 "$own/vnc-vchan" /run/vnc &
 
 until [ "$(xenstore read "$own/state" 2> /run/state)" = running ] || ! [ -d /proc/$qemu ]; do usleep 500000; done
 if [ -d /proc/$qemu ]; then

@@ -43,7 +43,7 @@ class Wanted:
         """Return where it may be on a host."""
         found = distributions.paths(self.kind, row, version=text(version))
         inside = self.kind in ("programs", "roms")
-        return [f"{path}/{os.path.basename(self.name)}" if inside else path for path in found]
+        return [f"{path}/{self.name.partition('/')[2]}" if inside else path for path in found]
 
 
 BUSYBOX = Wanted("bin/busybox", "busybox", "busybox")
@@ -64,6 +64,9 @@ ROMS = (
     Wanted("share/efi-e1000e.rom", "roms", "network_roms"),
     Wanted("share/efi-virtio.rom", "roms", "network_roms"),
 )
+
+# What QEMU's VNC does not start without (ui/vnc.c, init_keyboard_layout). An image without it is one without a screen.
+KEYMAP = Wanted("share/keymaps/en-us", "roms", "qemu")
 
 # Libraries that QEMU names and never calls here, so that a stand-in is enough.
 # Spice: libxl gives a QEMU in a stub domain no screen (tools/libs/light/libxl_dm.c @ stable-4.22, is_stubdom), and QEMU
@@ -128,6 +131,11 @@ class Plan:
     stand_ins: Mapping[str, bytes]
     give_up_root: str
 
+    @property
+    def screen(self) -> bool:
+        """Whether a guest can have a screen."""
+        return any(part.name == KEYMAP.name for part in self.parts)
+
     def all_parts(self) -> Tuple[Part, ...]:
         return (self.kernel, self.busybox, *self.start, *self.parts)
 
@@ -151,6 +159,8 @@ def plan(release: str, version: Version, *, root: str = "/") -> Plan:
     programs = [_find(host, wanted, version, mode=0o755) for wanted in PROGRAMS]
     libraries, stand_ins = _libraries(host, programs)
     roms = [_find(host, wanted, version) for wanted in ROMS]
+    keymap = host.first(KEYMAP.candidates(host.distribution, version))
+    roms += [] if keymap is None else [Part(KEYMAP.name, keymap)]
     modules = _Modules(host, release)
     groups: Dict[str, List[Part]] = {}
     orders: Dict[str, str] = {}
