@@ -66,11 +66,11 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     # Linux stub domains does.
     keys["vkb_device"] = 0
     own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
-    needed = image_memory_mib(host, own["rootfs"])
     screen = guest.get("screen")
     if screen:
         _check_screen(guest, host)
-        needed = (needed or STUB_MEMORY["linux"]) + screen_mib(guest)
+    needed, more = image_memory_mib(host, own["rootfs"]), screen_mib(guest) if screen else 0
+    needed = None if needed is None else needed + more
     given_mib = guest.get("stubdomain_memory")
     if given_mib is not None and needed is not None and given_mib < needed:
         raise UserError(
@@ -78,9 +78,10 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             f"{' with a screen' if screen else ''}.",
             "Raise stubdomain_memory, or leave it out.",
         )
-    memory = given_mib or needed or STUB_MEMORY["linux"]
+    usual = needed or STUB_MEMORY["linux"] + more
+    memory = given_mib or usual
     # Also libxl's own default, where it is asked for and the image is recorded to need less.
-    if memory != STUB_MEMORY["linux"] or needed not in (None, memory):
+    if not memory == usual == STUB_MEMORY["linux"]:
         keys["stubdomain_memory"] = memory
     if guest.get("vga") == "qxl" and not own["rootfs"]:
         raise UserError(

@@ -62,7 +62,7 @@ _EMULATED = ("tablet", "mouse", "keyboard")
 
 # What cannot work with the device model of a flavour, whatever is allowed, and why.
 _CLASHES: Tuple[Tuple[Tuple[str, ...], Tuple[str, ...], str], ...] = (
-    (("linux",), ("sdl", "vncdisplay", "vncpasswd", "vncunused"), "a Linux stub domain has no screen"),
+    (("linux",), ("sdl", "vncdisplay", "vncpasswd", "vncunused"), "its screen is the parameter screen"),
     (("linux", "minios"), ("spice",), "only a QEMU in dom0 serves it"),
     (("linux", "minios"), ("vfb",), "libxl gives such a device to PV and PVH guests only"),
     (

@@ -146,16 +146,14 @@ class Screen:
 
         :raises UserError: it does not.
         """
-        if self.wanted:
-            words = ("restart", f"{unit(self._name)}.socket")
-        else:
-            # Who looks is cut off.
-            words = ("stop", f"{unit(self._name)}.socket", f"{unit(self._name)}@*.service")
+        listens = f"{unit(self._name)}.socket"
+        # Without a screen who looks is cut off, too.
+        words = ["restart", listens] if self.wanted else ["stop", listens, f"{unit(self._name)}@*.service"]
         status, _output, why = attempt(self._xen.run, ["systemctl", *words])
         if status != 0 or self.listens() != self.wanted:
             raise UserError(
                 f"`systemctl {words[0]}` has not {'opened' if self.wanted else 'closed'} {self.socket}: {why}.",
-                f"Look at `systemctl status '{words[1]}'`.",
+                f"Look at `systemctl status '{listens}'`.",
             )
 
     def systemd(self) -> bool:

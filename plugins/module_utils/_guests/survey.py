@@ -279,7 +279,7 @@ def screens(keys: Keys) -> List[Dict[str, Any]]:
     VNC is on for an HVM guest, and for each element of vfb, unless it is switched off, and listens on loopback
     (libxl__device_vfb_setdefault, libxl__domain_build_info_setdefault); Spice listens everywhere.
     """
-    found = []
+    found: List[Dict[str, Any]] = []
     devices = [dict(xl_devices.fields("vfb", device)) for device in _list(keys.get("vfb"))]
     if virtualisation.screen(keys):
         listen = virtualisation.SOCKET.format(name=keys.get("name"))

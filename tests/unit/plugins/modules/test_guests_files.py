@@ -473,7 +473,7 @@ def test_a_deeply_nested_file_beside_ours_is_no_guest(host: Host, content: str) 
 @pytest.mark.parametrize("key", sorted(options.WEAKER))
 def test_what_leads_past_the_stub_domain_has_to_be_allowed(host: Host, flavour: str, key: str) -> None:
     if flavour == "linux" and key == "sdl":
-        pytest.skip("a Linux stub domain has no screen at all")
+        pytest.skip("a Linux stub domain has no window")
     value: Any = {"usbdevice": "host:1234:5678", "pci": ["00:1b.0,permissive=1"], "channel": ["name=a"]}.get(key, ["x"])
     off: Any = []
     if "bool" in xl_keys.KEYS[key][-1][2] or key == "gfx_passthru":

@@ -65,6 +65,12 @@ def test_the_worst_comes_first() -> None:
     assert found == sorted(found) and set(found) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("listen", ["127.0.0.1", "[::1]", "/run/xen-stubdom/web.vnc"])
+def test_a_screen_that_only_dom0_reaches_is_no_trouble(listen: str) -> None:
+    guest = fleets.emulated("web", 3, screens=[fleets.screen(listen=listen)])
+    assert kinds(report({"a": fleets.host(guests=[guest])}))["web"] == []
+
+
 @pytest.mark.parametrize("row", troubles.BY_KEY.values(), ids=lambda row: row.key)
 def test_the_play_that_cures_is_one_of_ours(row: troubles.Trouble) -> None:
     repository = Path(__file__).resolve().parents[4]

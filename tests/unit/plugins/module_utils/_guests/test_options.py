@@ -25,7 +25,7 @@ def test_every_key_that_is_named_is_one_of_xl() -> None:
 @pytest.mark.parametrize(
     ("asked", "flavour", "message"),
     [
-        ({"sdl": 1}, "linux", "options.sdl cannot work with the flavour linux: a Linux stub domain has no screen."),
+        ({"sdl": 1}, "linux", "options.sdl cannot work with the flavour linux: its screen is the parameter screen."),
         ({"sdl": 1}, "minios", None),
         ({"spice": True}, "linux", "options.spice cannot work with the flavour linux"),
         ({"spice": True}, "minios", "options.spice cannot work with the flavour minios"),

@@ -90,7 +90,7 @@ def normal(guest: dict[str, Any]) -> dict[str, Any]:
 
 
 # Of the others no key of xl.cfg is made.
-WRITTEN = {*xl_keys.KEYS, "arch", "menu", "menu_file"} - {"name", "type"}
+WRITTEN = {*xl_keys.KEYS, "arch", "menu", "menu_file", "screen"} - {"name", "type"}
 ROWS = [row for row in spec.GUEST if row.key is not None or row.name in WRITTEN]
 
 
@@ -118,6 +118,7 @@ def came_back(guest: dict[str, Any]) -> None:
     expected["vnc"] = (
         expected["vnc"] if guest["flavour"] == "dom0" and guest["type"] == "hvm" else expected["vnc"] or None
     )
+    expected["screen"] = expected["screen"] or None
     expected["serial"] = expected["serial"] if guest["flavour"] == "dom0" else None
     # Another kernel has the architecture that it has.
     named = guest["type"] == "pv" and guest["flavour"] != "dom0" and not guest.get("kernel")
@@ -128,18 +129,20 @@ def came_back(guest: dict[str, Any]) -> None:
 @pytest.mark.parametrize("needed", [None, 114, 128, 192])
 @pytest.mark.parametrize("given_mib", [None, 120, 128, 200])
 @pytest.mark.parametrize("ramdisk", [None, "/opt/rootfs"])
+@pytest.mark.parametrize(("screen", "more"), [({}, 0), ({"screen": True}, 16), ({"screen": True, "videoram": 20}, 40)])
 def test_the_memory_of_a_linux_stub_domain_comes_back(
-    needed: int | None, given_mib: int | None, ramdisk: str | None
+    needed: int | None, given_mib: int | None, ramdisk: str | None, screen: dict[str, Any], more: int
 ) -> None:
     """An image that needs less than libxl gives, or more; what it needs is no parameter, as the next one may differ."""
     host = replace(HOST, stub_memory_mib=needed)
     given_keys = {"stubdomain_memory": given_mib, "stubdomain_ramdisk": ramdisk}
-    guest = {"name": "web", "memory": 64, **BASE["linux"], **given_keys}
-    recorded = None if ramdisk else needed
+    guest = {"name": "web", "memory": 64, **BASE["linux"], **given_keys, **screen}
+    recorded = None if ramdisk or needed is None else needed + more
     if given_mib is not None and recorded is not None and given_mib < recorded:
         return
     found = reading.read(plan.plan(spec.filled(guest), host).keys, host)
-    expected = None if given_mib == (recorded or 128) else given_mib
+    expected = None if given_mib == (recorded or 128 + more) else given_mib
+    assert found.parameters.get("screen") == screen.get("screen")
     assert found.parameters.get("stubdomain_memory") == expected
 
 

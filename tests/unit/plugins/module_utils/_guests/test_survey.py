@@ -112,6 +112,12 @@ def test_where_a_device_model_is_to_run(text: str, place: str, flavour: Optional
             [("spice", "192.0.2.1", True)],
         ),
         ('type="hvm"\nvnc=0\nspice=1\nspicepasswd="geheim"\nspicedisable_ticketing=1', [("spice", "0.0.0.0", False)]),
+        (
+            'name="a"\ntype="hvm"\nvnc=0\ndevice_model_stubdomain_override=1\n'
+            'stubdomain_cmdline="quiet stubdom.screen=vnc"',
+            [("vnc", "/run/xen-stubdom/a.vnc", False)],
+        ),
+        ('name="a"\ntype="hvm"\nvnc=0\nstubdomain_cmdline="stubdom.screen=vnc"', []),
         ('vfb=["vnc=1, vnclisten=0.0.0.0, vncpasswd=geheim"]', [("vnc", "0.0.0.0", True)]),
         ('vfb=["sdl=1,vnc=0"]', []),
     ],
