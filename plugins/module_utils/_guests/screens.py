@@ -41,6 +41,7 @@ WantedBy=sockets.target
 
 # The proxy believes the stub domain as little as it can: an account of its own, a file system with programs alone, no
 # network. What it needs of dom0 belongs to root, so that it may pass over the owners of what it sees.
+# It asks the stub domain for a vchan that nobody has used before; one without a screen never answers.
 # privcmd: it asks the hypervisor whether the stub domain is still there, and goes on without an answer; /dev/null gives
 # none. xenstore-watch ends with the stub domain; the vchan of a domain that was destroyed does not.
 _CONNECTS = """[Unit]
@@ -53,10 +54,16 @@ ExecStart=-/bin/sh -ec ' \\
         case $$(xenstore-read /local/domain/$$id/name) in {name}) guest=$$id ;; esac; \\
     done; \\
     stub=$$(xenstore-read /local/domain/$$guest/image/device-model-domid); \\
-    vchan=/local/domain/$$stub/device-model/$$guest/vnc-vchan; \\
-    xenstore-exists $$vchan/ring-ref; \\
+    [ $$stub -gt 0 ]; \\
+    model=/local/domain/$$stub/device-model/$$guest; \\
+    xenstore-rm $$model/vnc-vchan 2> /dev/null || :; \\
+    tries=40; \\
+    until xenstore-exists $$model/vnc-vchan/ring-ref; do \\
+        tries=$$((tries - 1)); [ $$tries -gt 0 ]; \\
+        xenstore-write $$model/vnc-viewer $$INVOCATION_ID; sleep 0.5; \\
+    done; \\
     {{ xenstore-watch -n 2 /local/domain/$$stub/target; kill $$$$; }} < /dev/null > /dev/null & \\
-    exec {proxy} $$stub $$vchan -'
+    exec {proxy} $$stub $$model/vnc-vchan -'
 StandardInput=socket
 StandardError=journal
 DynamicUser=yes

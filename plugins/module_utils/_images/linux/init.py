@@ -133,8 +133,23 @@ qemu=$!
 until [ -S /run/qmp ] || ! [ -d /proc/$qemu ]; do usleep 50000; done
 own=/local/domain/$(xenstore read domid)/device-model/$target
 vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" /run/qmp &
-# QEMU's VNC has no password: who may look is decided in dom0, by the socket that leads here.
-[ ! -S /run/vnc ] || vchan-socket-proxy --mode=server 0 "$own/vnc-vchan" /run/vnc &
+
+# QEMU's VNC has no password: who may look is decided in dom0, by the socket that leads here. Each viewer asks for a
+# proxy of its own, as the one before may have left something in the ring of his (tools/vchan/vchan-socket-proxy.c).
+show() {
+    viewer= proxy=
+    while [ -d /proc/$qemu ]; do
+        # The first of two comes at once; the other one may be missed, so dom0 asks again.
+        xenstore watch -n 2 "$own/vnc-viewer" > /run/viewer
+        asked=$(xenstore read "$own/vnc-viewer")
+        [ "$asked" != "$viewer" ] || continue
+        viewer=$asked
+        [ -z "$proxy" ] || { kill $proxy; wait $proxy; }
+        vchan-socket-proxy --mode=server 0 "$own/vnc-vchan" /run/vnc &
+        proxy=$!
+    done
+}
+[ ! -S /run/vnc ] || show 2> /run/show &
 
 until [ "$(xenstore read "$own/state" 2> /run/state)" = running ] || ! [ -d /proc/$qemu ]; do usleep 500000; done
 if [ -d /proc/$qemu ]; then

@@ -195,17 +195,23 @@ def host_xen(host: Host) -> Any:
     return Xen(host.run_command, root=str(host.root))
 
 
+VCHAN = "/local/domain/8/device-model/7/vnc-vchan"
+
+
 @pytest.mark.parametrize(
-    ("nodes", "runs"),
+    ("nodes", "answers", "runs"),
     [
-        ({}, "proxy 8 /local/domain/8/device-model/7/vnc-vchan -"),
-        ({"/local/domain/8/device-model/7/vnc-vchan/ring-ref": None}, None),
-        ({"/local/domain/7/image/device-model-domid": None}, None),
-        ({"/local/domain/7/name": "webb"}, None),
+        ({}, True, f"proxy 8 {VCHAN} - fresh"),
+        # What the viewer before has used is not used again.
+        ({f"{VCHAN}/ring-ref": "old"}, True, f"proxy 8 {VCHAN} - fresh"),
+        ({f"{VCHAN}/ring-ref": "old"}, False, None),
+        ({"/local/domain/7/image/device-model-domid": None}, True, None),
+        ({"/local/domain/7/image/device-model-domid": "0"}, True, None),
+        ({"/local/domain/7/name": "webb"}, True, None),
     ],
 )
 def test_a_connection_leads_to_the_stub_domain_of_the_moment(
-    tmp_path: Path, host: Host, systemd: Systemd, nodes: Dict[str, Any], runs: Any
+    tmp_path: Path, host: Host, systemd: Systemd, nodes: Dict[str, Any], answers: bool, runs: Any
 ) -> None:
     run(host, screen=True)
     unit = host.tree()[f"{UNITS}/{NAME}@.service"]
@@ -216,7 +222,7 @@ def test_a_connection_leads_to_the_stub_domain_of_the_moment(
         "/local/domain/7/name": "web",
         "/local/domain/8/name": "web-dm",
         "/local/domain/7/image/device-model-domid": "8",
-        "/local/domain/8/device-model/7/vnc-vchan/ring-ref": "3",
+        "/local/domain/8/device-model/7/state": "running",
         **nodes,
     }
     store = tmp_path / "store"
@@ -226,18 +232,24 @@ def test_a_connection_leads_to_the_stub_domain_of_the_moment(
             (store / path.lstrip("/")).write_text(value)
     programs = tmp_path / "programs"
     programs.mkdir()
+    ring = f"{store}{VCHAN}/ring-ref"
+    answer = f'[ "$2" != one ] || {{ mkdir -p "{store}{VCHAN}"; echo fresh > "{ring}"; }}' if answers else ":"
     for name, text in {
         "xenstore-list": f'ls "{store}$1"',
         "xenstore-read": f'cat "{store}$1"',
         "xenstore-exists": f'[ -e "{store}$1" ]',
-        "xenstore-watch": "sleep 5",
-        "proxy": 'echo "proxy $*"',
+        "xenstore-rm": f'rm -r "{store}$1"',
+        "xenstore-write": answer,
+        "xenstore-watch": "exec /bin/sleep 5",
+        "sleep": ":",
+        "proxy": f'echo "proxy $* $(cat "{ring}")"',
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
     shell = shutil.which("dash") or "sh"
     done = subprocess.run(
         [shell, "-ec", words.replace(f"/{PROXY}", "proxy")],
-        env={"PATH": f"{programs}:/usr/bin:/bin"}, capture_output=True, text=True, check=False, timeout=20,
+        env={"PATH": f"{programs}:/usr/bin:/bin", "INVOCATION_ID": "one"}, capture_output=True, text=True, check=False,
+        timeout=20,
     )  # fmt: skip
     assert (done.stdout.strip() or None) == runs and (done.returncode == 0) == (runs is not None)
