@@ -119,7 +119,7 @@ class _Stream:
             left = self._deadline - time.monotonic()
             if left <= 0:
                 raise Unreadable("it did not come in time")
-            self._connection.settimeout(left)
+            self._connection.settimeout(min(left, 60))
             try:
                 part = self._connection.recv(min(count - len(found), 1 << 20))
             except socket.timeout:
