@@ -39,11 +39,11 @@ MaxConnections=1
 WantedBy=sockets.target
 """
 
-# The proxy believes the stub domain as little as it can: an account of its own, a file system with programs alone, no
+# The proxy believes the stub domain as little as it can: an account of its own, a root directory with programs alone, no
 # network. What it needs of dom0 belongs to root, so that it may pass over the owners of what it sees.
 # It asks the stub domain for a vchan that nobody has used before; one without a screen never answers.
-# privcmd: it asks the hypervisor whether the stub domain is still there, and goes on without an answer; /dev/null gives
-# none. xenstore-watch ends with the stub domain; the vchan of a domain that was destroyed does not.
+# privcmd, hypercall: it asks the hypervisor whether the stub domain is still there, and goes on without an answer;
+# /dev/null gives none. xenstore-watch ends with the stub domain; the vchan of a domain that was destroyed does not.
 _CONNECTS = """[Unit]
 Description=Connection to the screen of the Xen guest {name}
 CollectMode=inactive-or-failed
@@ -69,17 +69,18 @@ StandardError=journal
 DynamicUser=yes
 CapabilityBoundingSet=CAP_DAC_OVERRIDE
 AmbientCapabilities=CAP_DAC_OVERRIDE
-TemporaryFileSystem=/:ro
+RuntimeDirectory=xen-stubdom/{name}.root
+RootDirectory=/run/xen-stubdom/{name}.root
+MountAPIVFS=no
+InaccessiblePaths=/proc /sys
 BindReadOnlyPaths=/usr -/bin -/sbin -/lib -/lib64 -/etc/ld.so.cache
-BindPaths=/dev/null /dev/xen/evtchn /dev/xen/gntdev -/dev/xen/xenbus -/run/xenstored -/var/run/xenstored
-BindPaths=/dev/null:/dev/xen/privcmd
+BindPaths=/dev/null /dev/xen/evtchn /dev/xen/gntdev /dev/null:/dev/xen/privcmd /dev/null:/dev/xen/hypercall
+BindPaths=/run/xenstored /run/xenstored:/var/run/xenstored
 DevicePolicy=closed
 DeviceAllow=/dev/xen/evtchn rw
 DeviceAllow=/dev/xen/gntdev rw
-DeviceAllow=/dev/xen/xenbus rw
 PrivateNetwork=yes
 ProtectClock=yes
-ProtectKernelLogs=yes
 RestrictAddressFamilies=AF_UNIX
 RestrictNamespaces=yes
 MemoryDenyWriteExecute=yes

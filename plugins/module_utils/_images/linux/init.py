@@ -119,9 +119,10 @@ done
 dmesg -c > /dev/null
 
 # A picture only for a guest that is to have one: whoever configures it says so here (_guests/virtualisation.py).
+screen=
 read -r words < /proc/cmdline
 case " $words " in
-    *" stubdom.screen=vnc "*) set -- "$@" -vnc unix:/run/vnc ;;
+    *" stubdom.screen=vnc "*) screen=yes; set -- "$@" -vnc unix:/run/vnc ;;
 esac
 
 say "starting QEMU for domain $target: $*"
@@ -149,7 +150,7 @@ show() {
         proxy=$!
     done
 }
-[ ! -S /run/vnc ] || show 2> /run/show &
+[ -z "$screen" ] || show 2> /run/show &
 
 until [ "$(xenstore read "$own/state" 2> /run/state)" = running ] || ! [ -d /proc/$qemu ]; do usleep 500000; done
 if [ -d /proc/$qemu ]; then
