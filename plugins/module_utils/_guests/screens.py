@@ -39,8 +39,8 @@ MaxConnections=1
 WantedBy=sockets.target
 """
 
-# The proxy believes the stub domain as little as it can: an account of its own, a root directory with programs alone, no
-# network. What it needs of dom0 belongs to root, so that it may pass over the owners of what it sees.
+# The proxy believes the stub domain as little as it can: an account of its own, a root directory with programs alone,
+# no network. What it needs of dom0 belongs to root, so that it may pass over the owners of what it sees.
 # It asks the stub domain for a vchan that nobody has used before; one without a screen never answers.
 # privcmd, hypercall: it asks the hypervisor whether the stub domain is still there, and goes on without an answer;
 # /dev/null gives none. xenstore-watch ends with the stub domain; the vchan of a domain that was destroyed does not.
