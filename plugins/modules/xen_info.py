@@ -34,12 +34,14 @@ options:
     description:
       - What to read. The versions, the features and the support window of the hypervisor are always read.
       - V(guests) reads the domains, xenstore and the configurations of guests.
+      - V(checksums) compares images with their manifests, for RV(images[].altered), which V(all) does not, as all of
+        their files have to be read.
       - V(history) reads from the host's journal what modules of this collection have changed on it. It is read only
         where it is named, as the others are what the host is now.
       - What is not read is missing from the result.
     type: list
     elements: str
-    choices: [all, boot_line, memory, images, guests, history]
+    choices: [all, boot_line, memory, images, guests, checksums, history]
     default: [all]
   history_lines:
     description: How many changes V(history) reads at the most, the newest of them; up to 1000.
@@ -97,6 +99,12 @@ EXAMPLES = r"""
     gather_subset: [history]
     history_since: -7d
   register: host
+
+- name: Compare the images of stub domains with what was installed
+  xen.stubdom.xen_info:
+    gather_subset: [images, checksums]
+  register: host
+  failed_when: host.images | map(attribute='altered') | select | length > 0
 
 - name: Stop where Xen does not run
   xen.stubdom.xen_info:
@@ -182,7 +190,7 @@ images:
   description: The images in the firmware directory.
   type: list
   elements: dict
-  returned: success, when O(gather_subset) has images
+  returned: success, when O(gather_subset) has images or checksums
   contains:
     name: {description: Name of the image., type: str, sample: pv-grub}
     path: {description: Its first file., type: str, sample: /usr/lib/xen-4.20/boot/pv-grub-x86_64.gz}
@@ -207,6 +215,15 @@ images:
       description: How the manifest is damaged; null if it is not, or there is none.
       type: str
       sample: null
+    altered:
+      description:
+        - Its files that are missing, or have another content than the manifest records. With O(gather_subset=checksums)
+          only.
+        - It is null if the image has no manifest, or a damaged one.
+      type: list
+      elements: str
+      returned: when O(gather_subset) has checksums
+      sample: []
 helpers:
   description:
     - The dom0 helper programs of the image C(ioemu), which are C(hvmloader) with ROMBIOS and C(qemu-dm), the program
@@ -375,7 +392,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.module import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import survey
-from ansible_collections.xen.stubdom.plugins.module_utils._images import found, freshness
+from ansible_collections.xen.stubdom.plugins.module_utils._images import found, freshness, intact
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware, history, support
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
@@ -437,9 +454,11 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         result["boot_line"] = whole_line.report(run_program, xen)
     if "memory" in subsets:
         result["memory"] = memory.observe(xen, rows, xl_conf=module.params["xl_conf"])
-    if "images" in subsets:
+    if subsets & {"images", "checksums"}:
         directory = firmware.find(xen, module.params["firmware_directory"])
         images = freshness.observe(xen, found.images(xen, directory))
+        if "checksums" in asked:
+            images = intact.observe(xen, directory, images)
         helpers = found.helpers(xen, directory, module.params["helpers_directory"])
         result.update(firmware_directory=directory, images=images, helpers=helpers)
         result["warnings"] = found.damaged([*images, *helpers])
@@ -460,7 +479,7 @@ def main() -> None:
             "gather_subset": {
                 "type": "list",
                 "elements": "str",
-                "choices": ["all", *SUBSETS, "history"],
+                "choices": ["all", *SUBSETS, "checksums", "history"],
                 "default": ["all"],
             },
             "history_lines": {"type": "int", "default": 100},

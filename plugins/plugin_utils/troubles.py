@@ -90,6 +90,11 @@ def _damaged_images(host: Facts, _today: datetime.date) -> Optional[Dict[str, An
     return {"images": ", ".join(found)} if found else None
 
 
+def _altered_images(host: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
+    found = [path for image in host.get("images") or () for path in image.get("altered") or ()]
+    return {"paths": ", ".join(found)} if found else None
+
+
 def _unfixed(host: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
     memory = host.get("memory") or {"dom0_fixed": True}
     if not host["running"] or memory["dom0_fixed"]:
@@ -219,6 +224,15 @@ HOSTS: Tuple[Trouble, ...] = (
         "Reboot the host when its guests are shut down or moved.",
         "",
         _when(lambda host: bool(host["running"]) and bool((host.get("hypervisor") or {}).get("updated"))),
+    ),
+    Trouble(
+        "image_altered",
+        CRITICAL,
+        "Hosts with images that are not what was installed",
+        "{name}: missing, or changed since: {paths}.",
+        "Find out who changed them, then have the images installed again.",
+        _SITE.format("stubdom_build"),
+        _altered_images,
     ),
     Trouble(
         "image_outdated",

@@ -50,6 +50,8 @@ MODULES = {
     "_xen": ("guests", "xen_info", "xl_conf"),
     "_guests": ("guests",),
 }
+# Tables that programs of ours have made of Xen's source, and would make again.
+GENERATED = ("_xen/xl_keys.py", "_boot/option_table.py")
 # Unions of types are written with it, and the caches of functions are decorators.
 HARMLESS = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_BitOr")
 # In seconds: of processor time for each process, and by the clock, of which a busy machine needs more.
@@ -178,6 +180,7 @@ class Trial:
     def faults(self) -> list[MutationSpec]:
         path = self.tree / CORE / self.place
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        files = [file for file in files if not str(file).endswith(GENERATED)]
         database = self.tree.parent / "faults.sqlite"
         database.unlink(missing_ok=True)
         with use_db(str(database), WorkDB.Mode.create) as work:

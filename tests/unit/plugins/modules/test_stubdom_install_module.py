@@ -87,6 +87,18 @@ def test_the_manifest_names_every_file_with_its_checksum(host: Host) -> None:
     assert (host.boot / FILE).stat().st_mode & 0o777 == 0o644
 
 
+def test_an_image_of_another_host_keeps_its_manifest(host: Host, tmp_path: Path) -> None:
+    host.run()
+    beside = host.files()["pv-grub-x86_64.json"]
+    (tmp_path / "other").mkdir()
+    other = Host(tmp_path / "other")
+    given = {"manifest": json.loads(beside)}
+    steps = [other.run(check=check, **given)["changed"] for check in (True, False, True, False)]
+    assert steps == [True, True, False, False]
+    assert other.files()["pv-grub-x86_64.json"] == beside
+    assert not other.run()["changed"]
+
+
 def test_what_is_there_needs_no_file(host: Host) -> None:
     host.run()
     assert not host.run(src=None)["missing"]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -164,11 +165,40 @@ def described(result: Dict[str, Any], documented: Dict[str, Any]) -> None:
 @pytest.mark.parametrize("xen", [True, False])
 def test_the_result_is_what_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xen: bool) -> None:
     host = play(tmp_path, monkeypatch, xen=xen)
-    host.params["gather_subset"] = ["all", "history"]
+    host.params["gather_subset"] = ["all", "checksums", "history"]
     monkeypatch.setattr(xen_info.history, "read", lambda *_given: [dict.fromkeys(HISTORY)])
     result = xen_info.run(host)  # type: ignore[arg-type]
     assert not result.pop("changed") and not result.pop("warnings")
     described(result, yaml.safe_load(xen_info.RETURN))
+
+
+def test_images_that_are_not_what_was_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = play(tmp_path, monkeypatch)
+    files = {"qemu-stubdom-linux-kernel": "k", "qemu-stubdom-linux-rootfs": "r"}
+    boot = "usr/lib/xen-4.20/boot"
+    for name, content in files.items():
+        host.put(f"{boot}/{name}", content)
+    digests = {name: hashlib.sha256(content.encode()).hexdigest() for name, content in files.items()}
+    host.put(f"{boot}/linux.json", replace(MANIFEST, files=digests).render().decode())
+
+    def altered(*asked: str) -> Any:
+        host.params["gather_subset"] = [*asked]
+        (image,) = xen_info.run(host)["images"]  # type: ignore[arg-type]
+        return image.get("altered", "not asked for")
+
+    assert altered("all") == "not asked for"
+    assert altered("checksums") == altered("all", "checksums") == []
+    host.put(f"{boot}/qemu-stubdom-linux-rootfs", "R")
+    assert altered("images", "checksums") == [f"/{boot}/qemu-stubdom-linux-rootfs"]
+    (tmp_path / boot / "qemu-stubdom-linux-rootfs").unlink()
+    os.mkfifo(tmp_path / boot / "qemu-stubdom-linux-rootfs")
+    assert altered("checksums") == [f"/{boot}/qemu-stubdom-linux-rootfs"]
+    # An image of one file whose checksum is recorded for the whole.
+    record = replace(MANIFEST, sha256=digests["qemu-stubdom-linux-kernel"], files={"qemu-stubdom-linux-kernel": None})
+    host.put(f"{boot}/linux.json", record.render().decode())
+    assert altered("checksums") == []
+    host.put(f"{boot}/linux.json", "{")
+    assert altered("checksums") is None
 
 
 def test_images_and_what_is_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,7 @@ def troubled() -> Dict[str, Any]:
         ),
         "next_boot_differs": host(boot_line=boot_line(reboot_required=True, reboot_reason="It will get loglvl=all.")),
         "hypervisor_updated": host(hypervisor=hypervisor(updated=True)),
+        "image_altered": host(images=[image(altered=["/usr/lib/xen-4.20/boot/qemu-stubdom-linux-rootfs"])]),
         "image_outdated": host(images=[image(outdated=[part])]),
         "manifest_damaged": host(images=[image(outdated=None, manifest_error="it is not JSON")]),
         "support_ends": host(support={"until": "2027-03-01", "ended_before": None, "source": "SUPPORT.md of Xen 4.17"}),
