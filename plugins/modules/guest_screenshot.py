@@ -122,7 +122,7 @@ def take(name: str, path: str, timeout: int) -> picture.Picture:
     except OSError as error:
         raise UserError(
             f"The screen of the guest {name} cannot be connected to: {path}: {error.strerror}.",
-            needs_root(error) or "Set screen to true for the guest in the module xen.stubdom.guests.",
+            needs_root(error) or "Start the guest with a screen, by the module xen.stubdom.guests.",
         ) from error
 
 

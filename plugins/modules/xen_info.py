@@ -104,7 +104,10 @@ EXAMPLES = r"""
   xen.stubdom.xen_info:
     gather_subset: [images, checksums]
   register: host
-  failed_when: host.images | map(attribute='altered') | select | length > 0
+
+- name: Show files of images that are missing or were changed since
+  ansible.builtin.debug:
+    msg: "{{ host.images | map(attribute='altered') | select | flatten }}"
 
 - name: Stop where Xen does not run
   xen.stubdom.xen_info:
@@ -162,6 +165,10 @@ boot_line:
     effective: {description: Options that the next boot will pass., type: str, sample: loglvl=all}
     running: {description: Options that the hypervisor was started with., type: str, sample: placeholder loglvl=all}
     boots_xen: {description: Whether the next boot starts Xen., type: bool, sample: true}
+    waits_because:
+      description: Why the loader waits until somebody chooses an entry, in one sentence; empty where it does not.
+      type: str
+      sample: ''
     reboot_required: {description: Whether the next boot passes other options., type: bool, sample: false}
     reboot_reason:
       description: Why a reboot is required, or why it is not, in one sentence.

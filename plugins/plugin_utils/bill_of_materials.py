@@ -72,7 +72,7 @@ def _checked(image: object) -> Dict[str, Any]:
         why = f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"The list of images has an item that cannot be described: {why}.",
-            "Give the filter what the module xen_info returns as images.",
+            "Give the filter the images as the module xen.stubdom.xen_info returns them.",
         ) from None
 
 

@@ -90,6 +90,11 @@ def _damaged_images(host: Facts, _today: datetime.date) -> Optional[Dict[str, An
     return {"images": ", ".join(found)} if found else None
 
 
+def _waiting(host: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
+    why = _next_boot(host).get("waits_because")
+    return {"why": why} if why else None
+
+
 def _altered_images(host: Facts, _today: datetime.date) -> Optional[Dict[str, Any]]:
     found = [path for image in host.get("images") or () for path in image.get("altered") or ()]
     return {"paths": ", ".join(found)} if found else None
@@ -188,6 +193,15 @@ HOSTS: Tuple[Trouble, ...] = (
         "Set dom0_memory_default_entry to true.",
         _SITE.format("dom0_memory"),
         _when(lambda host: bool(host["running"]) and _next_boot(host).get("boots_xen") is False),
+    ),
+    Trouble(
+        "waits_at_its_menu",
+        CRITICAL,
+        "Hosts that would not come back from a reboot by themselves",
+        "{name}: {why}",
+        "Set a time limit in the boot loader's configuration.",
+        "",
+        _waiting,
     ),
     Trouble(
         "unfixed_dom0_memory",

@@ -19,10 +19,10 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
     """Return the whole boot line of a host; never fails on a host without one.
 
-    :return: loader, configured, effective, running, boots_xen (each None where it is not known), reboot_required,
-        reboot_reason.
+    :return: loader, configured, effective, running, boots_xen, waits_because (each None where it is not known),
+        reboot_required, reboot_reason.
     """
-    names = ("loader", "configured", "effective", "running", "boots_xen")
+    names = ("loader", "configured", "effective", "running", "boots_xen", "waits_because")
     found: Dict[str, Any] = dict.fromkeys(names)
     reason = ""
     try:
@@ -30,7 +30,7 @@ def report(run: Runner, xen: Xen, *, root: str = "/") -> Dict[str, Any]:
         loader = find("auto", run, root=root, foreign=root != "/", running=found["running"])
         found["loader"] = loader.name
         boots = loader.next_boot()
-        found["boots_xen"], reason = boots.xen, boots.reason
+        found["boots_xen"], found["waits_because"], reason = boots.xen, boots.waits, boots.reason
         if boots.options is not None:
             found["effective"] = " ".join(command_line.configured_options(boots.options))
         found["configured"] = " ".join(command_line.configured_options(loader.configured(loader.read())))

@@ -136,7 +136,7 @@ def _check_screen(guest: Mapping[str, Any], host: Host) -> None:
     if len(name) > LONGEST_NAME:
         raise UserError(
             f"The guest {name} has screen, and its name is too long for that of a socket.",
-            f"Give it one of up to {LONGEST_NAME} characters, or leave out screen.",
+            f"Set name to one of up to {LONGEST_NAME} characters, or leave out screen.",
         )
 
 

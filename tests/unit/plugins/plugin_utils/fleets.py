@@ -38,6 +38,7 @@ def host(**other: Any) -> Dict[str, Any]:
             "effective": "dom0_mem=1G,max:1G",
             "running": "dom0_mem=1G,max:1G",
             "boots_xen": True,
+            "waits_because": "",
             "reboot_required": False,
             "reboot_reason": "The hypervisor runs with the options that the next boot passes.",
         },
@@ -158,6 +159,7 @@ def troubled() -> Dict[str, Any]:
             memory={**dict.fromkeys(host()["memory"]), "dom0_fixed": False, "autoballoon": "auto"},
         ),
         "next_boot_without_xen": host(boot_line=boot_line(boots_xen=False, effective=None)),
+        "waits_at_its_menu": host(boot_line=boot_line(waits_because="GRUB waits at its menu.")),
         "unfixed_dom0_memory": host(memory={**host()["memory"], "dom0_fixed": False}),
         "release_unsupported": host(
             hypervisor=hypervisor(version="4.14.5", minor=14),
