@@ -170,7 +170,8 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         return rest
     if step in ("start", "go_on", "listen"):
         if step == "start":
-            listening = guest.start(awaited=awaited is not None, paused=paused)
+            # One that is started paused is waited for by the run that lets it go.
+            listening = guest.start(awaited=waiting.wanted(values) is not None, paused=paused)
         elif step == "go_on":
             made_with = guest.interrupted_start() or record.of(guest.settings).text
             listening = guest.go_on(made_with, awaited=awaited is not None)

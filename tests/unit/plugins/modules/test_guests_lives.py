@@ -522,6 +522,14 @@ def test_words_that_were_not_heard_are_asked_for_again(host: One) -> None:
     assert acts(host) == []
 
 
+def test_a_guest_that_was_started_paused_is_waited_for_when_it_is_let_go(host: One) -> None:
+    assert run(host, state="paused", says="hello from web")["said"] is None
+    for check in (True, False):
+        result = run(host, says="hello from web", check=check)
+        assert (result["actions"], result["said"]) == (["unpaused"], None if check else True)
+    assert not run(host, says="hello from web")["changed"]
+
+
 def test_a_guest_that_is_started_again_is_asked_again(host: One) -> None:
     host.words["web"] = b""
     with pytest.raises(UserError, match="did not say"):
