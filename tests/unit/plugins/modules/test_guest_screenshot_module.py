@@ -244,7 +244,7 @@ def test_bytes_have_an_end(directory: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_guest_without_a_screen(directory: Path) -> None:
     with pytest.raises(UserError, match="cannot be connected to: .*web.vnc: No such file") as refused:
         run(directory)
-    assert "Set screen to true" in refused.value.remedy
+    assert "Start the guest with a screen" in refused.value.remedy
     # It is what an earlier task of the play makes.
     found = run(directory, check=True)
     assert found["changed"] and found["width"] is None and "web.vnc" in found["warnings"][0]
