@@ -289,7 +289,7 @@ def describe(item: items.Item, *, check_mode: bool) -> Dict[str, Any]:
     if check_mode:
         facts["changed_live"] = [*item.guest.changes] if "change" in steps else []
         left = set(facts["restart_required"]) - set(facts["changed_live"])
-        facts["restart_required"] = [] if "start" in steps else sorted(left)
+        facts["restart_required"] = [] if {"start", *lives.ENDING} & set(steps) else sorted(left)
     return {
         "name": item.name,
         "path": item.wanted.path,

@@ -305,6 +305,13 @@ def test_states_of_a_life(host: Host) -> None:
     assert state("restarted") == (["started"], "blocked")
 
 
+@pytest.mark.parametrize("state", ["stopped", "saved"])
+def test_a_guest_that_ends_has_nothing_to_be_started_again_for(host: Host, state: str) -> None:
+    host.run(pv("a", state="running"))
+    steps = [host.run(pv("a", state=state, memory=70, maxmem=90), check=check) for check in (True, False, True, False)]
+    assert [step["restart_required"] for step in steps] == [[]] * 4
+
+
 def test_a_guest_that_is_paused_does_what_it_is_asked_for(host: Host) -> None:
     """It is let go first, as it would do nothing of it."""
 
