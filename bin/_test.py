@@ -266,7 +266,10 @@ def main(words: Sequence[str]) -> int:
         "--in", dest="inside", nargs=argparse.REMAINDER, metavar="TIER COMMAND",
         help="run COMMAND in the environment of this tier, and nothing else",
     )  # fmt: skip
-    options = parser.parse_args(words)
+    # argparse takes the first -- for its own, and it is the command's.
+    own = words.index("--in") if "--in" in words else len(words)
+    options = parser.parse_args(words[:own])
+    options.inside = words[own + 1 :] if own < len(words) else None
     os.chdir(REPOSITORY)
     end_as_by_ctrl_c()
     try:

@@ -97,7 +97,14 @@ def test_the_lab_is_made_ready_beside_other_tiers(
     assert ran == wanted
 
 
-@pytest.mark.parametrize(("words", "status"), [(["sh", "-c", "exit 3"], 3), (["true", "--flag"], 0)])
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["sh", "-c", "exit 3"], 3),
+        (["true", "--flag"], 0),
+        (["sh", "-c", 'test "$*" = "a -- --in b -- c"', "sh", "a", "--", "--in", "b", "--", "c"], 0),
+    ],
+)
 def test_a_command_in_the_environment_of_a_tier(words: list[str], status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_test._machine, "prepare", lambda *_: {"PATH": "/usr/bin:/bin"})
     assert _test.main(["--in", "xen", *words]) == status
