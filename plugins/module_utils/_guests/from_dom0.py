@@ -65,12 +65,8 @@ def propose(
     new = _without_dom0(parameters)
     loses = _lost(parameters)
     if found is None or not found.volumes:
-        return Proposal(
-            {},
-            "Its disks could not be looked at.",
-            loses,
-            "Install grub-fstest (Debian package grub-common) on the host, or write its parameters by hand.",
-        )
+        why, remedy = guest_disk.obstacle(parameters.get("disks") or ())
+        return Proposal({}, why, loses, remedy)
     own = [place for place in found.menus if place[1] in guest_disk.GRUB_MENUS]
     menus = [place for place in found.menus if place[1] in guest_disk.LEGACY_MENUS]
     others = [place for place in found.menus if place not in (*own, *menus)]

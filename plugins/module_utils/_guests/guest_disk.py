@@ -149,8 +149,7 @@ def look(
     :param menus: more files that are menus.
     :param kernels: kernels that no menu on the disks names.
     """
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    unprivileged = _unprivileged()
+    program, unprivileged = _program(), _unprivileged()
     if program is None or unprivileged is None:
         return None
     with contextlib.suppress(UserError, OSError), _readable(run, guest_disks, unprivileged) as paths:
@@ -162,6 +161,30 @@ def look(
             _read_kernels(reader, found, usable, kernels)
             return found if found.volumes else None
     return None
+
+
+def obstacle(guest_disks: Sequence[Mapping[str, Any]]) -> Tuple[str, str]:
+    """Why nothing was found on a guest's disks, and what helps, each in a sentence."""
+    if _program() is None or _unprivileged() is None:
+        return (
+            "Its disks could not be looked at.",
+            "Install grub-fstest (Debian package grub-common) on the host, or write its parameters by hand.",
+        )
+    missing = next((disk["target"] for disk in guest_disks if disk.get("target") and not _there(disk["target"])), None)
+    if missing is not None:
+        return f"Its disk {missing} is not there.", "Correct its disks, or write its parameters by hand."
+    return (
+        "None of its disks has a file system that GRUB knows, or they could not be read.",
+        "Write its parameters by hand.",
+    )
+
+
+def _there(target: str) -> bool:
+    return not target.startswith("/") or os.path.exists(target)
+
+
+def _program() -> Optional[str]:
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 @dataclass(frozen=True)

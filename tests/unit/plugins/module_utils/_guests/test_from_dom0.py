@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import from_dom0, wanted
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import from_dom0, guest_disk, wanted
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.guest_disk import Found, Kernel, Volume
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 
@@ -111,10 +111,28 @@ def test_pv_grub_reads_a_menu_of_grub_legacy_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    ("program", "target", "says", "blocked"),
+    [
+        (None, "/none.img", "Its disks could not be looked at.", "Install grub-fstest"),
+        ("/usr/bin/grub-fstest", "/none.img", "Its disk /none.img is not there.", "Correct its disks"),
+        ("/usr/bin/grub-fstest", "/etc/passwd", "None of its disks has a file system", "Write its parameters"),
+        ("/usr/bin/grub-fstest", "nbd:host:1", "None of its disks has a file system", "Write its parameters"),
+    ],
+)
+@pytest.mark.parametrize("seen", [None, Found(["xvda"], True)])
+def test_why_nothing_was_found(
+    seen: Found | None, program: str | None, target: str, says: str, blocked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_disk, "_program", lambda: program)
+    monkeypatch.setattr(guest_disk, "_unprivileged", list)
+    proposed = from_dom0.propose({**PYGRUB, "disks": [{"vdev": "xvda", "target": target}]}, seen, OURS)
+    assert proposed.parameters == {}
+    assert proposed.why.startswith(says) and proposed.blocked.startswith(blocked)
+
+
+@pytest.mark.parametrize(
     ("seen", "blocked"),
     [
-        (None, "Install grub-fstest"),
-        (Found(["xvda"], True), "Install grub-fstest"),
         (Found(["xvda"], True, [Volume("loop0", "ext*", True)]), "Install a kernel and GRUB in the guest"),
         (Found(["xvda"], True, [Volume("lvm/a-b", "ext*", True)], {("lvm/a-b", LST): MENU_LST}), "No entry of"),
     ],
