@@ -66,6 +66,13 @@ def edited(
     return grub2.VARIABLES.order({**sources, **changes})
 
 
+@pytest.mark.parametrize("line", ['"a dom0_mem=1G$"', "'a dom0_mem=1G$'", 'a\\ dom0_mem=1G$', '"a dom0_mem=$ "'])
+def test_a_dollar_without_a_name_is_part_of_its_word(line: str) -> None:
+    sources = {grub2.MAIN: f"GRUB_CMDLINE_XEN={line}\n".encode()}
+    assert LOADER.configured(edited(sources, None, drop_ins=False)) == "a"
+    assert LOADER.configured(edited(sources, "2G", drop_ins=False)) == "a dom0_mem=2G"
+
+
 @pytest.mark.parametrize("case", sorted(path.name for path in CASES.iterdir()))
 @pytest.mark.parametrize(("operation", "value"), [("present", "1G,max:1G"), ("absent", None)])
 def test_golden_files(case: str, operation: str, value: Optional[str]) -> None:
