@@ -66,7 +66,7 @@ def edited(
     return grub2.VARIABLES.order({**sources, **changes})
 
 
-@pytest.mark.parametrize("line", ['"a dom0_mem=1G$"', "'a dom0_mem=1G$'", 'a\\ dom0_mem=1G$', '"a dom0_mem=$ "'])
+@pytest.mark.parametrize("line", ['"a dom0_mem=1G$"', "'a dom0_mem=1G$'", "a\\ dom0_mem=1G$", '"a dom0_mem=$ "'])
 def test_a_dollar_without_a_name_is_part_of_its_word(line: str) -> None:
     sources = {grub2.MAIN: f"GRUB_CMDLINE_XEN={line}\n".encode()}
     assert LOADER.configured(edited(sources, None, drop_ins=False)) == "a"
