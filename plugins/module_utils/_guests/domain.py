@@ -275,7 +275,8 @@ class Guest:
 
         def rebooted() -> Optional[Domain]:
             domain = self.observe()
-            there = domain is not None and domain.domid != old and self.facts["state"] not in _GONE
+            # xl makes the new domain paused, as any.
+            there = domain is not None and domain.domid != old and self.facts["state"] not in (*_GONE, "paused")
             return domain if there else None
 
         domain = self._wait(

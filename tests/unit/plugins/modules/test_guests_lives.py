@@ -522,6 +522,27 @@ def test_words_that_were_not_heard_are_asked_for_again(host: One) -> None:
     assert acts(host) == []
 
 
+def test_a_reboot_is_over_when_xl_has_let_the_guest_go(host: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(host)
+    reboot, listed, looks = host.xl_reboot, host.xl_list, [None] * 3
+
+    def xl_reboot(*words: str) -> Tuple[int, str, str]:
+        answer = reboot(*words)
+        host.letters = "--p---"
+        return answer
+
+    def xl_list() -> Tuple[int, str, str]:
+        if host.letters == "--p---":
+            del looks[:1]
+            host.letters = host.letters if looks else "-b----"
+        return listed()
+
+    monkeypatch.setattr(host, "xl_reboot", xl_reboot)
+    monkeypatch.setattr(host, "xl_list", xl_list)
+    monkeypatch.setattr(guest_domain.time, "sleep", lambda _seconds: None)
+    assert run(host, state="rebooted")["state"] == "blocked"
+
+
 def test_a_guest_that_was_started_paused_is_waited_for_when_it_is_let_go(host: One) -> None:
     assert run(host, state="paused", says="hello from web")["said"] is None
     for check in (True, False):
