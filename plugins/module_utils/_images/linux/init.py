@@ -62,6 +62,7 @@ echo 2 > /proc/sys/kernel/kptr_restrict
 # QEMU reserves more address space than this domain has memory.
 echo 1 > /proc/sys/vm/overcommit_memory
 
+domid=$(xenstore read domid)
 target=$(xenstore read target) || fail "xenstore does not tell the guest"
 arguments=$(xenstore read "/local/domain/$target/vm")/image/dm-argv
 names=$(xenstore list "$arguments" | sort) || fail "xenstore does not tell QEMU's arguments"
@@ -92,8 +93,8 @@ bridge() {
     number=$1 interface=$2 tap=vif$target.$1-emu
     tunctl -t "$tap" > /run/tap || fail "tap of interface $number: $(cat /run/tap)"
     # libxl gives both interfaces the same address, and a bridge keeps for itself what is sent to a port's address.
-    # fe:ff:ff:ff:ff:ff is that of dom0's side.
-    ifconfig "$interface" hw ether fe:ff:ff:ff:ff:fe
+    # fe:ff:ff:ff:ff:ff is that of dom0's side. Each has one of its own, as they meet on the bridges of dom0.
+    ifconfig "$interface" hw ether "$(printf 'fe:ff:%02x:%02x:%02x:fe' $((domid / 256)) $((domid % 256)) "$number")"
     brctl addbr "br$number"
     brctl addif "br$number" "$interface"
     brctl addif "br$number" "$tap"
@@ -132,7 +133,7 @@ xen-qemu "$@" $give_up_root -L /host/share \
 qemu=$!
 
 until [ -S /run/qmp ] || ! [ -d /proc/$qemu ]; do usleep 50000; done
-own=/local/domain/$(xenstore read domid)/device-model/$target
+own=/local/domain/$domid/device-model/$target
 vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" /run/qmp &
 
 # QEMU's VNC has no password: who may look is decided in dom0, by the socket that leads here. Each viewer asks for a

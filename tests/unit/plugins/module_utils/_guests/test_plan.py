@@ -246,7 +246,7 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "serial": ["pty", "pty"]}, HOST, "would have to open in itself"),
         ({**LINUX, "vnc": True}, HOST, "vnc is not supported with flavour linux"),
         ({**LINUX, "serial": "file:/tmp/x"}, HOST, "would have to open in itself"),
-        ({**LINUX, "nics": [{}, {}]}, HOST, "serves 1 network interface"),
+        ({**LINUX, "nics": [{}] * 3}, HOST, "serves 2 network interfaces"),
         ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
         ({**LINUX, "vga": "qxl"}, HOST, "is qxl, and the image of the Linux stub domain is without the library"),

@@ -83,6 +83,18 @@ def test_init_sees_whether_the_guest_has_a_network(tmp_path: Path, netdev: str, 
     assert done.stdout == "|".join([network, *arguments.read_text().splitlines(), ""])
 
 
+def test_each_interface_has_an_address_of_its_own() -> None:
+    """They meet on the bridges of dom0, those of other stub domains, too."""
+    words = re.search(r'hw ether "(\$\(printf .*\))"$', INIT, re.MULTILINE)
+    assert words is not None
+    found = []
+    for domid, number in ((1, 0), (1, 1), (2, 0), (256, 0), (32751, 3)):
+        script = f"domid={domid} number={number}; echo {words[1]}"
+        found.append(subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.strip())
+    assert found[0] == "fe:ff:00:01:00:fe" and found[-1] == "fe:ff:7f:ef:03:fe"
+    assert len(set(found)) == len(found)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096])
 def test_a_kernel_that_does_not_say_what_it_takes(content: bytes) -> None:
     with pytest.raises(ValueError, match="no bzImage"):
