@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
@@ -235,15 +236,15 @@ def write(items: Sequence[Item], options: Options, *, later: bool) -> Dict[str, 
     # Of what another program or administrator has written a copy is kept in any case.
     taken_over = any(item.foreign and change.needed for item in ready for change in item.changes)
     backup = options.backup or taken_over
-    backups = files.apply([change for item in ready for change in item.all_changes], backup=backup)
+    shown = [item.screen for item in ready if item.screen is not None]
+    with screens.changing(items[0].guest.xen, shown) if shown else contextlib.nullcontext():
+        backups = files.apply([change for item in ready for change in item.all_changes], backup=backup)
     for item in ready:
         if any(change.needed for change in item.changes):
             item.prove()
             if item.same:
                 item.guest.runs_with(item.settings, item.uuid)
     files.remove_if_empty(menus.DIRECTORY)
-    if ready:
-        screens.take_effect(ready[0].guest.xen, [item.screen for item in ready if item.screen is not None])
     return backups
 
 

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Iterator, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -149,17 +150,14 @@ class Screen:
         except OSError:
             return False
 
-    def take_effect(self) -> None:
-        """Have systemd listen, or not any more, as its files say that it has read.
-
-        :raises UserError: it does not.
-        """
+    def tell(self) -> None:
+        """Have systemd listen, or not any more, and take down what it does not do."""
         listens = f"{unit(self._name)}.socket"
         # Without a screen who looks is cut off, too.
         words = ["restart", listens] if self.wanted else ["stop", listens, f"{unit(self._name)}@*.service"]
         status, _output, why = attempt(self._xen.run, ["systemctl", *words])
         if status != 0 or self.listens() != self.wanted:
-            raise UserError(
+            self.failure = UserError(
                 f"`systemctl {words[0]}` has not {'opened' if self.wanted else 'closed'} {self.socket}: {why}.",
                 f"Look at `systemctl status '{listens}'`.",
             )
@@ -169,13 +167,19 @@ class Screen:
         return os.path.isdir(self._xen.path(SYSTEMD))
 
 
-def take_effect(xen: Xen, screens: Sequence[Screen]) -> None:
-    """Have systemd do what its files say now, and take down of each what it does not."""
+@contextlib.contextmanager
+def changing(xen: Xen, screens: Sequence[Screen]) -> Iterator[None]:
+    """Have systemd do what its files say, which are changed meanwhile.
+
+    It stops what it has files of: without them it leaves the socket behind.
+    """
     there = [screen for screen in screens if screen.needed and screen.systemd()]
+    for screen in there:
+        if not screen.wanted:
+            screen.tell()
+    yield
     if there:
         attempt(xen.run, ["systemctl", "daemon-reload"])
     for screen in there:
-        try:
-            screen.take_effect()
-        except UserError as error:
-            screen.failure = error
+        if screen.wanted:
+            screen.tell()
