@@ -26,8 +26,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
 
-# Limits of the Linux stub domain. docs/misc/stubdom.txt @ stable-4.22 says one network interface, which holds for other
-# images; of ours two of different models were seen to send and receive, and four to start.
+# Limits of the Linux stub domain. docs/misc/stubdom.txt @ stable-4.22 says one network interface; with our image two
+# were seen to send and receive.
 LINUX_NICS = 2
 LINUX_DISKS = 26
 

@@ -207,8 +207,7 @@ def _nics_are_made(xen: Xen, guest: Running, domain: Domain) -> bool:
 
 def _media(guest: Running) -> Optional[List[Command]]:
     new = record.of(guest.settings)
-    # xl changes what QEMU reads; a guest without it has no such drive. The one in a stub domain would have to be given
-    # each new medium as an open file (libxl_disk.c, "stub-devid:"; QMP add-fd), for which our image has no program.
+    # xl changes what QEMU reads; a guest without it has no such drive, and the one in a stub domain is not told.
     if not virtualisation.hvm(guest.settings) or guest.stubbed or not new.media or guest.started.disks != new.disks:
         return None
     found: List[Command] = []

@@ -4,8 +4,7 @@
 
 # Private to the xen.stubdom collection: dom0's side of the screen of a guest with a Linux stub domain. systemd listens
 # on a unix socket for as long as the guest is configured, and starts for whoever connects a proxy to the stub domain
-# that there is at that moment; nothing runs while nobody looks. Sources: systemd.socket(5) and systemd.exec(5) of
-# systemd 252; tools/vchan/vchan-socket-proxy.c and tools/libs/vchan/init.c @ stable-4.20.
+# of that moment. Sources: systemd.socket(5), systemd.exec(5); tools/vchan/vchan-socket-proxy.c @ stable-4.20.
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ WantedBy=sockets.target
 
 # The proxy believes the stub domain as little as it can: an account of its own, a root directory with programs alone,
 # no network. What it needs of dom0 belongs to root, so that it may pass over the owners of what it sees.
-# It asks the stub domain for a vchan that nobody has used before; one without a screen never answers.
+# It asks the stub domain for a vchan that nobody has used before.
 # privcmd, hypercall: it asks the hypervisor whether the stub domain is still there, and goes on without an answer;
 # /dev/null gives none. xenstore-watch ends with the stub domain; the vchan of a domain that was destroyed does not.
 _CONNECTS = """[Unit]
@@ -99,7 +98,7 @@ def unit(name: str) -> str:
 
 
 class Screen:
-    """The units of a guest, as they are and as they are to be.
+    """The units of a guest.
 
     :param values: the guest's parameters, None where it is to have no screen.
     """
