@@ -6,6 +6,7 @@
 scenarios.py chroot [NAME...]    on Debian file systems without Xen
 scenarios.py xen [NAME...]       on real Xen hosts in QEMU
 
+Without names, all of the tier are played but for those in BY_NAME.
 Two are played at a time where there is memory for it, those with the most to do first.
 """
 
@@ -41,6 +42,8 @@ TIERS = ("chroot", "xen")
 PLAYBOOKS = ("destroy", "create", "prepare", "converge", "side_effect", "verify")
 # A Xen host takes up to 3 GiB of memory, a scenario has up to two, and something has to be left. In bytes.
 MEMORY_FOR_TWO = 14 << 30
+# Played only when they are named, as they take longer than all others together.
+BY_NAME = frozenset({"xen_guests"})
 # How many of a scenario's tasks are shown with their seconds.
 SHOWN = 6
 
@@ -68,17 +71,21 @@ def read(repository: Path = REPOSITORY) -> list[Scenario]:
 
 
 def choose(scenarios: Sequence[Scenario], tier: str, asked: Sequence[str]) -> list[Scenario]:
-    """The scenarios of a tier, or those of it that are asked for. That there are none of a name is an error."""
+    """The scenarios of a tier but for those in BY_NAME, or those that are asked for.
+
+    Raises LabError where there is none of a name.
+    """
     found = {scenario.name: scenario for scenario in scenarios if scenario.name.startswith(XEN) == (tier == "xen")}
-    unknown = [name for name in asked or found or [""] if name not in found]
+    every = [name for name in found if name not in BY_NAME]
+    unknown = [name for name in asked or every or [""] if name not in found]
     if unknown:
         raise LabError(
             f"The tier {tier} has no scenario {' '.join(unknown)}.", f"It has: {', '.join(found) or 'none at all'}."
         )
-    without = [name for name in asked or found if not found[name].platforms]
+    without = [name for name in asked or every if not found[name].platforms]
     if without:
         raise LabError(f"No hosts are listed for the scenario {' '.join(without)}.", "List some as its platforms.")
-    return [found[name] for name in asked or found]
+    return [found[name] for name in asked or every]
 
 
 # ---- playing --------------------------------------------------------------------------------------------------------
