@@ -49,6 +49,8 @@ STATE = struct.Struct("=qqiii256s256s")
 NEVER = 1 << 60
 # How long one run may take, in seconds.
 PATIENCE = 120
+# Of several things that are wrong each has a line, with its two sentences.
+SEVERAL = re.compile(r"(?!1 )(\d+) of \d+ ")
 # Copies that were asked for with backup: PATH.PROCESS.DATE@TIME~
 BACKUP = re.compile(r"\.\d+\.\d{4}-\d\d-\d\d@\d\d:\d\d:\d\d~$")
 
@@ -322,7 +324,9 @@ def complaints(
         yield f"no answer: {printed[-300:]!r}"
     elif result.get("failed"):
         message = str(result.get("msg"))
-        if len(message.splitlines()) != 2 or "has a fault" in message or result.get("exception"):
+        several = SEVERAL.match(message)
+        lines = 1 + int(several[1]) if several else 2
+        if len(message.splitlines()) != lines or "has a fault" in message or result.get("exception"):
             yield f"not two sentences: {message!r}"
         # What cannot be read back is an error, although it may be there.
         if now == new and not fired.startswith("open ") and not scenario.resumes:
