@@ -193,8 +193,9 @@ class Xen:
 
     def children(self, path: str) -> List[str]:
         """The names of the nodes below one; none where it is not there."""
-        status, output, _errors = self._program(["xenstore-list", path], timeout=PATIENCE)
-        return output.split("\n")[:-1] if status == 0 else []
+        status, output, _errors = self._program(["xenstore-ls", "-f", path], timeout=PATIENCE)
+        names = re.findall(rf"^{path}/([^/ ]+)", output, re.MULTILINE)
+        return list(dict.fromkeys(names)) if status == 0 else []
 
     def nodes(self) -> Dict[str, str]:
         """Every node of xenstore with its value, by full path, in one call.

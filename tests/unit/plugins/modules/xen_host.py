@@ -132,10 +132,9 @@ class Host:
                     return 1, "".join(values), f"xenstore-read: couldn't read path {path}"
                 values.append(self.nodes[path] + "\n")
             return 0, "".join(values), ""
-        if command == "xenstore-list":
-            below = [path[len(rest[0]) + 1 :] for path in self.nodes if path.startswith(f"{rest[0]}/")]
-            names = dict.fromkeys(path.split("/")[0] for path in below)
-            return (0, "".join(f"{name}\n" for name in names), "") if names else (1, "", "no such directory")
+        if command == "xenstore-ls":
+            below = "".join(f'{path} = "{value}"\n' for path, value in self.nodes.items() if path.startswith(rest[1]))
+            return (0, below, "") if below else (1, "", "xenstore-ls: xs_directory: No such file or directory")
         if command == "xenstore-rm":
             self.nodes.pop(rest[0], None)
             return 0, "", ""

@@ -100,6 +100,27 @@ def test_questions_end_after_a_time_and_deeds_do_not() -> None:
     assert None not in asked.values()
 
 
+@pytest.mark.parametrize(
+    ("status", "answer", "names"),
+    [
+        (0, LS, ["image", "name"]),
+        # Below is another node whose name begins alike.
+        (0, LS + '/local/domain/55/other = ""\n', ["image", "name"]),
+        (0, "", []),
+        (1, LS, []),
+    ],
+)
+def test_what_is_below_a_node(status: int, answer: str, names: list[str]) -> None:
+    asked = []
+
+    def run(arguments: list[str], *, timeout: Optional[float] = None) -> tuple[int, str, str]:
+        asked.append(arguments)
+        return status, answer, ""
+
+    assert Xen(run).children("/local/domain/5") == names
+    assert asked == [["xenstore-ls", "-f", "/local/domain/5"]]
+
+
 def test_xenstore_ls_gives_full_paths() -> None:
     assert parse_xenstore_ls(LS) == {
         "/local/domain/5/image": "",
