@@ -80,7 +80,7 @@ def test_every_key_is_one_of_xl() -> None:
 
 # Names that mean nothing else anywhere, and the tests that have one to show something of this table.
 OTHERS = (Path(__file__).name, "tests/docs/test_contributing.py")
-LIVE = ("_guests/live.py", "test_guests_live.py", "xen_pvgrub_guest/verify.yml", "xen_guests/tasks/change.yml")
+LIVE = ("live.py", "xen_pvgrub_guest/verify.yml", "xen_guests/tasks/change.yml", "xen_guests/tasks/live.yml")
 DISTINCT = ("cpu_weight", "cpus_soft", "seclabel", "viridian", "hpet", "rtc_timeoffset", "localtime")
 
 
