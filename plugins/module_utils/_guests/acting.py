@@ -88,7 +88,7 @@ def observe(xen: Xen, listed: Sequence[items.Item]) -> None:
 
 
 def _end(item: items.Item, ordered: Sequence[items.Item]) -> lives.Job:
-    values, after = item.wanted.values, _after_end(item.steps)
+    after = _after_end(item.steps)
     *steps, last = item.steps[: len(item.steps) - len(after)]
 
     def save() -> None:
@@ -98,9 +98,8 @@ def _end(item: items.Item, ordered: Sequence[items.Item]) -> lives.Job:
     def rest() -> None:
         for step in steps:
             _whole(item, step)
-        # One that an interrupted start has left has not run yet, so there is nothing to shut down.
-        force = values["stop"] == "force" or item.guest.interrupted_start() is not None
-        item.guest.end(values["stop_timeout"], force=force, again=bool(after))
+        force = lives.forced(item.guest, item.wanted)
+        item.guest.end(item.wanted.values["stop_timeout"], force=force, again=bool(after))
         item.done.append("end")
 
     # Several that are saved at once would only wait for one disk.

@@ -102,10 +102,13 @@ def _woken(guest: Guest) -> List[str]:
     return ["unpause"] if guest.paused_by_us() else ["wait"]
 
 
+def forced(guest: Guest, wanted: Wanted) -> bool:
+    """Whether a guest is ended without being asked to shut down, as what an interrupted start has left has not run."""
+    return wanted.values["stop"] == "force" or guest.interrupted_start() is not None
+
+
 def _end(guest: Guest, wanted: Wanted) -> List[str]:
-    # What an interrupted start has left has not run yet, so there is nothing to shut down.
-    forced = wanted.values["stop"] == "force" or guest.interrupted_start() is not None
-    return [*([] if forced else _woken(guest)), "end"]
+    return [*([] if forced(guest, wanted) else _woken(guest)), "end"]
 
 
 def actions(taken: Sequence[str]) -> List[str]:
