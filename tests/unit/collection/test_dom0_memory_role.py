@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -25,8 +26,10 @@ class ActionModule(ActionBase):
         given = {{key: value for key, value in self._task.args.items() if value is not None}}
         assert not set(given) - set({keys!r}), given
         with open({calls!r}, "a") as stream:
-            stream.write(json.dumps([{name!r}, bool(self._task.check_mode), given]) + "\\n")
-        return {result!r}
+            on = {{"on": self._task.delegate_to}} if self._task.delegate_to else {{}}
+            stream.write(json.dumps([{name!r}, bool(self._task.check_mode), {{**given, **on}}]) + "\\n")
+        result = {result!r}
+        return result.get(given.get("name"), result)
 """
 KEYS = {
     "dom0_mem": ["state", "size", "value", "min", "max", "loader", "entries", "regenerate", "backup"],
@@ -35,6 +38,7 @@ KEYS = {
     "boot_trial": ["state", "options", "timeout"],
     "xen_info": ["require"],
     "guests": ["guests", "defaults"],
+    "guest_migrate": ["name", "to", "ssh_arguments", "shared"],
 }
 BOOT_LINE = {
     "reboot_required": True,
@@ -60,6 +64,7 @@ RESULTS = {
     "boot_trial": {"trial_state": "none", "trial_summary": "No trial was armed."},
     "xen_info": {"guests": []},
     "guests": {},
+    "guest_migrate": {"seconds": None},
 }
 
 Calls = List[Tuple[str, bool, Dict[str, Any]]]
@@ -265,6 +270,82 @@ def test_guests_are_shut_down_and_started_again_whatever_happens(tmp_path: Path)
     guests = [(given["guests"], given["defaults"]["state"]) for name, _check, given in calls if name == "guests"]
     listed = [{"name": name, "path": str(tmp_path / f"{name}.cfg")} for name in ("web", "db")]
     assert guests == [(listed, "stopped"), (listed, "running")]
+
+
+MIGRATE = (
+    *("-i", "localhost,xen2,", "-eansible_connection=local", f"-eansible_python_interpreter={sys.executable}"),
+    *("-edom0_memory_reboot=true", "-edom0_memory_size=1G", "-edom0_memory_guests=migrate"),
+    "-edom0_memory_guests_timeout=5",
+)
+HOSTS = {
+    "localhost": {"ansible_host": "192.0.2.1", "dom0_memory_ssh_arguments": ["-p", "2201"]},
+    "xen2": {"ansible_host": "192.0.2.2", "dom0_memory_address": "198.51.100.2"},
+}
+
+
+def hosts(path: Path) -> None:
+    (path / "host_vars").mkdir(parents=True)
+    for name, variables in HOSTS.items():
+        (path / "host_vars" / f"{name}.json").write_text(json.dumps(variables))
+
+
+def moves(calls: Calls) -> List[Tuple[Any, ...]]:
+    return [
+        (check, given["name"], given["to"], given["ssh_arguments"], given.get("on"))
+        for name, check, given in calls
+        if name == "guest_migrate"
+    ]
+
+
+def test_guests_are_migrated_and_come_back_whatever_happens(tmp_path: Path) -> None:
+    hosts(tmp_path)
+    status, output, calls = play(tmp_path, *MIGRATE, "-edom0_memory_guests_host=xen2", xen_info={"guests": GUESTS})
+    assert status != 0
+    assert "reboot the control node" in output
+    there, back = ("198.51.100.2", [], None), ("192.0.2.1", ["-p", "2201"], "xen2")
+    assert moves(calls) == [
+        *((True, name, *there) for name in ("web", "db")),
+        *((False, name, *there) for name in ("web", "db")),
+        *((False, name, *back) for name in ("web", "db")),
+    ]
+    names = [name for name, _check, _given in calls]
+    assert "guests" not in names and names[-1] == "xen_info"
+
+
+@pytest.mark.parametrize("otherwise", ["refuse", "shutdown"])
+def test_a_guest_that_cannot_be_migrated(tmp_path: Path, otherwise: str) -> None:
+    hosts(tmp_path)
+    (tmp_path / "db.cfg").write_text("")
+    status, output, calls = play(
+        tmp_path,
+        *(*MIGRATE, "-edom0_memory_guests_host=xen2", f"-edom0_memory_guests_else={otherwise}"),
+        *("-e", json.dumps({"dom0_memory_guests_configs": {"db": str(tmp_path / "db.cfg")}})),
+        xen_info={"guests": GUESTS},
+        guest_migrate={"db": {"failed": True, "msg": "It has PCI devices of this host."}},
+    )
+    assert status != 0
+    moved = [(check, name) for check, name, *_where in moves(calls)]
+    guests = [(given["guests"], given["defaults"]["state"]) for name, _check, given in calls if name == "guests"]
+    if otherwise == "refuse":
+        assert "the guest db cannot be migrated to xen2. Nothing was changed. It has PCI devices" in output
+        assert moved == [(True, "web"), (True, "db")]
+        assert guests == []
+        assert {check for name, check, _given in calls if name == "dom0_mem"} == {True}
+    else:
+        assert "reboot the control node" in output
+        assert moved == [(True, "web"), (True, "db"), (False, "web"), (False, "web")]
+        listed = [{"name": "db", "path": str(tmp_path / "db.cfg")}]
+        assert guests == [(listed, "stopped"), (listed, "running")]
+
+
+@pytest.mark.parametrize("other", ["", "localhost", "xen9"])
+def test_guests_are_migrated_to_another_host_of_the_inventory(tmp_path: Path, other: str) -> None:
+    hosts(tmp_path)
+    extra = [f"-edom0_memory_guests_host={other}"] if other else []
+    status, output, calls = play(tmp_path, *MIGRATE, *extra, xen_info={"guests": GUESTS})
+    assert status != 0
+    assert f"dom0_memory_guests_host is {other or 'not set'}. Nothing was changed." in output
+    assert moves(calls) == []
 
 
 @pytest.mark.parametrize("guests", ["service", "leave"])

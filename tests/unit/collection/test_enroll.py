@@ -18,6 +18,7 @@ RESULTS: Dict[str, Dict[str, Any]] = {
     "xen_info": {"running": True, "toolstack": {"version": "4.20"}, "guests": []},
     "guests": {},
     "boot_trial": {"trial_state": "none", "trial_summary": "None."},
+    "guest_migrate": {},
     "boot_default": {},
     "dom0_mem": {**LINE, **STAYS, "running": "2G", "memory_mib": 2048},
     "xl_conf": {},

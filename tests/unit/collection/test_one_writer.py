@@ -20,6 +20,7 @@ WRITERS = {
     "module_utils/_common/files.py": "is the writer",
     "module_utils/_common/place.py": "makes directories for the writer, by descriptors",
     "module_utils/_guests/guest_disk.py": "makes a node of a disk below /dev, which is in memory",
+    "module_utils/_guests/migration.py": "renames links, by descriptors",
     "module_utils/_guests/saved.py": "renames and removes, by descriptors, what xl has written",
     "module_utils/_xen/toolstack.py": "writes a file that is in memory only",
     "module_utils/_images/account.py": "makes the directory of the account that builds, by descriptors",

@@ -39,6 +39,7 @@ RESULTS: Dict[str, Dict[str, Any]] = {
     "grub_image": {},
     "stubdom_install": {"changed": True},
     "boot_trial": {"trial_state": "none", "trial_summary": "None."},
+    "guest_migrate": {},
     "boot_default": {"changed": True},
     "dom0_mem": {**LINE, "changed": True, "reboot_required": True, "reboot_reason": "It has to.", "expected_mib": None},
     "xl_conf": {"changed": True},

@@ -53,6 +53,7 @@ VALID: dict[str, dict[str, Any]] = {
     "boot_trial": {"options": {"smt": "off"}},
     "dom0_mem": {"size": "1G"},
     "grub_image": {},
+    "guest_migrate": {"name": "web", "to": "xen2"},
     "guest_screenshot": {"name": "web", "dest": "/var/tmp/web.png"},
     "guests": {"guests": [{"name": "web", "type": "pv", "flavour": "grub2", "memory": 256}]},
     "guests_info": {},
