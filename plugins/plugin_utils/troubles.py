@@ -236,7 +236,7 @@ HOSTS: Tuple[Trouble, ...] = (
         "Hosts that need a reboot for an installed hypervisor",
         "{name}: a hypervisor was installed after the host was started.",
         "Reboot the host when its guests are shut down or moved.",
-        "",
+        f"{_REBOOT} -e dom0_memory_reboot_for_update=true",
         _when(lambda host: bool(host["running"]) and bool((host.get("hypervisor") or {}).get("updated"))),
     ),
     Trouble(

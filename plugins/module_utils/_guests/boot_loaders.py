@@ -28,8 +28,9 @@ PV_GRUB = {
     "x86_64": ("pv-grub", "pv-grub-x86_64.gz", "xen-3.0-x86_64"),
     "x86_32": ("pv-grub-x86_32", "pv-grub-x86_32.gz", "xen-3.0-x86_32p"),
 }
-# PV-GRUB copies the path into 0x60 bytes without looking at its length (stubdom/grub/mini-os.c).
-MENU_LENGTH = 95
+# In bytes: PV-GRUB copies the path of a menu into 0x60 without looking at its length, and ends it with a NUL
+# (main and start_kernel, stubdom/grub/mini-os.c).
+LONGEST_PATH = 0x60 - 1
 # The types of guests that GRUB 2 is for.
 GRUB2_TYPES = ("pvh", "pv")
 
@@ -143,9 +144,10 @@ def _check_menu(menu: str, guest: Mapping[str, Any]) -> None:
             f"{menu!r} is no path that PV-GRUB can read.",
             "Write it in one word, as /boot/grub/menu.lst, (hd0,0)/boot/grub/menu.lst or (nd)/menu.lst.",
         )
-    if len(menu) >= MENU_LENGTH:
+    length = len(menu.encode())
+    if length > LONGEST_PATH:
         raise UserError(
-            f"The path of the menu has {len(menu)} characters, and PV-GRUB has room for {MENU_LENGTH - 1}.",
+            f"The path of the menu has {length} bytes, and PV-GRUB has room for {LONGEST_PATH}.",
             "Put the menu where its path is shorter.",
         )
     if match["disk"] is None:

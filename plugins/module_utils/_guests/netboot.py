@@ -16,10 +16,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import addresses, menus, plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.boot_loaders import LONGEST_PATH
 
-# The DHCP option by which PV-GRUB is told its menu, and the bytes that fit into its buffer, which it fills unchecked.
+# The DHCP option by which PV-GRUB is told its menu.
 MENU_OPTION = 150
-LONGEST_PATH = 0x60 - 1
 # What is served by TFTP, and where menus lie below it.
 MENUS = "guests"
 DIRECTORY = "/var/lib/xen.stubdom/netboot"

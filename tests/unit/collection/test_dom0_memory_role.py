@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
 import real_play
@@ -36,7 +36,7 @@ KEYS = {
     "boot_default": ["state", "loader", "regenerate", "backup"],
     "xl_conf": ["settings", "state", "backup"],
     "boot_trial": ["state", "options", "timeout"],
-    "xen_info": ["require"],
+    "xen_info": ["require", "gather_subset"],
     "guests": ["guests", "defaults"],
     "guest_migrate": ["name", "to", "ssh_arguments", "shared"],
 }
@@ -394,6 +394,39 @@ def test_a_host_whose_loader_waits_for_somebody_is_not_rebooted(tmp_path: Path) 
     assert {check for name, check, _given in calls if name == "dom0_mem"} == {True}
     status, output, _calls = play(tmp_path / "other", "-edom0_memory_size=1G", dom0_mem=line)
     assert status == 0, output
+
+
+STAYS = {**BOOT_LINE, "reboot_required": False, "reboot_reason": "It stays.", "running": "1G,max:1G"}
+UPDATE = ("-edom0_memory_size=1G", "-edom0_memory_reboot_for_update=true")
+
+
+@pytest.mark.parametrize("updated", [True, False, None])
+def test_a_hypervisor_that_was_installed_is_a_reason_to_reboot(tmp_path: Path, updated: Optional[bool]) -> None:
+    info = {"guests": [], "hypervisor": {"updated": updated}}
+    status, output, _calls = play(tmp_path / "a", *UPDATE, "-edom0_memory_reboot=true", dom0_mem=STAYS, xen_info=info)
+    assert ("would reboot the control node" in output) == bool(updated)
+    assert (status != 0) == bool(updated)
+    status, output, _calls = play(tmp_path / "b", *UPDATE, dom0_mem=STAYS, xen_info=info)
+    assert status == 0
+    assert ("Reboot needed: It stays. Another hypervisor was installed" in output) == bool(updated)
+
+
+def test_guests_are_looked_at_before_a_reboot_for_a_hypervisor(tmp_path: Path) -> None:
+    info = {"guests": GUESTS, "hypervisor": {"updated": True}}
+    status, output, calls = play(tmp_path, *UPDATE, "-edom0_memory_reboot=true", dom0_mem=STAYS, xen_info=info)
+    assert status != 0
+    assert "runs 2 guests: web, db. Nothing was changed." in output
+    assert {check for name, check, _given in calls if name == "dom0_mem"} == {True}
+
+
+@pytest.mark.parametrize("line", [{"boots_unattended": False}, {"boots_xen": False}, {"boots_xen": None}])
+def test_no_hypervisor_is_a_reason_to_lose_a_host(tmp_path: Path, line: Dict[str, Any]) -> None:
+    info = {"guests": [], "hypervisor": {"updated": True}}
+    status, output, _calls = play(
+        tmp_path, *UPDATE, "-edom0_memory_reboot=true", dom0_mem={**STAYS, **line}, xen_info=info
+    )
+    assert status != 0
+    assert "would reboot the control node" not in output and "It stays." in output
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, List
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import netboot
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, netboot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,7 +74,7 @@ def test_the_role_serves_and_removes_what_dnsmasq_is_told() -> None:
     assert f"- {netboot.LEASES}\n" in (role / "tasks" / "absent.yml").read_text()
 
 
-@given(st.text("abc/()-._", min_size=1, max_size=netboot.LONGEST_PATH))
+@given(st.text("abc/()-._", min_size=1, max_size=boot_loaders.LONGEST_PATH))
 def test_a_path_comes_back_from_its_addresses(path: str) -> None:
     data = b"".join(bytes(int(byte) for byte in quad.split(".")) for quad in netboot.quads(path))
     assert data.rstrip(b"\0").decode() == path

@@ -231,7 +231,8 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LEGACY, "menu": "/menu.lst", "menu_disk": "xvdb"}, HOST, "xvdb is none of the guest's disks"),
         ({**LEGACY, "menu_partition": 1}, HOST, "names its own place, and menu_disk or menu_partition another one"),
         ({**LEGACY, "menu": "(hd0,0)/a b"}, HOST, "no path that PV-GRUB can read"),
-        ({**LEGACY, "menu": "(hd0,0)/" + "x" * 87}, HOST, "has 95 characters"),
+        ({**LEGACY, "menu": "(hd0,0)/" + "x" * 88}, HOST, "has 96 bytes, and PV-GRUB has room for 95"),
+        ({**LEGACY, "menu": "(hd0,0)/" + "ü" * 44}, HOST, "has 96 bytes"),
         ({**LEGACY, "menu": "(nd)/menu.lst"}, HOST, "comes over the network, and the guest has none"),
         ({**LEGACY, "menu": "(hd1)/menu.lst"}, HOST, r"none of the guest's disks: xvda is \(hd0\)"),
         ({**LEGACY, "disks": [{**DISK, "vdev": "xvda1"}]}, HOST, r"xvda1 is a partition and is \(hd0\) itself"),
@@ -293,7 +294,7 @@ def test_a_null_among_the_options_is_left_out() -> None:
 
 
 def test_the_longest_menu_path_that_fits() -> None:
-    assert len(plan.plan({**LEGACY, "menu": "(hd0,0)/" + "x" * 86}, HOST).keys["extra"]) == 94
+    assert len(plan.plan({**LEGACY, "menu": "(hd0,0)/" + "x" * 87}, HOST).keys["extra"]) == 95
 
 
 @pytest.mark.parametrize(
