@@ -240,6 +240,7 @@ GPT = [PARTS[0], Volume("loop0,gpt1", "ext*", False)]
         (guest(), found_with(OLD), ""),
         (guest(), found_with(NEW, OLD), "The kernel /boot/new of web is packed with zstd"),
         (guest(), found_with(Kernel("/boot/new", "", 64)), ""),
+        (guest(), found_with(Kernel("/boot/new", "gzip", 0)), ""),
         (
             guest(),
             found_with(SMALL),
