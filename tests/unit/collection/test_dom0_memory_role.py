@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
             on = {{"on": self._task.delegate_to}} if self._task.delegate_to else {{}}
             stream.write(json.dumps([{name!r}, bool(self._task.check_mode), {{**given, **on}}]) + "\\n")
         result = {result!r}
+        if task_vars["inventory_hostname"] in result.get("fails_on", []):
+            return {{"failed": True, "msg": "It cannot."}}
         return result.get(given.get("name"), result)
 """
 KEYS = {
@@ -373,6 +375,30 @@ def test_the_rolling_playbook_is_the_role_that_shuts_guests_down(tmp_path: Path)
     assert status != 0
     assert "Add its configuration file to dom0_memory_guests_configs" in output
     assert [name for name, _check, _given in calls] == ["boot_trial", "dom0_mem", "xen_info"]
+
+
+def test_a_roll_that_fails_says_which_hosts_are_left(tmp_path: Path) -> None:
+    status, output, calls = play(
+        tmp_path,
+        *("-i", "a,b,c,d,", "-eansible_connection=local", f"-eansible_python_interpreter={sys.executable}"),
+        *("-edom0_memory_size=1G", "-edom0_memory_rolling_hosts=all", "-edom0_memory_rolling_batch=2"),
+        playbook=str(REPOSITORY / "playbooks" / "dom0_memory_rolling.yml"),
+        boot_trial={"failed": True, "msg": "It cannot be read."},
+    )
+    assert status != 0
+    # The first one goes alone.
+    assert "It cannot be read. Hosts that were not touched: b, c, d. Correct what has failed" in output
+    assert len(calls) == 1
+    # Then batch by batch.
+    status, output, calls = play(
+        tmp_path / "other",
+        *("-i", "a,b,c,d,", "-eansible_connection=local", f"-eansible_python_interpreter={sys.executable}"),
+        *("-edom0_memory_size=1G", "-edom0_memory_rolling_hosts=all", "-edom0_memory_rolling_batch=2"),
+        playbook=str(REPOSITORY / "playbooks" / "dom0_memory_rolling.yml"),
+        dom0_mem={**BOOT_LINE, "fails_on": ["b"]},
+    )
+    assert status != 0
+    assert "It cannot. Hosts that were not touched: d." in output and "not touched: b" not in output
 
 
 def test_a_guest_that_could_not_be_started_again_is_left_alone(tmp_path: Path) -> None:
