@@ -146,7 +146,8 @@ options:
         description:
           - Path of the picture behind the menu (V(legacy)), a packed XPM file of 640 by 480 points and 14 colours, on
             the disk and partition of the first of O(guests[].menu_entries). It is seen on a screen, which is
-            C(vfb) in O(guests[].options).
+            C(vfb) in O(guests[].options); without one it is refused. A QEMU in dom0 serves that screen.
+          - The kernel that is booted cannot start the screen again.
           - GRUB 2 has no driver for the screen of a Xen guest.
         type: str
       look_at_disks:

@@ -97,6 +97,12 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             f"The guest {guest['name']} has both menu and menu_file, and PV-GRUB would ignore the file.",
             "Give menu (a path that PV-GRUB reads) or menu_file (a file in dom0), not both.",
         )
+    if guest.get("menu_splash") and not (guest.get("options") or {}).get("vfb"):
+        raise UserError(
+            f"The guest {guest['name']} has menu_splash, a picture for a screen, and no screen.",
+            'Give it one that only dom0 can connect to, as vfb: ["vnclisten=127.0.0.1,vncpasswd=PASSWORD"] in options, '
+            "or leave out menu_splash.",
+        )
     if entries:
         text = menus.legacy(entries, guest["menu_timeout"], guest["disks"], menus.rules(guest))
         planned.menu = Menu(menus.path(guest["name"], "lst"), text)

@@ -23,6 +23,12 @@ HOST = Host(
 )
 DISK = {"target": "/srv/web.img", "vdev": "xvda", "format": "raw", "access": "rw"}
 GRUB2 = {"name": "web", "type": "pv", "flavour": "grub2", "memory": 256, "vcpus": 1, "arch": "x86_64", "disks": [DISK]}
+SPLASH = {
+    "menu": None,
+    "menu_entries": [{"title": "a", "kernel": "/k"}],
+    "menu_splash": "/boot/s.xpm.gz",
+    "menu_timeout": 5,
+}
 LEGACY = {**GRUB2, "flavour": "legacy", "menu": "(hd0,0)/boot/grub/menu.lst"}
 LINUX = {**GRUB2, "type": "hvm", "flavour": "linux", "disks": [{**DISK, "vdev": "hda"}]}
 MINIOS = {**LINUX, "flavour": "minios"}
@@ -230,6 +236,8 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LEGACY, "menu": "boot/grub/menu.lst"}, HOST, "no path that PV-GRUB can read"),
         ({**LEGACY, "menu": "/menu.lst", "menu_disk": "xvdb"}, HOST, "xvdb is none of the guest's disks"),
         ({**LEGACY, "menu_partition": 1}, HOST, "names its own place, and menu_disk or menu_partition another one"),
+        ({**LEGACY, **SPLASH}, HOST, "web has menu_splash, a picture for a screen, and no screen"),
+        ({**LEGACY, **SPLASH, "options": {"vfb": []}}, HOST, "and no screen"),
         ({**LEGACY, "menu": "(hd0,0)/a b"}, HOST, "no path that PV-GRUB can read"),
         ({**LEGACY, "menu": "(hd0,0)/" + "x" * 88}, HOST, "has 96 bytes, and PV-GRUB has room for 95"),
         ({**LEGACY, "menu": "(hd0,0)/" + "ü" * 44}, HOST, "has 96 bytes"),
@@ -291,6 +299,14 @@ def test_a_uefi_firmware_is_known_by_its_content() -> None:
 
 def test_a_null_among_the_options_is_left_out() -> None:
     assert "acpi" not in plan.plan({**GRUB2, "options": {"acpi": None}}, HOST).keys
+
+
+def test_a_picture_behind_the_menu_has_a_screen() -> None:
+    screen = "vnclisten=127.0.0.1,vncpasswd=x"
+    entries = [{"title": "a", "kernel": "/k", "disk": "xvda", "partition": 1, "cmdline": None, "initrd": None}]
+    planned = plan.plan({**LEGACY, **SPLASH, "menu_entries": entries, "options": {"vfb": [screen]}}, HOST)
+    assert planned.keys["vfb"] == [screen]
+    assert planned.menu is not None and "splashimage (hd0,0)/boot/s.xpm.gz\n" in planned.menu.text
 
 
 def test_the_longest_menu_path_that_fits() -> None:
