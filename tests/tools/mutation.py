@@ -241,7 +241,8 @@ def main(words: Sequence[str]) -> int:
     # The copy is nobody's but ours, and each fault would wait for the tests to be compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    all_tried, all_survivors = 0, 0
+    # Hours are sometimes ended before: what was found by then is said.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="xen-stubdom-mutation-") as directory:
         tree, temporary = Path(directory, "tree"), Path(directory, "tmp")
         tree.mkdir()
@@ -254,17 +255,21 @@ def main(words: Sequence[str]) -> int:
             faults = trial.faults()
             if options.sample:
                 faults = random.Random(options.seed).sample(faults, min(options.sample, len(faults)))
-            survivors = 0
-            for fault in faults:
-                shown = trial.survives(fault)
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir()
-                if shown:
-                    survivors += 1
-                    print(shown, flush=True)
-            print(f"== {place}: {len(faults)} tried, {len(faults) - survivors} noticed", flush=True)
-            all_tried, all_survivors = all_tried + len(faults), all_survivors + survivors
-    print(f"{all_tried} tried, {all_tried - all_survivors} noticed, {all_survivors} to look at")
+            tried, survivors = 0, 0
+            try:
+                for fault in faults:
+                    shown = trial.survives(fault)
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    temporary.mkdir()
+                    tried += 1
+                    if shown:
+                        survivors += 1
+                        print(shown, flush=True)
+            finally:
+                print(
+                    f"== {place}: {tried} of {len(faults)} tried, {tried - survivors} noticed, {survivors} to look at",
+                    flush=True,
+                )
     return 0
 
 
