@@ -19,6 +19,7 @@ description:
   - The disks are known to be the same where both hosts have them under the same path, on the same network or cluster
     file system, or as devices with the same unique name, such as a logical volume, a multipath map or a disk with a
     number of its maker's; and where a server knows them by their names, as with RBD.
+  - A PV guest is refused where the hypervisor has no shadow paging, as Debian's 4.20.
   - Root of this host has to be able to log in on the other one by ssh with a key, as C(xl migrate) does.
   - What starts the guest with this host, a link in C(auto), is put aside, so that the guest does not run twice after
     the host has booted. It is put back when the guest comes back. The configuration of the guest stays on this host.

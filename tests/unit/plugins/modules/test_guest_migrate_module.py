@@ -36,6 +36,7 @@ class Pair(Host):
         super().__init__(root)
         self.other = other
         self.ssh: Answer | None = None
+        self.virt_caps = "pv hvm hap shadow"
         # What xl migrate does: it works, it says why not, or leaves the guest in these states here and there.
         self.outcome: str | tuple[str, str] = ""
 
@@ -54,6 +55,10 @@ class Pair(Host):
         there = [str(host.root) + word if word.startswith("/") else word for word in arguments]
         done = subprocess.run(there, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
+
+    def xl_info(self) -> Answer:
+        status, output, errors = super().xl_info()
+        return status, f"{output}virt_caps : {self.virt_caps}\n", errors
 
     def xl_migrate(self, *words: str) -> Answer:
         assert words[0] == "-s" and words[-1] == "xen2" and shlex.split(words[1])[: len(SSH)] == SSH
@@ -187,6 +192,18 @@ def test_a_guest_that_is_paused(here: Pair) -> None:
 def test_an_older_release(here: Pair) -> None:
     here.other.release = 17
     refused(here, what="xen2 runs Xen 4.17, which takes no guests from Xen 4.20")
+
+
+def test_a_pv_guest_where_the_hypervisor_has_no_shadow_paging(here: Pair) -> None:
+    here.virt_caps = "pv hvm hap gnttab-v1"
+    error = refused(here, what=r"web is a PV guest, and .* needs shadow paging, .* \(virt_caps: pv hvm hap gnttab-v1\)")
+    assert "PVH" in error.remedy
+    here.nodes[f"/libxl/{here.domains['web'].domid}/type"] = "pvh"
+    assert here.migrate(check=True)["changed"]
+    # Older ones say nothing of it.
+    here.nodes[f"/libxl/{here.domains['web'].domid}/type"] = "pv"
+    here.release = 12
+    assert here.migrate()["changed"]
 
 
 def test_a_newer_release(here: Pair) -> None:
