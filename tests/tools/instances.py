@@ -72,9 +72,9 @@ class Instances:
         """Tells this checkout's hosts from those of others."""
         return key_of(str(self.directory))[:6]
 
-    def name(self, release: str) -> str:
+    def name(self, platform: str) -> str:
         """A name that the lab takes (32 small letters, digits, hyphens)."""
-        tail = f"-{release}-{self.key}"
+        tail = f"-{platform}-{self.key}"
         return self.scenario.removeprefix(XEN).replace("_", "-")[: 32 - len(tail)] + tail
 
     def create(self) -> None:
@@ -104,14 +104,14 @@ class Instances:
         except BaseException:
             self.destroy()
             raise
-        return {release: {**hosts[name], **XEN_VARIABLES} for release, name in names.items()}
+        return {platform: {**hosts[name], **XEN_VARIABLES} for platform, name in names.items()}
 
     def _up(self, platform: Variables) -> None:
         options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
         options += ["--efi"] if platform.get("efi") else []
         options += ["--owner", self.owner] if self.owner else []
-        release = platform["name"]
-        xenlab("up", "--name", self.name(release), "--release", release, *options)
+        name = platform["name"]
+        xenlab("up", "--name", self.name(name), "--release", platform.get("release", name), *options)
 
     def _unpacked(self) -> Hosts:
         trees = chroots.unpack([platform["name"] for platform in self.platforms], self.key, self.owner)

@@ -42,8 +42,8 @@ TIERS = ("chroot", "xen")
 PLAYBOOKS = ("destroy", "create", "prepare", "converge", "side_effect", "verify")
 # A Xen host takes up to 3 GiB of memory, a scenario has up to two, and something has to be left. In bytes.
 MEMORY_FOR_TWO = 14 << 30
-# Played only when they are named, as they take longer than all others together.
-BY_NAME = frozenset({"xen_guests"})
+# Played only when they are named: the first takes longer than all others together, the second has two hosts reboot.
+BY_NAME = frozenset({"xen_guests", "xen_migration"})
 # How many of a scenario's tasks are shown with their seconds.
 SHOWN = 6
 

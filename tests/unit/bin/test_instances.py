@@ -75,6 +75,15 @@ def test_xen_hosts_are_fresh_and_named_after_their_releases(tmp_path: Path, monk
     assert ups["bookworm"][-3:] == ("--efi", "--owner", "7")
 
 
+def test_two_hosts_of_one_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    monkeypatch.setattr(instances, "xenlab", lab)
+    Instances("xen_a", tuple({"name": name, "release": "trixie"} for name in ("a", "b")), tmp_path).create()
+    assert list(inventory(tmp_path)) == ["a", "b"]
+    assert [call[call.index("--release") + 1] for call in lab.calls if call[0] == "up"] == ["trixie", "trixie"]
+    assert len({call[2] for call in lab.calls if call[0] == "up"}) == 2
+
+
 def test_without_an_owner_hosts_live_until_they_are_destroyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     monkeypatch.setattr(instances, "xenlab", lab)

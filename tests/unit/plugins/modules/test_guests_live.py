@@ -118,7 +118,7 @@ def test_only_what_can_be_is_changed_and_the_rest_is_named(host: Host) -> None:
     assert one(host, guest(memory=310, kernel="/srv/web.img", restart=True))["actions"] == ["written", "restarted"]
 
 
-@pytest.mark.parametrize("then", [{"memory": 300}, {"vcpus": 2}])
+@pytest.mark.parametrize("then", [{"memory": 300}, {"memory": 128}, {"vcpus": 2}])
 def test_a_guest_that_does_not_follow_is_named_and_tried_again(host: Host, then: dict[str, Any]) -> None:
     one(host, guest())
     host.domains["web"].follows = False
