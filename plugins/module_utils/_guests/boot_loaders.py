@@ -99,9 +99,8 @@ def _legacy(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         )
     if guest.get("menu_splash") and not (guest.get("options") or {}).get("vfb"):
         raise UserError(
-            f"The guest {guest['name']} has menu_splash, a picture for a screen, and no screen.",
-            'Give it one that only dom0 can connect to, as vfb: ["vnclisten=127.0.0.1,vncpasswd=PASSWORD"] in options, '
-            "or leave out menu_splash.",
+            f"menu_splash of {guest['name']} is for a screen, and the guest has none.",
+            'Set options.vfb, as to ["vnclisten=127.0.0.1,vncpasswd=PASSWORD"], or leave out menu_splash.',
         )
     if entries:
         text = menus.legacy(entries, guest["menu_timeout"], guest["disks"], menus.rules(guest))

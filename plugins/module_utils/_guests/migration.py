@@ -168,8 +168,8 @@ def _check_paging(name: str, domain: Domain, here: Xen) -> None:
     is_pv = here.read(f"/libxl/{domain.domid}/type") == "pv"
     if is_pv and "shadow" not in known and here.version() >= SAYS_SHADOW:
         raise UserError(
-            f"The guest {name} is a PV guest, and to migrate one that runs the hypervisor needs shadow paging, which this "
-            f"one has not (virt_caps: {' '.join(known)}).",
+            f"The guest {name} is a PV guest, and to migrate one the hypervisor needs shadow paging, which is "
+            f"not among what this one has: {' '.join(known)}.",
             "Shut it down here and start it on the other host, or make a PVH guest of it.",
         )
 

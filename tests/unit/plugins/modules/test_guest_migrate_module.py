@@ -196,7 +196,7 @@ def test_an_older_release(here: Pair) -> None:
 
 def test_a_pv_guest_where_the_hypervisor_has_no_shadow_paging(here: Pair) -> None:
     here.virt_caps = "pv hvm hap gnttab-v1"
-    error = refused(here, what=r"web is a PV guest, and .* needs shadow paging, .* \(virt_caps: pv hvm hap gnttab-v1\)")
+    error = refused(here, what=r"web is a PV guest, and .* needs shadow paging, .* has: pv hvm hap gnttab-v1\.")
     assert "PVH" in error.remedy
     here.nodes[f"/libxl/{here.domains['web'].domid}/type"] = "pvh"
     assert here.migrate(check=True)["changed"]
