@@ -110,8 +110,8 @@ class Instances:
         options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
         options += ["--efi"] if platform.get("efi") else []
         options += ["--owner", self.owner] if self.owner else []
-        name = platform["name"]
-        xenlab("up", "--name", self.name(name), "--release", platform.get("release", name), *options)
+        release = platform["release"] if "release" in platform else platform["name"]
+        xenlab("up", "--name", self.name(platform["name"]), "--release", release, *options)
 
     def _unpacked(self) -> Hosts:
         trees = chroots.unpack([platform["name"] for platform in self.platforms], self.key, self.owner)
