@@ -41,6 +41,8 @@ TICKS = INTERVAL * 182 // 10
 def boot_sector(line: str, stay: bool = False) -> bytes:
     """The 512 bytes that write `line` to COM1 at 115200 8n1, then power off, or repeat it if `stay` is set.
 
+    A number at the end of a line that is repeated is counted up, in the guest's memory.
+
     Raises ValueError for a line that is not ASCII or does not fit.
     """
     code = bytearray()
@@ -74,6 +76,12 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
     code[finished_reference] = len(code) - finished_reference - 1
     code += b"\xba\xfd\x03"  # mov dx, COM1 + 5
     code += b"\xec\xa8\x40\x74\xfb"  # in al, dx; test al, transmitter empty; jz back to the in
+    digits = len(line) - len(line.rstrip("0123456789")) if stay else 0
+    if digits:
+        code += b"\xbf\x00\x00"  # mov di, the last digit (address filled in below)
+        digit_reference = len(code) - 2
+        code += b"\xfe\x05\x80\x3d\x3a\x72\x06"  # inc byte [di]; cmp byte [di], '9' + 1; jb over the next three
+        code += b"\xc6\x05\x30\x4f\xeb\xf3"  # mov byte [di], '0'; dec di; jmp back to the inc
     if stay:
         # sti; mov cx, TICKS; hlt; loop back to the hlt: the timer ends each hlt
         code += bytes([0xFB, 0xB9, TICKS & 0xFF, TICKS >> 8, 0xF4, 0xE2, 0xFD])
@@ -86,7 +94,10 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
         code += bytes([0xBA, PM1A_CONTROL & 0xFF, PM1A_CONTROL >> 8, 0xB8, SLP_EN & 0xFF, SLP_EN >> 8, 0xEF])
         code += b"\xf4\xeb\xfd"  # hlt; jmp back to the hlt
     code[message_reference : message_reference + 2] = (LOAD_ADDRESS + len(code)).to_bytes(2, "little")
-    code += line.encode("ascii") + b"\r\n\0"
+    code += line.encode("ascii")
+    if digits:
+        code[digit_reference : digit_reference + 2] = (LOAD_ADDRESS + len(code) - 1).to_bytes(2, "little")
+    code += b"\r\n\0"
     if len(code) > 440:
         raise ValueError(f"the line is {len(code) - 440} bytes too long for a boot sector")
     return bytes(code).ljust(SECTOR - 2, b"\0") + b"\x55\xaa"
@@ -205,7 +216,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest prints")
     parser.add_argument(
-        "--stay", action="store_true", help="the guest stays alive and repeats its line instead of powering off"
+        "--stay", action="store_true", help="the guest stays alive and repeats its line (hvm: counting a number at its end) instead of powering off"
     )
     parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(

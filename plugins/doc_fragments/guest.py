@@ -31,9 +31,9 @@ options:
           - V(paused) pauses the guest, or starts it paused.
           - V(restarted) stops the guest and starts it with its configuration.
           - V(rebooted) asks the guest to reboot; it keeps the configuration that it was started with.
-          - V(saved) writes the guest's memory to C(/var/lib/xen/saved/NAME.save), from where V(running) goes on. Guests
-            with a stub domain cannot be saved. What is there of a guest that has run since is discarded, as it does not
-            fit the guest's disks any more.
+          - V(saved) writes the guest's memory to C(/var/lib/xen/saved/NAME.save), from where V(running) goes on. Of
+            guests with a stub domain only those can be saved whose image is that of M(xen.stubdom.linux_stubdom). What
+            is there of a guest that has run since is discarded, as it does not fit the guest's disks any more.
           - A guest that V(paused) has paused is let go before it is asked to shut down or to reboot, and before it is
             saved. One that another program or administrator has paused is left alone, which is an error, unless it is
             ended with O(guests[].stop=force).

@@ -19,7 +19,8 @@ description:
   - A library that QEMU names and never uses in a stub domain, that of spice, is left out with all that it needs. In its
     place is one that this module makes, whose functions end the program that calls them; RV(manifest) names it as
     C(stand_ins). The graphics card C(qxl) needs spice.
-  - QEMU gives up root, all capabilities and all files when it has opened what it needs.
+  - QEMU gives up root, all capabilities and all files but the guest's disks when it has opened what it needs.
+  - A guest with it can be saved and restored.
   - The image is made again when one of those files, or this module's way of making it, has changed. Equal files give
     an equal image.
   - The image that was there before is kept, as C(FILE.previous), for O(state=rollback).

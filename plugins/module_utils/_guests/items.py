@@ -201,13 +201,15 @@ def saved_at_shutdown(items: Sequence[Item], observed: Observed) -> Optional[str
     unsaved = [
         item.name
         for item in items
-        if item.wanted.state in (*_STARTED, "present") and virtualisation.stubbed(item.settings)
+        if item.wanted.state in (*_STARTED, "present")
+        and virtualisation.stubbed(item.settings)
+        and not virtualisation.saves(item.settings)
     ]
     if observed.saving is None or not unsaved:
         return None
     items[0].warnings.append(
-        f"{observed.saving} has the host save guests when it goes down (XENDOMAINS_SAVE), and those with a stub domain "
-        f"cannot be saved: {', '.join(unsaved)}. The role xen.stubdom.hvm_stubdom can have all guests shut down "
+        f"{observed.saving} has the host save guests when it goes down (XENDOMAINS_SAVE), and the stub domains "
+        f"of these cannot be saved: {', '.join(unsaved)}. The role xen.stubdom.hvm_stubdom can have all guests shut down "
         "instead."
     )
     return observed.saving

@@ -146,10 +146,11 @@ def _save(guest: Guest, state: str) -> List[str]:
         why = state if state in ENDED else "its start was interrupted"
         raise UserError(f"The guest {guest.name} does not run ({why}), so there is nothing to save.", "Start it first.")
     model = guest.facts["device_model"]
-    if virtualisation.stubbed(guest.settings) or (model is not None and model["stub_domain"]):
+    stubbed = virtualisation.stubbed(guest.settings) or (model is not None and model["stub_domain"])
+    if stubbed and not virtualisation.saves(guest.settings):
         raise UserError(
             f"The guest {guest.name} has its device model in a stub domain, which cannot be saved.",
-            "Use state stopped, or paused.",
+            "Use state stopped, or paused; the image linux of the role xen.stubdom.stubdom_build can be saved.",
         )
     return [*_woken(guest), "save"]
 

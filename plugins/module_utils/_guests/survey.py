@@ -32,10 +32,9 @@ _BOOT: Sequence[Tuple[str, str, str]] = (
     ("kernel", r".", "kernel"),
 )
 
-# Why libxl cannot save a guest, and so not migrate it either; the first row that fits. A Linux stub domain: seen with
-# the QEMU of Debian 12 and 13.
+# Why libxl cannot save a guest, and so not migrate it either; the first row that fits.
 _CANNOT_SAVE: Sequence[Tuple[str, str]] = (
-    ("linux", "Its device model runs in a Linux stub domain, whose QEMU cannot save."),
+    ("linux", "Its device model runs in a Linux stub domain, whose image cannot save."),
     ("pci", "It has PCI devices of the host."),
     ("nomigrate", "Its configuration has nomigrate=1."),
 )
@@ -331,7 +330,7 @@ def _screens(domid: int, nodes: Mapping[str, str], keys: Keys) -> List[Dict[str,
 def cannot_save(keys: Keys, now: Optional[str]) -> Optional[str]:
     """Why a guest can neither be saved nor migrated, None where nothing is known that forbids it."""
     facts = {
-        "linux": now == "linux",
+        "linux": now == "linux" and not virtualisation.saves(keys),
         "pci": bool(_list(keys.get("pci"))),
         "nomigrate": keys.get("nomigrate") in (1, "1"),
     }

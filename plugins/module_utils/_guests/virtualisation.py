@@ -13,6 +13,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 # The word by which the Linux stub domain is told that its guest has a screen (linux/init.py). With a full stop in it,
 # Linux takes it for a module's, and leaves it alone.
 SCREEN = "stubdom.screen=vnc"
+# The word by which an image of ours says that its guest can be saved (linux/image.py).
+SAVES = "stubdom.save=yes"
 # Where dom0 listens for those who want to see it. The path of a socket has 107 characters at the most (unix(7)).
 SOCKET = "/run/xen-stubdom/{name}.vnc"
 LONGEST_NAME = 107 - len(SOCKET.format(name=""))
@@ -36,6 +38,12 @@ def stubbed(keys: Mapping[str, xl_cfg.Value]) -> bool:
 def screen(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether the guest's stub domain is told to show what the guest does."""
     return stubbed(keys) and SCREEN in str(keys.get("stubdomain_cmdline", "")).split()
+
+
+def saves(keys: Mapping[str, xl_cfg.Value]) -> bool:
+    """Whether the guest's stub domain is one that can be saved with it; of an image of the user's own that is not known."""
+    words = str(keys.get("stubdomain_cmdline", "")).split()
+    return stubbed(keys) and SAVES in words and "stubdomain_ramdisk" not in keys
 
 
 def stub_flavour(device_model_version: Optional[xl_cfg.Value]) -> str:

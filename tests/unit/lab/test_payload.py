@@ -42,6 +42,15 @@ def test_a_guest_that_stays_says_its_line_again() -> None:
     assert "while" in payload.init_script("hi", stay=True)
 
 
+def test_a_number_at_the_end_of_a_line_that_is_repeated_is_counted() -> None:
+    sector = payload.boot_sector("n 09", stay=True)
+    last = 0x7C00 + sector.index(b"n 09") + 3
+    # mov di, last digit; inc byte [di]; cmp byte [di], '9' + 1; jb +6; mov byte [di], '0'; dec di; jmp back to the inc
+    counting = b"\xbf" + last.to_bytes(2, "little") + bytes.fromhex("fe05803d3a7206c605304febf3")
+    assert sector.index(b"\xec\xa8\x40\x74\xfb" + counting + b"\xfb\xb9")
+    assert b"\xfe\x05" not in payload.boot_sector("n 09") + payload.boot_sector("n", stay=True)
+
+
 @pytest.mark.parametrize("line", ["x" * 400, "not ASCII: \u00e9"])
 def test_lines_a_boot_sector_cannot_say(line: str) -> None:
     with pytest.raises(ValueError):

@@ -54,8 +54,8 @@ backend=$(xenstore read console/backend)
 dmesg -n 5
 
 # Who takes over QEMU gets no further: when it has opened what it needs it gives up root, all capabilities and all
-# files; it can make no namespace, and learns no addresses of the kernel, into which nothing more is loaded then.
-mkdir /run/empty
+# files but the guest's disks; it can make no namespace, and learns no addresses of the kernel, into which nothing more is loaded then.
+mkdir -p /run/empty/dev
 echo 0 > /proc/sys/user/max_user_namespaces
 echo 2 > /proc/sys/kernel/kptr_restrict
 
@@ -70,6 +70,20 @@ paths=
 for name in $names; do paths="$paths $arguments/$name"; done
 xenstore read $paths > /run/arguments || fail "xenstore does not tell QEMU's arguments"
 
+# What QEMU said of its devices when the guest was saved comes out of console 2. Until that is raw, Linux treats it as
+# somebody's typing: it sends back what it reads, into the same file. Of a ^D it does not (n_tty_receive_char_special,
+# drivers/tty/n_tty.c), and 4095 of them fill its buffer, so that nothing else is read before.
+receive() {
+    exec 5<> /dev/hvc2
+    stty raw -echo <&5 2> /run/stty
+    head -c 4096 <&5 > /run/typed
+    read -r _ length <&5
+    case $length in '' | *[!0-9]*) fail "what was saved of the devices is not of a stub domain like this one" ;; esac
+    mkfifo /run/incoming
+    head -c "$length" <&5 > /run/incoming &
+    exec 5< /run/incoming
+}
+
 set --
 network=
 while IFS= read -r argument; do
@@ -78,15 +92,11 @@ while IFS= read -r argument; do
         *\\*) argument=$(printf '%b' "$argument") ;;
     esac
     case $argument in
-        '$STUBDOM_RESTORE_INCOMING_ARG') fail "a saved guest cannot be restored" ;;
+        '$STUBDOM_RESTORE_INCOMING_ARG') receive; argument=fd:5 ;;
         type=tap,* | tap,*) network=yes ;;
     esac
     set -- "$@" "$argument"
 done < /run/arguments
-
-# libxl tells QEMU to save a guest to /dev/fdset/1 (tools/libs/light/libxl_qmp.c). There is none: QEMU truncates what it
-# saves to (qemu_dup_flags, util/osdep.c), which a console of this domain cannot be, and forgets the set when libxl
-# hangs up. `xl save` says so, and the guest goes on.
 
 bridge() {
     # vif-N is the PV interface of the guest's interface N. QEMU joins a tap that is there already.
@@ -116,6 +126,9 @@ echo 1 > /proc/sys/kernel/modules_disabled
 # libxl names the disks xvda and so on, in QEMU's arguments too.
 for disk in $(sed -n 's/.*file=\(\/dev\/xvd[a-z]*\).*/\1/p' /run/arguments); do
     appears -b "$disk" "disk $disk"
+    # Until a saved guest goes on, QEMU has its disks open for reading only, and then opens them again.
+    IFS=: read -r major minor < "/sys/class/block/${disk##*/}/dev"
+    mknod -m 666 "/run/empty$disk" b "$major" "$minor"
 done
 dmesg -c > /dev/null
 
@@ -127,14 +140,82 @@ case " $words " in
 esac
 
 say "starting QEMU for domain $target: $*"
+mkfifo /run/qmp.in /run/qmp.out
+exec 3<> /run/qmp.out 4<> /run/qmp.in 6> /run/state
 read -r give_up_root < /host/give-up-root
-xen-qemu "$@" $give_up_root -L /host/share \
-    -chardev socket,id=stubdom-qmp,path=/run/qmp,server=on,wait=off -mon chardev=stubdom-qmp,mode=control &
+# libxl has QEMU save the state of its devices to /dev/fdset/1 (tools/libs/light/libxl_qmp.c). QEMU truncates what it
+# saves to (qemu_dup_flags, util/osdep.c), so that this is a file and no console, and forgets the set when nobody is
+# connected to its QMP any more, so that somebody always is.
+xen-qemu "$@" $give_up_root -L /host/share -add-fd fd=6,set=1 \
+    -chardev pipe,id=stubdom-qmp,path=/run/qmp -mon chardev=stubdom-qmp,mode=control 3>&- 4>&- &
 qemu=$!
-
-until [ -S /run/qmp ] || ! [ -d /proc/$qemu ]; do usleep 50000; done
 own=/local/domain/$domid/device-model/$target
-vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" /run/qmp &
+
+# Dom0 writes console 1 to the file that libxl takes the state from. Two rings (struct xencons_interface, io/console.h)
+# more than the state, and its last byte is in that file: dom0 takes what is in a ring only after it has written what it
+# took before.
+send() {
+    {
+        head -c 4608 /dev/zero | tr '\0' '\004'
+        echo " $(wc -c < /run/state)"
+        cat /run/state
+        head -c 4097 /dev/zero
+    } > /run/sent
+    exec 8<> /dev/hvc1
+    stty raw -echo <&8 2> /run/stty
+    timeout 20 cat /run/sent >&8
+}
+
+# The answer to what was asked, without the events on the way, which libxl passes over.
+ask() {
+    printf '%s\n' "$1" >&4
+    while read -r answer <&3; do
+        case $answer in '{"timestamp": '*) ;; *) return ;; esac
+    done
+}
+
+refuse() { answer=$(printf '{"error": {"class": "GenericError", "desc": "%s"}, "id": %s}\r' "$1" "$id"); }
+
+answer() {
+    id=${1#*'"id":'}
+    id=${id%%[!0-9]*}
+    case $1 in
+        '{"execute":"qmp_capabilities"'*) answer=$(printf '{"return": {}, "id": %s}\r' "$id") ;;
+        '{"execute":"xen-save-devices-state"'*)
+            # Dom0 would write it behind the first.
+            if [ -e /run/sent ]; then
+                refuse "the state of the devices was saved before; that is possible once after a start"
+            else
+                ask "$1"
+                case $answer in
+                    *'"error": '*) ;;
+                    *) send || refuse "dom0 does not read the state of the devices" ;;
+                esac
+            fi ;;
+        *) ask "$1" ;;
+    esac
+}
+
+# libxl connects for each of its commands. It gets a proxy of its own and the greeting that QEMU says only once. Who
+# connects next waits until this proxy has gone: its ring is not to be found any more.
+serve() {
+    read -r greeting <&3
+    ask '{"execute": "qmp_capabilities"}'
+    while [ -d /proc/$qemu ]; do
+        mkfifo /run/answers
+        exec 7<> /run/answers
+        rm /run/answers
+        printf '%s\n' "$greeting" >&7
+        connected=
+        vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" - <&7 | while read -r asked; do
+            [ -n "$connected" ] || xenstore rm "$own/qmp-vchan"
+            connected=yes
+            answer "$asked"
+            printf '%s\n' "$answer" >&7
+        done
+    done
+}
+serve 2> /run/serve &
 
 # QEMU's VNC has no password: who may look is decided in dom0, by the socket that leads here. Each viewer asks for a
 # proxy of its own, as the one before may have left something in the ring of his (tools/vchan/vchan-socket-proxy.c).

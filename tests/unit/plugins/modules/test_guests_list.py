@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ import in_process
 import pytest
 import xen_host
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import virtualisation
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xen_host import Host
+from xen_host import BOOT, Host
 
 
 @pytest.fixture
@@ -560,6 +562,20 @@ def test_memory_is_saved_where_nobody_else_reads_it(host: Host) -> None:
     with pytest.raises(UserError, match="open to other accounts"):
         host.run(pv("a", state="saved"))
     assert "save" not in host.acts and host.domains["a"].letters == "-b----"
+
+
+def test_a_guest_with_a_stub_domain_is_saved_if_its_image_says_that_it_can_be(host: Host) -> None:
+    words = {"command_line": f"console=hvc0 {virtualisation.SAVES}", "memory_mib": 100}
+    empty = {"sources": [], "compiler": None, "flags": None, "built": None, "sha256": None, "files": {}}
+    host.put(f"{BOOT}/linux.json", json.dumps({"kind": "linux", "xen": "4.20", "identity": "x", **empty, **words}))
+    host.run(hvm("a", state="running"))
+    steps = [
+        host.run(hvm("a", state=state), check=check)["guests"][0]
+        for state in ("saved", "running")
+        for check in (True, False, True, False)
+    ]
+    assert [step["actions"] for step in steps] == [["saved"]] * 2 + [[]] * 2 + [["restored"]] * 2 + [[]] * 2
+    assert "saves" not in str(host.run(hvm("a"))["warnings"])
 
 
 def test_a_guest_with_a_stub_domain_is_not_saved(host: Host) -> None:

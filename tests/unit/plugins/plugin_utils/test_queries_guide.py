@@ -21,7 +21,7 @@ QUESTIONS = re.findall(r"^(\w.*\?)\n\n```jmespath\n(.*?)\n```$", GUIDE.read_text
 
 def fleet() -> dict[str, Any]:
     answers = fleets.troubled()
-    saved = "Its device model runs in a Linux stub domain, whose QEMU cannot save."
+    saved = "Its device model runs in a Linux stub domain, whose image cannot save."
     answers["fine"]["guests"].append(fleets.emulated("not_saved", 42, cannot_save=saved))
     answers["fine"]["memory"] = {**answers["fine"]["memory"], "free_mib": 30000}
     return make(answers, now="2026-11-29T12:00:00Z")
@@ -41,7 +41,7 @@ ANSWERS = {
     "Which guests can": {
         "host": "fine",
         "guest": "not_saved",
-        "why": "Its device model runs in a Linux stub domain, whose QEMU cannot save.",
+        "why": "Its device model runs in a Linux stub domain, whose image cannot save.",
     },
 }
 

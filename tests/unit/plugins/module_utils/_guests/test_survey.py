@@ -152,6 +152,12 @@ def test_a_guest_with_a_stub_domain(host: Host) -> None:
         "outdated": False,
     }
     assert web["cannot_save"].startswith("Its device model runs in a Linux stub domain")
+    text = 'name="web"\ntype="hvm"\ndevice_model_version="qemu-xen"\ndevice_model_stubdomain_override=1\n'
+    text += 'stubdomain_cmdline="console=hvc0 stubdom.save=yes"\n'
+    host.put("etc/xen/web.cfg", text)
+    assert host.guests()["web"]["cannot_save"] is None
+    host.put("etc/xen/web.cfg", text + 'stubdomain_ramdisk="/srv/own"\n')
+    assert host.guests()["web"]["cannot_save"] is not None
     assert (stub["stub_domain_of"], stub["config"], stub["restart_required"]) == ("web", None, [])
     # Only one of the two files was replaced.
     host.put(f"{BOOT}/qemu-stubdom-linux-rootfs", written=STARTED + 60)

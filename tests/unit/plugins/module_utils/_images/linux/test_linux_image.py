@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, List, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
@@ -93,6 +95,88 @@ def test_each_interface_has_an_address_of_its_own() -> None:
         found.append(subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.strip())
     assert found[0] == "fe:ff:00:01:00:fe" and found[-1] == "fe:ff:7f:ef:03:fe"
     assert len(set(found)) == len(found)
+
+
+def functions(first: str, last: str, directory: Path) -> str:
+    """Some of init's functions, with the files that they use in a directory."""
+    there = INIT[INIT.index(f"{first}() {{\n") :]
+    there = there[: there.index("\n}\n", there.index(f"{last}() {{\n")) + 3]
+    return there.replace("/run/", f"{directory}/").replace("/dev/hvc", f"{directory}/hvc")
+
+
+@pytest.mark.parametrize("size", [0, 8581, 100_000])
+def test_what_was_saved_of_the_devices_is_what_goes_on(tmp_path: Path, size: int) -> None:
+    state = os.urandom(size)
+    (tmp_path / "state").write_bytes(state)
+    (tmp_path / "hvc1").touch()
+    send = functions("send", "send", tmp_path) + "send"
+    assert subprocess.run(["sh", "-c", send], check=False).returncode == 0
+    (tmp_path / "hvc1").rename(tmp_path / "hvc2")
+    receive = f"fail() {{ echo \"$*\"; exit 1; }}\n{functions('receive', 'receive', tmp_path)}receive; cat <&5"
+    assert subprocess.run(["sh", "-c", receive], check=True, capture_output=True).stdout == state
+
+
+def test_of_what_is_typed_before_the_console_is_raw_nothing_is_missed(tmp_path: Path) -> None:
+    """Linux sends back, and cuts into lines, as much as its buffer takes (N_TTY_BUF_SIZE)."""
+    (tmp_path / "state").write_bytes(b"QEVM")
+    (tmp_path / "hvc1").touch()
+    subprocess.run(["sh", "-c", functions("send", "send", tmp_path) + "send"], check=True)
+    sent = (tmp_path / "hvc1").read_bytes()
+    assert sent[:4096] == b"\x04" * 4096
+    # Dom0 has written all of the state when it has taken the last of this out of the ring.
+    assert len(sent) - sent.index(b"QEVM") - 4 > 2 * 2048
+
+
+@pytest.mark.parametrize("typed", [b"", b"\x04" * 5000 + b" \n", b"\x04" * 5000 + b" 12; reboot\n", b"QEVM" * 3000 + b"\n"])
+def test_what_is_not_of_a_stub_domain_is_not_started_with(tmp_path: Path, typed: bytes) -> None:
+    (tmp_path / "hvc2").write_bytes(typed)
+    receive = f"fail() {{ echo \"$*\"; exit 1; }}\n{functions('receive', 'receive', tmp_path)}receive"
+    done = subprocess.run(["sh", "-c", receive], check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and "not of a stub domain like this one" in done.stdout
+
+
+SAVE = '{"execute":"xen-save-devices-state","id":3,"arguments":{"live":false,"filename":"/dev/fdset/1"}}'
+FINE = '{"return": {}, "id": %d}'
+EVENT = '{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}'
+
+
+def answered(directory: Path, asked: List[str], told: List[str], *, sends: bool = True) -> Tuple[List[str], List[str]]:
+    """What libxl gets for what it asks, and what QEMU is asked of that."""
+    for name, lines in (("asked", asked), ("told", told)):
+        (directory / name).write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    script = f"""
+        cd {directory}
+        send() {{ : > sent; {str(sends).lower()}; }}
+        {functions("ask", "answer", directory)}
+        exec 3< told 4> to_qemu
+        while read -r line; do answer "$line"; printf '%s\\n' "$answer"; done < asked"""
+    done = subprocess.run(["sh", "-c", script], check=True, capture_output=True)
+    return (
+        done.stdout.decode().split("\r\n")[:-1],
+        (directory / "to_qemu").read_bytes().decode().split("\r\n")[:-1],
+    )
+
+
+def test_libxl_is_answered_as_qemu_would_answer_it(tmp_path: Path) -> None:
+    """libxl asks for the capabilities at each connection, QEMU once."""
+    stop = '{"execute":"stop","id":2}'
+    query = '{"execute":"query-pci","id":4,"arguments":{"id":"net0"}}'
+    long = '{"return": [{"text": "a\\b %s", "id": "net0"}], "id": 4}' % ("x" * 5000)
+    asked = ['{"execute":"qmp_capabilities","id":1}', stop, SAVE, query]
+    got, qemu = answered(tmp_path, asked, [EVENT, FINE % 2, EVENT, EVENT, FINE % 3, long])
+    assert got == [FINE % 1, FINE % 2, FINE % 3, long]
+    assert qemu == asked[1:] and (tmp_path / "sent").exists()
+
+
+def test_a_guest_goes_on_when_it_cannot_be_saved(tmp_path: Path) -> None:
+    cannot = '{"error": {"class": "GenericError", "desc": "no"}, "id": 3}'
+    assert answered(tmp_path, [SAVE], [cannot]) == ([cannot], [SAVE])
+    assert not (tmp_path / "sent").exists()
+    ((first, second), qemu) = answered(tmp_path, [SAVE, SAVE], [FINE % 3], sends=False)
+    assert "dom0 does not read" in json.loads(first)["error"]["desc"]
+    # Dom0 would append it, and the guest go on with the first.
+    assert "once after a start" in json.loads(second)["error"]["desc"]
+    assert [json.loads(each)["id"] for each in (first, second)] == [3, 3] and qemu == [SAVE]
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096])
