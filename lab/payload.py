@@ -216,7 +216,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest prints")
     parser.add_argument(
-        "--stay", action="store_true", help="the guest stays alive and repeats its line (hvm: counting a number at its end) instead of powering off"
+        "--stay",
+        action="store_true",
+        help="the guest repeats its line, and counts up a number at its end (hvm), instead of powering off",
     )
     parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(

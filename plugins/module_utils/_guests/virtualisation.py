@@ -41,7 +41,7 @@ def screen(keys: Mapping[str, xl_cfg.Value]) -> bool:
 
 
 def saves(keys: Mapping[str, xl_cfg.Value]) -> bool:
-    """Whether the guest's stub domain is one that can be saved with it; of an image of the user's own that is not known."""
+    """Whether the guest can be saved with its stub domain; of an image of the user's own that is not known."""
     words = str(keys.get("stubdomain_cmdline", "")).split()
     return stubbed(keys) and SAVES in words and "stubdomain_ramdisk" not in keys
 

@@ -54,7 +54,8 @@ backend=$(xenstore read console/backend)
 dmesg -n 5
 
 # Who takes over QEMU gets no further: when it has opened what it needs it gives up root, all capabilities and all
-# files but the guest's disks; it can make no namespace, and learns no addresses of the kernel, into which nothing more is loaded then.
+# files but the guest's disks; it can make no namespace, and learns no addresses of the kernel, into which nothing more
+# is loaded then.
 mkdir -p /run/empty/dev
 echo 0 > /proc/sys/user/max_user_namespaces
 echo 2 > /proc/sys/kernel/kptr_restrict

@@ -112,7 +112,7 @@ def test_what_was_saved_of_the_devices_is_what_goes_on(tmp_path: Path, size: int
     send = functions("send", "send", tmp_path) + "send"
     assert subprocess.run(["sh", "-c", send], check=False).returncode == 0
     (tmp_path / "hvc1").rename(tmp_path / "hvc2")
-    receive = f"fail() {{ echo \"$*\"; exit 1; }}\n{functions('receive', 'receive', tmp_path)}receive; cat <&5"
+    receive = f'fail() {{ echo "$*"; exit 1; }}\n{functions("receive", "receive", tmp_path)}receive; cat <&5'
     assert subprocess.run(["sh", "-c", receive], check=True, capture_output=True).stdout == state
 
 
@@ -127,10 +127,12 @@ def test_of_what_is_typed_before_the_console_is_raw_nothing_is_missed(tmp_path: 
     assert len(sent) - sent.index(b"QEVM") - 4 > 2 * 2048
 
 
-@pytest.mark.parametrize("typed", [b"", b"\x04" * 5000 + b" \n", b"\x04" * 5000 + b" 12; reboot\n", b"QEVM" * 3000 + b"\n"])
+@pytest.mark.parametrize(
+    "typed", [b"", b"\x04" * 5000 + b" \n", b"\x04" * 5000 + b" 12; reboot\n", b"QEVM" * 3000 + b"\n"]
+)
 def test_what_is_not_of_a_stub_domain_is_not_started_with(tmp_path: Path, typed: bytes) -> None:
     (tmp_path / "hvc2").write_bytes(typed)
-    receive = f"fail() {{ echo \"$*\"; exit 1; }}\n{functions('receive', 'receive', tmp_path)}receive"
+    receive = f'fail() {{ echo "$*"; exit 1; }}\n{functions("receive", "receive", tmp_path)}receive'
     done = subprocess.run(["sh", "-c", receive], check=False, capture_output=True, text=True)
     assert done.returncode == 1 and "not of a stub domain like this one" in done.stdout
 
