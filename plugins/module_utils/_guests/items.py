@@ -208,9 +208,9 @@ def saved_at_shutdown(items: Sequence[Item], observed: Observed) -> Optional[str
     if observed.saving is None or not unsaved:
         return None
     items[0].warnings.append(
-        f"{observed.saving} has the host save guests when it goes down (XENDOMAINS_SAVE), and these have a stub "
-        f"domain that cannot be saved: {', '.join(unsaved)}. The role xen.stubdom.hvm_stubdom can have all guests shut "
-        "down instead."
+        f"{observed.saving} has the host save guests when it goes down (XENDOMAINS_SAVE), and the stub domains of some "
+        f"cannot be saved: {', '.join(unsaved)}. The role xen.stubdom.hvm_stubdom can have all guests shut down "
+        "instead."
     )
     return observed.saving
 

@@ -150,7 +150,7 @@ def _save(guest: Guest, state: str) -> List[str]:
     if stubbed and not virtualisation.saves(guest.settings):
         raise UserError(
             f"The guest {guest.name} has its device model in a stub domain, which cannot be saved.",
-            "Use state stopped, or paused; the image linux of the role xen.stubdom.stubdom_build can be saved.",
+            "Use state stopped, or paused.",
         )
     return [*_woken(guest), "save"]
 

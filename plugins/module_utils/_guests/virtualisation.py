@@ -13,7 +13,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 # The word by which the Linux stub domain is told that its guest has a screen (linux/init.py). With a full stop in it,
 # Linux takes it for a module's, and leaves it alone.
 SCREEN = "stubdom.screen=vnc"
-# The word by which an image of ours says that its guest can be saved (linux/image.py).
+# The word of an image whose guest can be saved (linux/image.py).
 SAVES = "stubdom.save=yes"
 # Where dom0 listens for those who want to see it. The path of a socket has 107 characters at the most (unix(7)).
 SOCKET = "/run/xen-stubdom/{name}.vnc"
@@ -41,9 +41,8 @@ def screen(keys: Mapping[str, xl_cfg.Value]) -> bool:
 
 
 def saves(keys: Mapping[str, xl_cfg.Value]) -> bool:
-    """Whether the guest can be saved with its stub domain; of an image of the user's own that is not known."""
-    words = str(keys.get("stubdomain_cmdline", "")).split()
-    return stubbed(keys) and SAVES in words and "stubdomain_ramdisk" not in keys
+    """Whether its stub domain can be saved, of which nothing is known with an image of the user's own."""
+    return SAVES in str(keys.get("stubdomain_cmdline", "")).split() and "stubdomain_ramdisk" not in keys
 
 
 def stub_flavour(device_model_version: Optional[xl_cfg.Value]) -> str:
