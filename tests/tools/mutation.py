@@ -188,7 +188,7 @@ class Trial:
             found = [item.mutations[0] for item in work.work_items]
         # In the same order whatever order the database has, so that a seed gives the same sample.
         found.sort(key=lambda fault: (str(fault.module_path), fault.operator_name, fault.occurrence))
-        return [fault for fault in found if not fault.operator_name.startswith(HARMLESS) and not _in_signature(fault)]
+        return [fault for fault in found if not fault.operator_name.startswith(HARMLESS) and not _no_behaviour(fault)]
 
     def survives(self, fault: MutationSpec) -> str | None:
         """The fault as a difference if no test notices it."""
@@ -224,11 +224,11 @@ class Trial:
         return in_a_process_of_its_own(self.tree, run_pytest, tests(self.place), everything) != 0
 
 
-def _in_signature(fault: MutationSpec) -> bool:
-    """Whether a * is no multiplication, but what comes before parameters that have to be named."""
+def _no_behaviour(fault: MutationSpec) -> bool:
+    """Whether it is in a * before parameters that have to be named, or in what a dataclass does not allow."""
     line, column = fault.start_pos
     text: str = fault.module_path.read_text().splitlines()[line - 1]
-    return text.startswith("*,", column)
+    return text.startswith("*,", column) or text.startswith("@dataclass(")
 
 
 def main(words: Sequence[str]) -> int:
