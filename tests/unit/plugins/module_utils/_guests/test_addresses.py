@@ -25,3 +25,8 @@ def test_a_file_that_is_just_being_written() -> None:
 def test_neighbours() -> None:
     text = f"IP address HW type Flags HW address Mask Device\n192.0.2.7 0x1 0x2 {MAC.upper()} * xenbr0\n"
     assert addresses.parse_neighbours(text) == {MAC: ["192.0.2.7"]}
+
+
+def test_what_an_address_is_that_another_host_can_use() -> None:
+    said = ["no address", "", "169.254.1.1", "127.0.0.1", "fe80::1", "224.0.0.1", "0.0.0.0", "192.0.2.7/24", "192.0.2.7"]
+    assert list(addresses.usable([*said, "2001:DB8::1"])) == ["192.0.2.7", "2001:db8::1"]
