@@ -122,7 +122,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
         environment=environment,
         edits=tuple(edit for remedy in remedies for edit in remedy.edits),
         files=files,
-        steps=tuple(_steps(given, flags, jobs, environment)),
+        steps=tuple(_steps(given, flags, jobs, environment, remedies)),
         products=products,
         remedies=tuple(remedy.name for remedy in remedies),
         flags=flags,
@@ -193,12 +193,20 @@ def _product(given: Input, name: str, tree: str) -> Product:
     )
 
 
-def _steps(given: Input, flags: Tuple[str, ...], jobs: int, environment: Mapping[str, str]) -> List[Step]:
+def _steps(
+    given: Input,
+    flags: Tuple[str, ...],
+    jobs: int,
+    environment: Mapping[str, str],
+    remedies: Sequence[_remedies.Remedy],
+) -> List[Step]:
     row = given.row
     steps = [Step("configure", ("./configure", "--prefix=/usr", *flags))]
     # tools/include makes the headers that stubdom/ links to; only in 4.6 to 4.8 stubdom/Makefile asks for them itself.
     steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
     mini_os = [name for name in given.images if name not in kinds.HELPERS]
+    for directory, goal in (header for remedy in remedies if mini_os for header in remedy.headers):
+        steps.append(Step("headers", ("make", *OFFLINE, "-C", directory, goal)))
     for arch in dict.fromkeys(kinds.find(name).arch for name in mini_os):
         steps += _foundation(row, arch, jobs)
     for name in mini_os:

@@ -31,6 +31,7 @@ class Remedy:
     :param compiler: first major version of gcc that has it.
     :param image: the only image that has it; None is all.
     :param cflags: words for CFLAGS in the environment.
+    :param headers: headers that nothing would make in time, each as a directory of the tree and a goal of its Makefile.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Remedy:
     compiler: int = 0
     image: Optional[str] = None
     cflags: Tuple[str, ...] = ()
+    headers: Tuple[Tuple[str, str], ...] = ()
     edits: Tuple[Edit, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
 
@@ -151,6 +153,14 @@ REMEDIES: Tuple[Remedy, ...] = (
                 r"\1 - sizeof(unsigned long);",
             ),
         ),
+    ),
+    # The other libraries include this header from tools/libs/toolcore, and stubdom/ makes one in a directory of its own;
+    # from 4.15 on it lies in tools/include.
+    Remedy(
+        "header-of-toolcore",
+        since=(4, 10),
+        until=(4, 14),
+        headers=(("tools/libs/toolcore", "include/_xentoolcore_list.h"),),
     ),
     # xen/tools/gen-cpuid.py, which makes a header of libxc, is for Python 2 up to 4.10.
     Remedy(
