@@ -206,7 +206,7 @@ def _steps(
     steps.append(Step("headers", ("make", f"-j{jobs}", *OFFLINE, "-C", "tools/include")))
     mini_os = [name for name in given.images if name not in kinds.HELPERS]
     for directory, goal in (header for remedy in remedies if mini_os for header in remedy.headers):
-        steps.append(Step("headers", ("make", *OFFLINE, "-C", directory, goal)))
+        steps.append(Step(f"headers {directory}", ("make", *OFFLINE, "-C", directory, goal)))
     for arch in dict.fromkeys(kinds.find(name).arch for name in mini_os):
         steps += _foundation(row, arch, jobs)
     for name in mini_os:

@@ -108,6 +108,13 @@ def test_no_make_reaches_the_network_or_installs() -> None:
             assert not any("install" in word for word in step.command)
 
 
+def test_each_step_is_a_stage_of_its_own() -> None:
+    """A tree remembers by stage which command has been done."""
+    for row in releases.RELEASES:
+        made = plan(row.name, *row.images)
+        assert len(made.stages) == len(made.steps)
+
+
 @pytest.mark.parametrize(("compiler", "flags"), [(GCC_12, None), (GCC_14, " ".join(remedies._GCC_14))])
 def test_flags_come_through_the_environment(compiler: Any, flags: Any) -> None:
     made = plan("4.17", "pv-grub", compiler=compiler)
