@@ -34,10 +34,14 @@ CONFIGURE: Tuple[Flags, ...] = (
     Flags(("--disable-xenstore-stubdom", "--disable-vtpm-stubdom", "--disable-vtpmmgr-stubdom"), since=(4, 3)),
     Flags(("--disable-xenstorepvh-stubdom",), since=(4, 15)),
     Flags(("--with-system-qemu=/bin/true", "--with-system-seabios=/bin/true"), since=(4, 4)),
+    # Up to 4.12 configure ends without a program that downloads (m4/fetcher.m4), and nothing is downloaded.
+    Flags(("WGET=/bin/false",), since=(4, 3), until=(4, 12)),
     # Block tap, of which nothing is built, would ask for libaio.
     Flags(("--disable-blktap1",), since=(4, 4), until=(4, 5)),
     Flags(("--disable-blktap2",), since=(4, 5), until=(4, 12)),
     Flags(("--disable-rombios",), without="hvmloader"),
+    # Up to 4.6 the programs for ROMBIOS have to be there all the same (tools/configure.ac @ RELEASE-4.6.6).
+    Flags(("AS86=/bin/false", "LD86=/bin/false", "BCC=/bin/false"), until=(4, 6), without="hvmloader"),
     Flags(("--enable-rombios",), image="hvmloader"),
     # The network boot ROM would be downloaded; before 4.12 it comes with the BIOS, and has no flag.
     Flags(("--disable-ipxe",), since=(4, 12), image="hvmloader"),

@@ -108,7 +108,7 @@ int __isoc23_sscanf(const char *text, const char *format, ...)
 { va_list v; int n; va_start(v, format); n = vsscanf(text, format, v); va_end(v); return n; }
 """
 
-# Libraries of tools/libs up to 4.12 that a stub domain has (stubdom/Makefile).
+# Libraries of tools/libs up to 4.12 that a stub domain has (stubdom/Makefile), each with warnings of its own.
 _LIBRARIES = ("toolcore", "toollog", "evtchn", "gnttab", "call", "foreignmemory", "devicemodel")
 
 REMEDIES: Tuple[Remedy, ...] = (
@@ -124,15 +124,16 @@ REMEDIES: Tuple[Remedy, ...] = (
         ),
     ),
     # What newer compilers learned to warn of is an error there: gcc 8's -Wstringop-truncation in libxc of 4.4, gcc 12's
-    # -Waddress in Mini-OS up to 4.6.
+    # -Waddress in Mini-OS up to 4.6, gcc 13's -Wenum-int-mismatch in libxc up to 4.14.
     Remedy(
         "warnings-are-no-errors",
-        until=(4, 12),
+        until=(4, 14),
         compiler=8,
         edits=tuple(
             Edit(path, r"(?<=\s)-Werror(?=\s)", "")
             for path in (
                 "extras/mini-os/minios.mk",
+                "tools/libs/libs.mk",
                 "tools/libxc/Makefile",
                 "tools/xenstore/Makefile",
                 *(f"tools/libs/{name}/Makefile" for name in _LIBRARIES),

@@ -278,6 +278,16 @@ def test_a_warning_is_no_error(before: str, after: str) -> None:
         assert re.sub(edit.pattern, edit.replacement, before) == after
 
 
+@pytest.mark.parametrize(
+    ("release", "path"),
+    [("4.12", "tools/libs/evtchn/Makefile"), ("4.13", "tools/libs/libs.mk"), ("4.14", "tools/libxc/Makefile")],
+)
+def test_where_a_warning_would_be_an_error(release: str, path: str) -> None:
+    """gcc 13 warns of libxc up to 4.14, whose headers have a number where its functions take an enum."""
+    edits = plan(release, "c", compiler=GCC_14).edits
+    assert path in [edit.path for edit in edits if "-Werror" in edit.pattern]
+
+
 def test_the_example_in_c_has_one_main() -> None:
     """Two strong app_main do not link; which remedies a release needs is told by its row."""
     (edit,) = remedy("c-without-tests").edits

@@ -133,8 +133,12 @@ def test_when_qemu_is_needed(release, images, needed):
 @pytest.mark.parametrize(
     ("release", "images", "present", "absent"),
     [
-        ("4.2", ["pv-grub"], [], ["--enable-pv-grub", "--disable-xen"]),
+        ("4.2", ["pv-grub"], ["AS86=/bin/false"], ["--enable-pv-grub", "--disable-xen", "WGET=/bin/false"]),
         ("4.3", ["pv-grub"], ["--enable-pv-grub", "--disable-ioemu-stubdom"], ["--disable-qemu-traditional"]),
+        ("4.6", ["c"], ["AS86=/bin/false", "LD86=/bin/false", "BCC=/bin/false", "WGET=/bin/false"], []),
+        ("4.6", ["ioemu", "hvmloader"], ["WGET=/bin/false"], ["AS86=/bin/false", "LD86=/bin/false", "BCC=/bin/false"]),
+        ("4.12", ["c"], ["WGET=/bin/false"], ["AS86=/bin/false"]),
+        ("4.13", ["c"], [], ["WGET=/bin/false"]),
         ("4.14", ["c"], ["--disable-qemu-traditional"], ["--disable-xenstorepvh-stubdom"]),
         ("4.15", ["c"], ["--disable-xenstorepvh-stubdom"], []),
         ("4.17", ["ioemu"], ["--enable-qemu-traditional", "--disable-rombios"], ["--enable-ioemu-stubdom"]),
