@@ -155,8 +155,8 @@ REMEDIES: Tuple[Remedy, ...] = (
             ),
         ),
     ),
-    # The other libraries include this header from tools/libs/toolcore, and stubdom/ makes one in a directory of its own;
-    # from 4.15 on it lies in tools/include.
+    # The other libraries include this header from tools/libs/toolcore, and stubdom/ makes one in a directory of its
+    # own; from 4.15 on it lies in tools/include.
     Remedy(
         "header-of-toolcore",
         since=(4, 10),
