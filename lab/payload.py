@@ -135,6 +135,10 @@ def cpio(entries: Sequence[Entry]) -> bytes:
 def init_script(line: str, stay: bool = False) -> str:
     """What process 1 of the Linux guest does."""
     say = f"/bin/busybox printf '%s\\n' {shlex.quote(line)}"
+    text = line.rstrip("0123456789")
+    if stay and text != line:
+        width, first = len(line) - len(text), int(line[len(text) :])
+        say = f"n=$((${{n:-{first}}} + 1))\n/bin/busybox printf '%s%0{width}d\\n' {shlex.quote(text)} $n"
     if stay:
         return f"#!/bin/busybox sh\nwhile :; do\n{say}\n/bin/busybox sleep {INTERVAL}\ndone\n"
     return f"#!/bin/busybox sh\n{say}\n/bin/busybox poweroff -f\n"
@@ -218,7 +222,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--stay",
         action="store_true",
-        help="the guest repeats its line, and counts up a number at its end (hvm), instead of powering off",
+        help="the guest repeats its line, and counts up a number at its end, instead of powering off",
     )
     parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import payload
@@ -49,6 +50,13 @@ def test_a_number_at_the_end_of_a_line_that_is_repeated_is_counted() -> None:
     counting = b"\xbf" + last.to_bytes(2, "little") + bytes.fromhex("fe05803d3a7206c605304febf3")
     assert sector.index(b"\xec\xa8\x40\x74\xfb" + counting + b"\xfb\xb9")
     assert b"\xfe\x05" not in payload.boot_sector("n 09") + payload.boot_sector("n", stay=True)
+
+
+def test_a_linux_counts_as_well() -> None:
+    script = payload.init_script("it's up 098", stay=True).replace("/bin/busybox", "")
+    script = script.replace("while :", "for _ in 1 2 3").replace("sleep", ":").partition("\n")[2]
+    counted = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert counted == "it's up 099\nit's up 100\nit's up 101\n"
 
 
 @pytest.mark.parametrize("line", ["x" * 400, "not ASCII: \u00e9"])
