@@ -129,12 +129,8 @@ def started(uuid: Optional[str], nodes: Mapping[str, str]) -> Optional[float]:
 
 
 def nics(settings: Mapping[str, xl_cfg.Value]) -> Dict[int, str]:
-    """The network interfaces of a configuration by their numbers: the given one, or the place in the list."""
-    found: Dict[int, str] = {}
-    for place, nic in enumerate(_elements(settings, "vif")):
-        given = dict(xl_devices.fields("vif", nic)).get("devid", "")
-        found[int(given) if given.isdecimal() and given.isascii() else place] = nic
-    return found
+    """The network interfaces of a configuration by their numbers."""
+    return dict(xl_devices.nics(settings))
 
 
 def disks(settings: Mapping[str, xl_cfg.Value]) -> Dict[str, Disk]:

@@ -17,6 +17,16 @@ def macs(keys: Mapping[str, Any]) -> List[str]:
     return [mac.lower() for mac in values("vif", "mac", keys)]
 
 
+def nics(keys: Mapping[str, Any]) -> List[Tuple[int, str]]:
+    """The network interfaces of a guest with their numbers: the given one (devid), or the place in the list."""
+    devices = keys.get("vif")
+    found = []
+    for place, nic in enumerate(devices if isinstance(devices, (list, tuple)) else ()):
+        given = dict(fields("vif", str(nic))).get("devid", "")
+        found.append((int(given) if given.isdecimal() and given.isascii() else place, str(nic)))
+    return found
+
+
 def values(key: str, field: str, keys: Mapping[str, Any]) -> List[str]:
     """What a field is set to in each device that a key describes and that has it."""
     devices = keys.get(key)

@@ -68,7 +68,7 @@ def check_together(keys: Mapping[str, Any], *, guest: str = "") -> None:
     :param guest: type of the guest (pv, pvh, hvm), empty where it is not known.
     :raises UserError: xl would ignore something, or refuse the guest.
     """
-    for rule in (_identity, _processors, _boot_order, _interfaces, _kernel, _screen, _pci, _numa):
+    for rule in (_identity, _processors, _share, _boot_order, _interfaces, _kernel, _screen, _pci, _numa):
         rule(keys, guest)
 
 
@@ -209,6 +209,19 @@ def _processors(keys: Mapping[str, Any], _guest: str) -> None:
         )
 
 
+def _share(keys: Mapping[str, Any], _guest: str) -> None:
+    # Refused only when the domain is built already (sched_credit2_domain_set, libxl_sched.c).
+    processors = max(integer(keys.get("vcpus"), 1), integer(keys.get("maxvcpus"), 1))
+    for key, least, most in (("cpu_weight", 1, 65535), ("cap", 0, 100 * processors)):
+        value = integer(keys.get(key), least)
+        if not least <= value <= most:
+            raise UserError(
+                f"{key} is {value}, and the hypervisor takes {least} to {most} for a guest with {processors} "
+                f"vCPU{'s' if processors > 1 else ''}.",
+                f"Set {key} to one of these, or leave it out.",
+            )
+
+
 def _boot_order(keys: Mapping[str, Any], _guest: str) -> None:
     order = str(keys.get("boot") or "")
     if not re.match(r"[acdn]*\Z", order) or len(set(order)) < len(order):
@@ -219,7 +232,11 @@ def _boot_order(keys: Mapping[str, Any], _guest: str) -> None:
 
 
 def _interfaces(keys: Mapping[str, Any], _guest: str) -> None:
-    for what, found in (("MAC address", xl_devices.macs(keys)), ("vifname", xl_devices.values("vif", "vifname", keys))):
+    for what, found in (
+        ("MAC address", xl_devices.macs(keys)),
+        ("vifname", xl_devices.values("vif", "vifname", keys)),
+        ("number", [str(number) for number, _nic in xl_devices.nics(keys)]),
+    ):
         twice = sorted({value for value in found if found.count(value) > 1})
         if twice:
             raise UserError(f"Two network interfaces of the guest have the {what} {twice[0]}.", "Give each its own.")
