@@ -20,7 +20,8 @@ description:
   - The files are changed in one transaction. Guests are then stopped and started in their order; their consoles are
     listened to at the same time. A guest that fails is named, and the others are not affected.
   - A guest is started paused, so that nothing it writes is lost, and let go when its console is open. A guest that an
-    interrupted run has left paused is let go by the next run, or created again where it may be half of a domain.
+    interrupted run has left paused is let go by the next run, or created again where it may be half of a domain. A stub
+    domain that such a run has left without its guest is ended.
   - A guest's UUID is made of its name, so that its domain is not mistaken for another one with that name.
 author:
   - The xen.stubdom authors (@xen-stubdom)

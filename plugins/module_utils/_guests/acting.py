@@ -185,6 +185,7 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         "restore": guest.restore,
         "discard": guest.saved.discard,
         "forget_start": guest.forget_start,
+        "sweep": guest.sweep,
     }[step]()
     item.done.append(step)
     return None

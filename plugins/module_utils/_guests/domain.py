@@ -110,6 +110,7 @@ def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
     for guest in guests:
         guest.starting = guest.key in starting
         guest.take(by_name.get(guest.name), nodes)
+        guest.find_left_stub_domain(by_name)
 
 
 class Guest:
@@ -130,6 +131,8 @@ class Guest:
         self.key = files.sha256(name.encode())[:32]
         # Whether it is being started, or an earlier run was killed as it was.
         self.starting = False
+        # The number of a stub domain that is there without the guest.
+        self.left_stub_domain: Optional[int] = None
         # Whether an earlier run has not heard what it waited for.
         self.unproved = False
         self.uuid: Optional[str] = None
@@ -398,7 +401,7 @@ class Guest:
         before = self.xen.dmesg()
         made_with = record.of(self.settings).text
         interrupted = self.starting
-        self._remove_left_stub_domain()
+        self.remove_left_stub_domain()
         self.xen.write(STARTING.format(key=self.key), made_with)
         try:
             self._create(before)
@@ -434,17 +437,39 @@ class Guest:
             logs = f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there"
             raise UserError(why, f"Nothing was left running; look at {logs}.")
 
-    def _remove_left_stub_domain(self) -> None:
-        """Take away a stub domain whose guest has gone: xl leaves it where QEMU cannot be started in it."""
-        if not virtualisation.stubbed(self.settings):
+    def find_left_stub_domain(self, by_name: Mapping[str, Domain]) -> None:
+        """Take down the stub domain whose guest has gone: xl leaves it where QEMU cannot be started in it, and where xl
+        was killed before it had told xenstore that the two belong together (libxl__spawn_stub_dm, libxl_dm.c)."""
+        row = by_name.get(f"{self.name}-dm")
+        self.left_stub_domain = None
+        if row is None or self.name in by_name or not self._may_be_stubbed():
             return
-        rows = {row.name: row.domid for row in self.xen.domains()}
-        left = rows.get(f"{self.name}-dm")
-        if left is None or self.name in rows:
+        home = f"/local/domain/{row.domid}"
+        if self.xen.read(f"{home}/target") in {str(other.domid) for other in by_name.values()}:
             return
-        kernel = self.xen.read(f"{self.xen.read(f'/local/domain/{left}/vm')}/image/kernel") or ""
-        if kernel == self.settings.get("stubdomain_kernel") or os.path.basename(kernel) in _STUB_KERNELS:
-            self.xen.xl("destroy", str(left))
+        kernel = self.xen.read(f"{self.xen.read(f'{home}/vm')}/image/kernel") or ""
+        known = kernel == self.settings.get("stubdomain_kernel") or os.path.basename(kernel) in _STUB_KERNELS
+        # Until it has its kernel, nothing but its name tells what it is.
+        if known or (self.starting and not kernel):
+            self.left_stub_domain = row.domid
+
+    def remove_left_stub_domain(self) -> None:
+        """Take away a stub domain whose guest has gone."""
+        if not self._may_be_stubbed():
+            return
+        self.find_left_stub_domain({row.name: row for row in self.xen.domains()})
+        if self.left_stub_domain is not None:
+            self.xen.xl("destroy", str(self.left_stub_domain))
+            self.left_stub_domain = None
+
+    def sweep(self) -> None:
+        """The same, and take it down that the start which has left it is over."""
+        self.remove_left_stub_domain()
+        self.forget_start()
+
+    def _may_be_stubbed(self) -> bool:
+        # There are no settings where the guest is to be absent.
+        return not self.settings or virtualisation.stubbed(self.settings)
 
     def go_on(self, made_with: str, *, awaited: bool) -> Listening:
         """Look at a guest that an interrupted start has left paused, and let it go with its console open.
@@ -515,7 +540,7 @@ class Guest:
             if self.observe() is not None:
                 self.xen.xl("destroy", self.name)
                 self.observe()
-            self._remove_left_stub_domain()
+            self.remove_left_stub_domain()
             self.forget_start()
             if isinstance(error, UserError):
                 self._log(before)
@@ -593,6 +618,8 @@ class Guest:
             f"ended within {{:.0f}} seconds of `xl {words[0]}`",
             "Raise stop_timeout, or end it at once with stop force.",
         )
+        if self.starting:
+            self.remove_left_stub_domain()
         self.forget_start()
         self.observe()
         self.facts.update(device_model=None, restart_required=[])

@@ -24,6 +24,7 @@ ENDING = frozenset(("end", "save"))
 # What each step is called in a result.
 _ACTIONS = {
     "end": "stopped",
+    "sweep": "stopped",
     "start": "started",
     "go_on": "started",
     "restore": "restored",
@@ -48,7 +49,10 @@ def steps(guest: Guest, wanted: Wanted) -> List[str]:
     outdated = wanted.state != "present" and guest.has_run() and guest.saved.outdated()
     # Another program's pause would be taken for that start's.
     started = guest.starting and guest.has_run()
-    return (["forget_start"] if started else []) + (["discard"] if outdated else []) + _life(guest, wanted)
+    # A start takes it away by itself.
+    swept = wanted.state in ("stopped", "absent") and guest.left_stub_domain is not None
+    before = {"forget_start": started, "discard": outdated, "sweep": swept}
+    return [step for step, needed in before.items() if needed] + _life(guest, wanted)
 
 
 def _life(guest: Guest, wanted: Wanted) -> List[str]:

@@ -17,8 +17,10 @@ from typing import Any
 import in_process
 import pytest
 import xen_host
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, virtualisation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xen_host import BOOT, Host
@@ -422,6 +424,47 @@ def test_a_stub_domain_that_xl_leaves_does_not_stay(host: Host) -> None:
     host.fails.clear()
     host.run(hvm("a", state="running"))
     assert [*host.domains] == ["b", "b-dm", "a"]
+
+
+def left_stub_domain(host: Host, kernel: str | None = f"/{xen_host.BOOT}/qemu-stubdom-linux-kernel") -> xen_host.Played:
+    """What is left of a start of the guest a in which xl was killed; without a kernel while xl built it."""
+    host.nodes[guest_domain.STARTING.format(key=files.sha256(b"a")[:32])] = "made with"
+    if kernel is not None:
+        host.nodes["/vm/of-a-dm/image/kernel"] = kernel
+    return host.there("a-dm", "of-a-dm", "--p---")
+
+
+@pytest.mark.parametrize("state", ["stopped", "absent"])
+def test_a_stub_domain_without_its_guest_is_ended_as_the_guest_is(host: Host, state: str) -> None:
+    host.run(hvm("a"))
+    asked = hvm("a", state=state) if state == "stopped" else {"name": "a", "state": state}
+    left_stub_domain(host)
+    done = ["stopped"] if state == "stopped" else ["stopped", "removed"]
+    for check, actions in ((True, done), (False, done), (True, []), (False, [])):
+        result = host.run(asked, check=check)["guests"][0]
+        assert (result["actions"], result["state"]) == (actions, "absent"), check
+        assert [*host.domains] == ["a-dm"] * (check and bool(actions))
+    # What serves another guest, or is none, stays.
+    other = str(host.there("b", "b").domid)
+    for kernel, target in (("/boot/vmlinuz", ""), (f"/{xen_host.BOOT}/ioemu-stubdom.gz", other)):
+        played = left_stub_domain(host, kernel)
+        if target:
+            host.nodes[f"/local/domain/{played.domid}/target"] = target
+        assert host.run(asked)["guests"][0]["actions"] == [] and "a-dm" in host.domains
+        host.gone("a-dm")
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_stub_domain_that_was_being_built_goes(host: Host, state: str) -> None:
+    """The guest does not know it yet, so that xl leaves it where the guest is destroyed."""
+    host.run(hvm("a"))
+    for guest_there in (True, False):
+        left_stub_domain(host, kernel=None)
+        if guest_there:
+            host.there("a", plan.identity("a"), "--p---")
+        host.run(hvm("a", state=state, stop="force"))
+        assert [*host.domains] == (["a"] if state == "running" else [])
+        host.run(hvm("a", state="stopped", stop="force"))
 
 
 @pytest.mark.parametrize("vdev", ["hda", "xvdd", None, "d2p0"])
