@@ -28,5 +28,15 @@ def test_neighbours() -> None:
 
 
 def test_what_an_address_is_that_another_host_can_use() -> None:
-    said = ["no address", "", "169.254.1.1", "127.0.0.1", "fe80::1", "224.0.0.1", "0.0.0.0", "192.0.2.7/24", "192.0.2.7"]
+    said = [
+        "no address",
+        "",
+        "169.254.1.1",
+        "127.0.0.1",
+        "fe80::1",
+        "224.0.0.1",
+        "0.0.0.0",
+        "192.0.2.7/24",
+        "192.0.2.7",
+    ]
     assert list(addresses.usable([*said, "2001:DB8::1"])) == ["192.0.2.7", "2001:db8::1"]
