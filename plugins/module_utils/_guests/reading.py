@@ -313,7 +313,7 @@ def _device(parent: spec.Parameter, text: str) -> Dict[str, Any]:
             raise ValueError(f"{text!r} has {name}, for which there is no parameter.")
         written = f"{name}={value}" if value else name
         if row.words is not None:
-            known = [word for word, spelt in row.words.items() if spelt in (written, name)]
+            known = [word for word, spelt in row.words.items() if spelt == written]
             if not known:
                 raise ValueError(f"{text!r} has {written}, for which there is no parameter.")
             found[row.name] = known[0]

@@ -111,7 +111,8 @@ NIC = (
     Parameter("gatewaydev", key="gatewaydev"),
     Parameter("devid", "int", key="devid"),
     Parameter("mtu", "int", key="mtu"),
-    Parameter("trusted", "bool", words={True: "trusted=1", False: "trusted=0"}),
+    # xl ignores trusted=0, with no more than a line on stderr (parse_nic_config, xl_parse.c @ stable-4.20).
+    Parameter("trusted", "bool", words={True: "trusted", False: "untrusted"}),
 )
 
 # What a guest can be waited for; the rows of waiting.py.

@@ -155,8 +155,8 @@ def test_what_cannot_be_written_is_refused() -> None:
             {"type": "vif", "backend": "net", "rate": "10Mb/s", "gatewaydev": "eth0", "devid": 0, "mtu": 9000},
             "type=vif,backend=net,rate=10Mb/s,gatewaydev=eth0,devid=0,mtu=9000",
         ),
-        ({"trusted": False}, "trusted=0"),
-        ({"trusted": True}, "trusted=1"),
+        ({"trusted": False}, "untrusted"),
+        ({"trusted": True}, "trusted"),
     ],
 )
 def test_a_network_interface(values: dict[str, object], text: str) -> None:
