@@ -16,10 +16,10 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account, records
 
-# A build stops when no watcher was there for so long.
-SILENCE = 60.0
+# A build stops when no watcher was there for so long, in seconds. On a busy host a watched one was seen to stop after 60.
+SILENCE = 300.0
 # How long one call of watch lasts while the stage stays the same. Each call costs the builder a start of Python, so
-# they are few; two of them fit into SILENCE.
+# they are few.
 PATIENCE = 20.0
 INTERVAL = 0.2
 _STOP_TIMEOUT = 15.0
