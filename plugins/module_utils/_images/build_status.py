@@ -16,7 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account, records
 
-# A build stops when no watcher was there for so long, in seconds. On a busy host a watched one was seen to stop after 60.
+# A build stops when no watcher was there for so long, in seconds. With 60, one that was watched stopped on a busy host.
 SILENCE = 300.0
 # How long one call of watch lasts while the stage stays the same. Each call costs the builder a start of Python, so
 # they are few.
