@@ -178,7 +178,7 @@ def _check_devices(name: str, domain: Domain, here: Xen) -> None:
     model = domains.device_model(domains.nodes_of(here, [domain.domid]), domain.domid)
     if model is not None and model["stub_domain"] and virtualisation.stub_flavour(model["version"]) == "linux":
         raise UserError(
-            f"The guest {name} has its device model in a Linux stub domain, which cannot be migrated.",
+            f"The guest {name} has its device model in a Linux stub domain, which this module does not migrate.",
             "Shut it down here and start it on the other host.",
         )
     if here.children(f"/libxl/{domain.domid}/device/pci"):

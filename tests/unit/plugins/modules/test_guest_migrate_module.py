@@ -221,7 +221,7 @@ def test_a_linux_stub_domain(here: Pair) -> None:
             "/local/domain/9/target": str(domid),
         }
     )
-    refused(here, what="in a Linux stub domain, which cannot be migrated")
+    refused(here, what="in a Linux stub domain, which this module does not migrate")
 
 
 def test_a_device_of_the_host(here: Pair) -> None:
