@@ -38,17 +38,20 @@ EXAMPLES = r"""
 - name: Restart the guests with an old image
   xen.stubdom.guests:
     guests: "{{ (host.guests | xen.stubdom.renewal).restart }}"
-    defaults:
-      state: restarted
 """
 
 RETURN = r"""
 _value:
   description:
-    - C(restart) has the guests, C(running) the names of all guests that run, or are to run again. C(refused) says in
-      sentences what keeps guests from being restarted.
+    - C(restart) has the guests, with their states, C(running) the names of all guests that run, or are to run again.
+      C(saved) has the names of those that could be saved and go on instead. C(refused) says in sentences what keeps
+      guests from being restarted.
   type: dict
-  sample: {restart: [{name: web, path: /etc/xen/web.cfg}], running: [web, mail], refused: []}
+  sample:
+    restart: [{name: web, path: /etc/xen/web.cfg, state: restarted}]
+    running: [web, mail]
+    saved: [web]
+    refused: []
 """
 
 from typing import Any, Callable, Dict, List, Mapping, Sequence
@@ -67,17 +70,25 @@ def renewal(
     own = [guest for guest in guests if guest["stub_domain_of"] is None]
     alive = [guest for guest in own if guest["state"] in _RUNS]
     names = {guest["name"] for guest in alive}
-    lost = [guest for guest in noted if guest["name"] not in names]
+    there = {guest["name"] for guest in own}
+    # One without a domain may have been saved, and goes on then.
+    lost = [
+        {**guest, "state": "restarted" if guest["name"] in there else "running"}
+        for guest in noted
+        if guest["name"] not in names
+    ]
     given = {guest["name"]: guest for guest in described}
     # Those first that an earlier run has shut down.
-    restart = [dict(guest) for guest in lost]
-    for guest in sorted(filter(_outdated, alive), key=_place):
+    outdated = sorted(filter(_outdated, alive), key=_place)
+    restart = [*lost]
+    for guest in outdated:
         waiting = {key: value for key, value in given.get(guest["name"], {}).items() if key in _WAITING}
-        restart.append({"name": guest["name"], "path": guest["config"], **waiting})
+        restart.append({"name": guest["name"], "path": guest["config"], "state": "restarted", **waiting})
     expected = {guest["name"] for guest in lost}
     return {
         "restart": restart,
         "running": [*(guest["name"] for guest in alive), *(guest["name"] for guest in lost)],
+        "saved": [guest["name"] for guest in outdated if guest["cannot_save"] is None],
         "refused": [reason for guest in own if guest["name"] not in expected for reason in _refused(guest)],
     }
 

@@ -34,11 +34,12 @@ class ActionModule(ActionBase):
             host = json.load(stream)
         asked = self._task.args["guests"]
         host["asked"].append([bool(self._task.check_mode), [guest["name"] for guest in asked]])
+        host["states"] += [[guest["name"], guest["state"]] for guest in asked]
         failed = [guest["name"] for guest in asked if guest["name"] in host["fail"]]
         if not self._task.check_mode:
             names = {guest["name"]: guest for guest in asked}
             host["guests"] = [guest for guest in host["guests"] if guest["name"] not in names]
-            for name in set(names) - set(failed):
+            for name in [name for name in names if names[name]["state"] != "saved" and name not in failed]:
                 host["guests"].append({**host["all"][name], "image": {"outdated": name in host["stuck"]}})
         with open(task_vars["state"], "w") as stream:
             json.dump(host, stream)
@@ -55,6 +56,7 @@ def guest(name: str, **other: Any) -> Dict[str, Any]:
         "image": {"outdated": True},
         "autostart": None,
         "config": f"/etc/xen/{name}.cfg",
+        "cannot_save": None,
         **other,
     }
 
@@ -78,7 +80,7 @@ class Fleet:
         for name, guests in hosts.items():
             inventory[name] = recorded.host(state=str(self.file(name)))
             kept = {one["name"]: one for one in guests}
-            self.put(name, guests=guests, all=kept, asked=[], fail=[], stuck=[])
+            self.put(name, guests=guests, all=kept, asked=[], states=[], fail=[], stuck=[])
         (path / "hosts.json").write_text(json.dumps({"xen_hosts": {"hosts": inventory}}))
 
     def file(self, host: str) -> Path:
@@ -167,5 +169,24 @@ def test_a_guest_that_crashed_in_an_earlier_run_is_what_is_left_to_do() -> None:
 def test_how_a_guest_is_waited_for_is_taken_over_and_nothing_else() -> None:
     described = [{"name": "web", "says": "web login:", "memory": 7}, {"name": "other", "says": "no"}]
     assert renewal([guest("web")], described=described)["restart"] == [
-        {"name": "web", "path": "/etc/xen/web.cfg", "says": "web login:"}
+        {"name": "web", "path": "/etc/xen/web.cfg", "state": "restarted", "says": "web login:"}
     ]
+
+
+def test_guests_that_can_be_saved_go_on_where_they_were(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {"a": [guest("web"), guest("db", cannot_save="Its image cannot.")]})
+    words = ("-erenew_device_models_save=true", "-erenew_device_models_guests_batch=5")
+    assert "a: db, web renewed" in fleet.play(*words)
+    assert fleet.get("a")["states"] == [["db", "restarted"], ["web", "saved"], ["web", "running"]]
+    assert "a: nothing renewed" in fleet.play(*words)
+
+
+def test_a_guest_that_was_saved_and_has_not_gone_on_does_so_in_the_next_run(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, {"a": [guest("web")]})
+    fleet.put("a", guests=[])
+    (tmp_path / "a.note").write_text(json.dumps([{"name": "web", "path": "/etc/xen/web.cfg", "state": "restarted"}]))
+    for words in ((), ("-erenew_device_models_save=true",)):
+        assert "a: web renewed" in fleet.play(*words)
+        assert fleet.get("a")["states"] == [["web", "running"]]
+        fleet.put("a", guests=[], states=[])
+        (tmp_path / "a.note").write_text(json.dumps([{"name": "web", "path": "/etc/xen/web.cfg"}]))
