@@ -28,8 +28,8 @@ PV_GRUB = {
     "x86_64": ("pv-grub", "pv-grub-x86_64.gz", "xen-3.0-x86_64"),
     "x86_32": ("pv-grub-x86_32", "pv-grub-x86_32.gz", "xen-3.0-x86_32p"),
 }
-# In bytes: PV-GRUB copies the path of a menu into 0x60 without looking at its length, and ends it with a NUL
-# (main and start_kernel, stubdom/grub/mini-os.c).
+# In bytes: PV-GRUB cuts what it copies of a menu's path into 0x60, of which the last is a NUL (main,
+# stubdom/grub/mini-os.c @ 4.2 ... 4.22).
 LONGEST_PATH = 0x60 - 1
 # The types of guests that GRUB 2 is for.
 GRUB2_TYPES = ("pvh", "pv")

@@ -31,8 +31,8 @@ _SSH_FAILED = 255
 # What xl and ssh take for a host, and nothing that a shell or ssh would take for something else.
 _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_:\[][A-Za-z0-9_.:%\[\]-]*")
 
-# From when on `xl info` surely tells of shadow paging (virt_caps; output_physinfo, tools/xl/xl_info.c).
-SAYS_SHADOW = (4, 14)
+# From when on `xl info` tells of shadow paging (virt_caps; output_physinfo, tools/xl/xl_info.c).
+_SAYS_SHADOW = (4, 13)
 
 # Prints for each path what is there, as the kind and the name of a file. Both hosts run it.
 _LOOK = """for path do
@@ -166,7 +166,7 @@ def _check_paging(name: str, domain: Domain, here: Xen) -> None:
     """Seen with Debian's 4.20: xl fails to enable logdirty, as that hypervisor is built without shadow paging."""
     known = here.info().get("virt_caps", "").split()
     is_pv = here.read(f"/libxl/{domain.domid}/type") == "pv"
-    if is_pv and "shadow" not in known and here.version() >= SAYS_SHADOW:
+    if is_pv and "shadow" not in known and here.version() >= _SAYS_SHADOW:
         raise UserError(
             f"The guest {name} is a PV guest, and to migrate one the hypervisor needs shadow paging, which is "
             f"not among what this one has: {' '.join(known)}.",
@@ -189,8 +189,8 @@ def _disks(domain: Domain, here: Xen) -> Iterator[str]:
     """The paths that the disks of a guest are made of; those on a server by their names there are none."""
     base = f"/libxl/{domain.domid}/device/vbd"
     for number in here.children(base):
-        nodes = here.read_many([f"{base}/{number}/backend"])
-        params = here.read(f"{nodes.get(f'{base}/{number}/backend', f'{base}/{number}')}/params") or ""
+        backend = here.read(f"{base}/{number}/backend")
+        params = here.read(f"{backend}/params") or ""
         # An empty drive has none, and what qemu reads has the format in front: aio:/srv/web.img.
         path = params if params.startswith("/") else params.partition(":")[2]
         if path.startswith("/"):

@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import addresses, menus, plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.boot_loaders import LONGEST_PATH
 
-# The DHCP option by which PV-GRUB is told its menu.
+# The DHCP option by which PV-GRUB is told its menu, and copies it without looking at its length.
 MENU_OPTION = 150
 # What is served by TFTP, and where menus lie below it.
 MENUS = "guests"
