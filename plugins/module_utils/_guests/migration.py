@@ -186,11 +186,19 @@ def _check_devices(name: str, domain: Domain, here: Xen) -> None:
 
 
 def _disks(domain: Domain, here: Xen) -> Iterator[str]:
-    """The paths that the disks of a guest are made of; those on a server by their names there are none."""
+    """The paths that the disks of a guest are made of; those on a server by their names there are none.
+
+    :raises UserError: it is not known of one.
+    """
     base = f"/libxl/{domain.domid}/device/vbd"
     for number in here.children(base):
         backend = here.read(f"{base}/{number}/backend")
-        params = here.read(f"{backend}/params") or ""
+        params = here.read(f"{backend}/params") if backend else None
+        if params is None:
+            raise UserError(
+                f"Xenstore does not say what disk {number} of the guest {domain.name} is made of.",
+                "Run again, or detach the disk with xl block-detach.",
+            )
         # An empty drive has none, and what qemu reads has the format in front: aio:/srv/web.img.
         path = params if params.startswith("/") else params.partition(":")[2]
         if path.startswith("/"):

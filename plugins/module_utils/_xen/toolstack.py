@@ -192,8 +192,14 @@ class Xen:
         return found
 
     def children(self, path: str) -> List[str]:
-        """The names of the nodes below one; none where it is not there."""
-        status, output, _errors = self._program(["xenstore-ls", "-f", path], timeout=PATIENCE)
+        """The names of the nodes below one; none where it is not there.
+
+        :raises UserError: xenstore-ls fails for another reason than that (do_xenstore_ls, xenstore_client.c, has it from
+            err(3)).
+        """
+        status, output, errors = self._program(["xenstore-ls", "-f", path], timeout=PATIENCE)
+        if status != 0 and "No such file or directory" not in errors:
+            raise UserError(f"`xenstore-ls` failed: {last_line(errors)}.", needs_root() or "Check that xenstored runs.")
         names = re.findall(rf"^{path}/([^/ ]+)", output, re.MULTILINE)
         return list(dict.fromkeys(names)) if status == 0 else []
 

@@ -236,6 +236,18 @@ def kind_of(path: Path) -> str:
     return subprocess.run(["stat", "-f", "-c", "%T", path], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.parametrize("missing", ["backend", "params"])
+def test_a_disk_of_which_xenstore_says_nothing(here: Pair, missing: str) -> None:
+    here.has_disk("/srv/web.img")
+    (number,) = (path.split("/")[-2] for path in here.nodes if path.endswith("/backend"))
+    here.nodes = {path: value for path, value in here.nodes.items() if not path.endswith(f"/{missing}")}
+    # Something of the disk is left.
+    here.nodes[f"/libxl/{here.domains['web'].domid}/device/vbd/{number}/frontend"] = "/local/domain/1/device/vbd"
+    with pytest.raises(UserError, match=f"Xenstore does not say what disk {number} of the guest web is made of"):
+        here.migrate()
+    assert "web" in here.domains and not here.other.domains
+
+
 def test_a_disk_on_a_file_system_that_both_have(here: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     here.has_disk("aio:/srv/web.img")
     refused(here, what=f"whether /srv/web.img is the same disk on xen2: here it is '{kind_of(here.root)} ")

@@ -107,7 +107,7 @@ def test_questions_end_after_a_time_and_deeds_do_not() -> None:
         # Below is another node whose name begins alike.
         (0, LS + '/local/domain/55/other = ""\n', ["image", "name"]),
         (0, "", []),
-        (1, LS, []),
+        (1, "", []),
     ],
 )
 def test_what_is_below_a_node(status: int, answer: str, names: list[str]) -> None:
@@ -115,10 +115,16 @@ def test_what_is_below_a_node(status: int, answer: str, names: list[str]) -> Non
 
     def run(arguments: list[str], *, timeout: Optional[float] = None) -> tuple[int, str, str]:
         asked.append(arguments)
-        return status, answer, ""
+        return status, answer, "xenstore-ls: xs_directory (/local/domain/5): No such file or directory\n" if status else ""
 
     assert Xen(run).children("/local/domain/5") == names
     assert asked == [["xenstore-ls", "-f", "/local/domain/5"]]
+
+
+@pytest.mark.parametrize("errors", ["xenstore-ls: xs_open: Connection refused\n", ""])
+def test_what_xenstore_cannot_say_is_not_nothing(errors: str) -> None:
+    with pytest.raises(UserError, match="`xenstore-ls` failed"):
+        answering((1, LS, errors)).children("/local/domain/5")
 
 
 def test_xenstore_ls_gives_full_paths() -> None:
