@@ -36,6 +36,8 @@ PATIENCE = 120.0
 # How many nodes of xenstore are read by one program: its arguments have room for many more.
 _AT_ONCE = 2000
 
+_CHECK_XENSTORED = "Check that xenstored runs."
+
 _Parsed = TypeVar("_Parsed")
 
 
@@ -139,7 +141,7 @@ class Xen:
                 time.sleep(PAUSE)
             status, output, errors = self._program(arguments, timeout=PATIENCE)
             if status != 0:
-                raise UserError(f"`{command}` failed: {last_line(errors)}.", needs_root() or remedy)
+                raise _failed(command, errors, remedy)
             try:
                 return parse(output)
             except ValueError as error:
@@ -184,9 +186,7 @@ class Xen:
             if read > len(part) or (status == 0) != (read == len(part)):
                 raise UserError(f"`xenstore-read` printed {read} values for {len(part)} nodes.", "Run again.")
             if status != 0 and f"couldn't read path {part[read]}" not in errors:
-                raise UserError(
-                    f"`xenstore-read` failed: {last_line(errors)}.", needs_root() or "Check that xenstored runs."
-                )
+                raise _failed("xenstore-read", errors, _CHECK_XENSTORED)
             found.update(zip(part, lines))
             left = left[read + (status != 0) :]
         return found
@@ -194,12 +194,11 @@ class Xen:
     def children(self, path: str) -> List[str]:
         """The names of the nodes below one; none where it is not there.
 
-        :raises UserError: xenstore-ls fails for another reason than that (do_xenstore_ls, xenstore_client.c, has it from
-            err(3)).
+        :raises UserError: xenstore-ls fails for another reason, of which it prints the text of errno (err(3)).
         """
         status, output, errors = self._program(["xenstore-ls", "-f", path], timeout=PATIENCE)
         if status != 0 and "No such file or directory" not in errors:
-            raise UserError(f"`xenstore-ls` failed: {last_line(errors)}.", needs_root() or "Check that xenstored runs.")
+            raise _failed("xenstore-ls", errors, _CHECK_XENSTORED)
         names = re.findall(rf"^{path}/([^/ ]+)", output, re.MULTILINE)
         return list(dict.fromkeys(names)) if status == 0 else []
 
@@ -208,7 +207,7 @@ class Xen:
 
         :raises UserError: xenstore's program is missing, fails or gives no complete answer.
         """
-        return self._ask(["xenstore-ls", "-f", "/"], parse_xenstore_ls, "Check that xenstored runs.")
+        return self._ask(["xenstore-ls", "-f", "/"], parse_xenstore_ls, _CHECK_XENSTORED)
 
     def write(self, path: str, value: str) -> None:
         """Give a xenstore node a value.
@@ -217,10 +216,7 @@ class Xen:
         """
         status, _output, errors = self._program(["xenstore-write", path, value], timeout=PATIENCE)
         if status != 0:
-            raise UserError(
-                f"xenstore does not accept {path}: {last_line(errors)}.",
-                needs_root() or "Check that xenstored runs.",
-            )
+            raise UserError(f"xenstore does not accept {path}: {last_line(errors)}.", needs_root() or _CHECK_XENSTORED)
 
     def remove(self, path: str) -> None:
         """Remove a xenstore node; one that is not there is none."""
@@ -285,6 +281,10 @@ class Xen:
                 return stream.read(longest)
         except OSError:
             return None
+
+
+def _failed(command: str, errors: str, remedy: str) -> UserError:
+    return UserError(f"`{command}` failed: {last_line(errors)}.", needs_root() or remedy)
 
 
 # The numbers in `xl info` that every release gives and that are needed here.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import stat
 import struct
@@ -742,3 +743,62 @@ def test_a_host_without_libselinux_can_have_new_files(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", WITHOUT_LIBSELINUX, str(tmp_path)], env=environment, check=True)
     assert (tmp_path / "file").read_bytes() == b"1"
+
+
+def test_the_permissions_of_a_file_are_its_bits_and_who_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert files.permissions(str(path)) is None
+    assert files.permissions(str(tmp_path / "file" / "below")) is None
+    path.write_text("")
+    path.chmod(0o640)
+    assert files.permissions(str(path)) == files.Permissions(0o640, os.getuid(), os.getgid())
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "mode"),
+    [
+        (None, None, 0o600),
+        (None, 0o644, 0o600),
+        (None, 0o601, 0o600),
+        # What is closed may be closed even more.
+        (None, 0o600, None),
+        (None, 0o400, None),
+        (0o644, 0o600, 0o644),
+        (0o640, None, 0o640),
+    ],
+)
+def test_what_is_secret_is_closed_unless_a_mode_is_asked_for(
+    asked: int | None, found: int | None, mode: int | None
+) -> None:
+    there = None if found is None else files.Permissions(found, 0, 0)
+    assert files.Permissions(asked).closed(there) == files.Permissions(mode)
+
+
+def test_the_same_content_is_no_change_whoever_made_it() -> None:
+    assert not Change("/file", b"same", bytes(bytearray(b"same"))).needed
+    assert not Link("/link", "to/where", "/".join(("to", "where"))).needed
+    assert Change("/file", b"same", b"other").needed and Link("/link", "a", "b").needed
+
+
+def test_more_files_than_a_process_may_have_open(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 20
+    paths = [tmp_path / str(number) / "file" for number in range(50)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        files.apply([files.Change(str(path), None, b"new") for path in paths])
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {path.read_text() for path in paths} == {"new"}
+
+
+@pytest.mark.parametrize(("written", "left"), [("new", 1), ("old", 0)])
+def test_a_copy_is_kept_of_what_another_program_has_changed(tmp_path: Path, written: str, left: int) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with files.kept(str(path)) as copy:
+        path.write_text(written)
+    copies = [one for one in tmp_path.iterdir() if one != path]
+    assert [str(one) for one in copies] == [copy] * left
+    assert all(one.read_text() == "old" for one in copies)
