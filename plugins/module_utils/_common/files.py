@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
-from ansible.module_utils.common.warnings import warn
 from ansible_collections.xen.stubdom.plugins.module_utils._common import place, signals
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.place import Place
@@ -213,6 +212,9 @@ def _try_lock(descriptor: int) -> bool:
 
 
 _held: List[str] = []
+
+# What could not be removed, in sentences: warnings of whoever runs this.
+stayed: List[str] = []
 
 
 @contextlib.contextmanager
@@ -538,7 +540,7 @@ def _discard(path: str) -> None:
         if status.st_uid == os.geteuid() and stat.S_ISDIR(status.st_mode):
             shutil.rmtree(path, ignore_errors=True)
             if os.path.lexists(path):
-                warn(f"{path} could not be removed. The next run that needs such a directory tries it again.")
+                stayed.append(f"{path} could not be removed. The next run that needs such a directory tries it again.")
 
 
 def require_room(directory: str, needed: int) -> None:
@@ -762,7 +764,7 @@ def _clean(stray: Place) -> None:
         if status is not None and status.st_uid in (0, os.geteuid()) and not stat.S_ISDIR(status.st_mode):
             _unlink(stray)
     except OSError as error:
-        warn(f"{stray.path} could not be removed: {error.strerror}. The next run tries it again.")
+        stayed.append(f"{stray.path} could not be removed: {error.strerror}. The next run tries it again.")
 
 
 def _changed_meanwhile(path: str) -> UserError:

@@ -10,21 +10,17 @@ import contextlib
 import json
 import re
 import sys
-import syslog
 import traceback
 from typing import Any, Callable, Dict, Iterator, Mapping, NoReturn, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import remove_values
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, journal, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
 from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible
 
 # Under this name the action plugin of a module passes what is no parameter of a user's.
 INTERNAL = "_internal"
-
-# What a line of the host's journal tells of one thing, in characters, as what receives lines may cut long ones.
-_LONGEST_TEXT = 300
 
 # Lists and dictionaries in each other. What is deeper is no parameter, and Ansible's own code would fail of it.
 _DEEPEST = 32
@@ -162,6 +158,8 @@ def run_module(
         }
     except Exception as error:
         failure = _fault(error, with_traceback=module._verbosity >= 3)
+    for warning in files.stayed:
+        module.warn(warning)
     _record(module, result if failure is None else failure)
     if failure is not None:
         module.fail_json(**failure)
@@ -171,32 +169,12 @@ def run_module(
 
 
 def _record(module: Any, result: Mapping[str, Any]) -> None:
-    """Write what was changed to the host's journal, a line of JSON each; xen_info reads them with their identifier."""
+    """Write what was changed to the host's journal."""
     if not result.get("changed") or module.check_mode or module.no_log:
         return
-    syslog.openlog("xen.stubdom", syslog.LOG_PID)
-    image = result.get("identity") or (result.get("manifest") or {}).get("identity")
-    about = {"module": module._name, "play": module._target_log_info, "image": image}
-    for row in _changes(result):
+    for row in journal.rows(result, module=module._name, play=module._target_log_info):
         # Before a text is cut, as a part of a secret is none of those that are known.
-        shown = remove_values({**about, **row}, module.no_log_values)
-        line = {key: value[:_LONGEST_TEXT] for key, value in shown.items() if value}
-        syslog.syslog(json.dumps(line, ensure_ascii=False))
-
-
-def _changes(result: Mapping[str, Any]) -> Iterator[Dict[str, str]]:
-    files = result.get("diff") or ()
-    for one in [files] if isinstance(files, dict) else files:
-        before, after = one["before"].splitlines(), one["after"].splitlines()
-        old, new = set(before).difference(after), set(after).difference(before)
-        yield {
-            "what": one["after_header"],
-            "from": " | ".join(line for line in before if line in old),
-            "to": " | ".join(line for line in after if line in new),
-        }
-    for guest in result.get("guests", ()):
-        if guest["actions"]:
-            yield {"what": f"guest {guest['name']}", "to": ", ".join(guest["actions"])}
+        journal.write(remove_values(row, module.no_log_values))
 
 
 def _fault(error: Exception, *, with_traceback: bool) -> Dict[str, Any]:

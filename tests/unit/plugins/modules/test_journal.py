@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import syslog
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import in_process
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._common import module
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files, module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import history
 
@@ -59,6 +61,23 @@ def test_nothing_is_written_of_a_task_whose_log_is_unwanted(tmp_path: Path, jour
     given = {"settings": {"autoballoon": "off"}, "path": str(path), "_ansible_no_log": True}
     assert in_process.play("xl_conf", given)["changed"] is True
     assert journal == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_could_not_be_removed_is_a_warning(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    monkeypatch.setattr(files, "stayed", [])
+
+    def run(_module: Any) -> Dict[str, Any]:
+        files.stayed.append("/var/tmp/xen.stubdom-1 could not be removed.")
+        if fails:
+            raise UserError("One guest failed.", "Correct it.")
+        return {"changed": False}
+
+    output = io.StringIO()
+    with in_process.arguments_given({}), redirect_stdout(output), pytest.raises(SystemExit):
+        module.run_module(run, argument_spec={})
+    result = json.loads(output.getvalue())
+    assert result.get("failed", False) is fails and "could not be removed" in json.dumps(result["warnings"])
 
 
 LONG = "x" * 290
