@@ -59,6 +59,22 @@ options:
       - The directory in which libxl looks for images.
       - The default is the directory that holds the toolstack's C(hvmloader).
     type: path
+  renew_with_packages:
+    description:
+      - Whether the host renews the image by itself after one of the packages was upgraded that it is made of, and after
+        it was booted with another kernel.
+      - The package manager starts a unit of systemd, C(xen-stubdom-renew.service), and does not wait for it. Its
+        program is this module's own code, and needs no Ansible on the host. It does what O(state=present) would, and
+        the image that was there before is kept in the same way.
+      - It renews an image that is as this module has installed it. One that O(state=rollback) has put back stays until
+        O(state=present) makes another, one that was altered by hand stays, and none is installed where there is none.
+      - Where a renewal fails, the image stays as it was, and the journal says why C(journalctl -u xen-stubdom-renew).
+      - V(false) and O(state=absent) remove the unit, its program and what the package manager reads;
+        O(state=rollback) leaves them as they are.
+      - This needs systemd, and the package manager of Debian and Ubuntu, apt. What C(dpkg) installs without apt is seen
+        after the next run of apt that installs something.
+    type: bool
+    default: false
 seealso:
   - module: xen.stubdom.xen_info
 """
@@ -66,6 +82,10 @@ seealso:
 EXAMPLES = r"""
 - name: Install the Linux stub domain of this host, or update it
   xen.stubdom.linux_stubdom:
+
+- name: Install it, and have apt renew it after its packages were upgraded
+  xen.stubdom.linux_stubdom:
+    renew_with_packages: true
 
 - name: Put the previous image back
   xen.stubdom.linux_stubdom:
@@ -103,30 +123,19 @@ reason:
   sample: The image is made of the files that are on this host now.
 """
 
-import os
 from typing import Any, Dict, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
-from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._images import installed, kinds
+from ansible_collections.xen.stubdom.plugins.module_utils._images import installed
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.assembly import Assembly
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, upkeep
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.hook import Hook
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
-
-
-def outdated(place: Place, now: Contents, assembly: Assembly) -> Optional[str]:
-    """Say why the image has to be made, in one sentence; None if it has not."""
-    wrong = installed.problem(place, now)
-    if wrong is None and installed.identity(place, now) != assembly.identity:
-        wrong = "The files on this host are not those that the image was made of."
-    return wrong
 
 
 def reason_of(state: str, place: Place, now: Contents, *, changed: bool) -> str:
@@ -136,8 +145,13 @@ def reason_of(state: str, place: Place, now: Contents, *, changed: bool) -> str:
     return installed.reason_unchanged(state, place, now)
 
 
-def listing(record: Optional[Manifest]) -> str:
-    return "" if record is None else image.listing(record.identity, record.more.get("contents"))
+def hook_of(module: AnsibleModule, xen: Xen) -> Optional[Hook]:
+    """Return what has the package manager renew the image; a rollback is one of the image alone."""
+    given = module.params
+    if given["state"] == "rollback":
+        return None
+    wanted = given["state"] == "present" and given["renew_with_packages"]
+    return Hook(xen, wanted=wanted, firmware_directory=given["firmware_directory"])
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
@@ -145,22 +159,19 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
     xen = Xen(run_program, root=ROOT)
     # Plan
     directory = installed.firmware_directory(xen, module.params["firmware_directory"])
-    place = Place(directory, (kinds.LINUX_KERNEL, kinds.LINUX_ROOT_FILE_SYSTEM), kinds.LINUX)
-    assembly = None
-    if state == "present":
-        xen.require_dom0()
-        plan = parts.plan(os.uname().release, xen.version(), root=ROOT)
-        assembly = Assembly(plan, text(xen.version()), run_program, root=ROOT)
+    place = upkeep.place(directory)
+    assembly = upkeep.plan(xen, run_program, ROOT) if state == "present" else None
     # Observe
     now = installed.read(place)
     record = manifest.parse(now[place.manifest])
-    before = listing(record)
+    before = upkeep.listing(record)
     # Difference
+    hook = hook_of(module, xen)
     if assembly is not None:
         changes = installed.save(place, now)
         after = image.listing(assembly.identity, assembly.contents)
-        wrong = outdated(place, now, assembly)
-        reason = wrong or "The image is made of the files that are on this host now."
+        wrong = upkeep.outdated(place, now, assembly)
+        reason = wrong or upkeep.IN_ORDER
         paths = [*(c.path for c in changes), *place.written] if wrong else []
         if paths:
             files.require_room(directory, assembly.most_bytes + sum(len(c.after or b"") for c in changes))
@@ -171,23 +182,26 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         reason = reason_of(state, place, now, changed=bool(changes))
         source = place.previous_manifest if changes else place.manifest
         record = manifest.parse(now[source]) if state == "rollback" else None
-        after = listing(record)
+        after = upkeep.listing(record)
     # Apply and verify
     if not module.check_mode:
         if paths and assembly is not None:
-            contents, record = assembly.make()
-            changes = installed.install(place, now, contents, record)
+            changes, record = upkeep.make(place, now, assembly)
             paths = [c.path for c in changes]
-        installed.apply(place, now, changes if paths else [])
+        # The hook is before the image: an older program would make an older one again.
+        installed.apply(place, now, changes if paths else [], () if hook is None else hook.all)
+        if hook is not None:
+            hook.settle()
         files.sweep_scratch()
     diff = {"before_header": place.manifest, "after_header": place.manifest, "before": before, "after": after}
+    others = [] if hook is None else hook.changes
     return {
-        "changed": bool(paths),
+        "changed": bool(paths or others),
         "firmware_directory": directory,
-        "files": paths,
+        "files": [*paths, *(change.path for change in others)],
         "manifest": None if record is None else record.as_dict(),
         "reason": reason,
-        "diff": [diff] if paths else [],
+        "diff": [*([diff] if paths else []), *files.difference(others)],
         "warnings": installed.damaged_manifests(place, now),
     }
 
@@ -199,6 +213,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "firmware_directory": {"type": "path"},
+            "renew_with_packages": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

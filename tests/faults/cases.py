@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.xen.stubdom.plugins.module_utils._boot import grub_menu, trial
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common import manifest as manifests
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._images import (
@@ -27,7 +27,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     tarballs,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import http
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts, upkeep
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Part
 from ansible_collections.xen.stubdom.plugins.modules import (  # noqa: F401 -- matrix.py finds them by name
     boot_default,
@@ -150,10 +150,20 @@ class Assembly:
 
 
 def assembled() -> None:
-    xen = SimpleNamespace(require_dom0=lambda: None, version=lambda: (4, 20))
+    xen = SimpleNamespace(
+        require_dom0=lambda: None,
+        version=lambda: (4, 20),
+        run=no_program,
+        distribution=next(row for row in distributions.DISTRIBUTIONS if row.key == "debian"),
+        path=lambda path: os.path.join(root(), path.lstrip("/")),
+    )
     linux_stubdom.Xen = lambda *_arguments, **_options: xen
-    linux_stubdom.parts.plan = lambda *_arguments, **_options: None
-    linux_stubdom.Assembly = Assembly
+    parts.plan = lambda *_arguments, **_options: None
+    upkeep.Assembly = Assembly
+
+
+def no_program(arguments: list[str], **_options: object) -> tuple[int, str, str]:
+    raise FileNotFoundError(arguments[0])
 
 
 def root() -> str:
@@ -165,12 +175,12 @@ ROOTFS_PARTS = ("usr/bin/qemu", "lib/libc.so", "lib/modules/xen.ko")
 
 def real_assembly() -> None:
     """linux_stubdom makes an image of the files below root; mksquashfs is played: what it packs is in its output."""
-    assembled_by = linux_stubdom.Assembly
+    assembled_by = upkeep.Assembly
     assembled()
-    linux_stubdom.Assembly = assembled_by
+    upkeep.Assembly = assembled_by
     linux_stubdom.ROOT = root()
     linux_stubdom.run_program = mksquashfs
-    linux_stubdom.parts.plan = lambda *_arguments, **_options: parts.Plan(
+    parts.plan = lambda *_arguments, **_options: parts.Plan(
         "6.1",
         Part("vmlinuz", "/boot/vmlinuz"),
         Part("bin/busybox", "/bin/busybox", 0o755),
@@ -383,6 +393,17 @@ ALL = (
         assembled,
     ),
     Scenario("linux_stubdom over an older image", "linux_stubdom", LINUX, linux_files(FIRST, "first"), assembled),
+    Scenario(
+        "linux_stubdom renewed with its packages",
+        "linux_stubdom",
+        {**LINUX, "renew_with_packages": True},
+        {
+            **linux_files(FIRST, "first"),
+            "run/systemd/system/": ("", 0),
+            "usr/bin/python3": ("", 0o755),
+        },
+        assembled,
+    ),
     Scenario(
         "linux_stubdom absent, a foreign image before",
         "linux_stubdom",

@@ -121,6 +121,7 @@ class Distribution:
     :param start: the command that starts a service.
     :param services: the services of the toolstack.
     :param xendomains: the settings of the service that starts guests with the host, where it reads any.
+    :param package_manager: the program by which packages are upgraded.
     """
 
     key: str
@@ -135,6 +136,7 @@ class Distribution:
     start: str = "systemctl start {service}"
     services: Tuple[str, ...] = ()
     xendomains: str = ""
+    package_manager: str = ""
     release: str = ""
 
     @property
@@ -159,6 +161,7 @@ _DEBIAN = Distribution(
     name="Debian",
     ids=("debian", "devuan"),
     os_family="Debian",
+    package_manager="apt",
     proven={"toolstack": RUNNING, "grub": RUNNING, "packages": RUNNING},
     packages={
         "hypervisor": ("xen-system-amd64",),
@@ -222,6 +225,7 @@ _FEDORA = Distribution(
     name="Fedora",
     ids=("fedora", "rhel", "centos", "rocky", "almalinux", "ol"),
     os_family="RedHat",
+    package_manager="dnf",
     proven={"toolstack": READ, "grub": FILES, "packages": READ},
     packages={
         "hypervisor": ("xen",),
@@ -269,6 +273,7 @@ _SUSE = Distribution(
     name="openSUSE",
     ids=("opensuse", "suse", "sles", "opensuse-leap", "opensuse-tumbleweed"),
     os_family="Suse",
+    package_manager="zypper",
     proven={"toolstack": READ, "grub": FILES, "packages": READ},
     packages={
         "hypervisor": ("xen",),
@@ -319,6 +324,7 @@ _ALPINE = Distribution(
     name="Alpine",
     ids=("alpine",),
     os_family="Alpine",
+    package_manager="apk",
     proven={"toolstack": READ, "grub": FILES, "packages": READ},
     packages={
         "hypervisor": ("xen-hypervisor",),
@@ -367,6 +373,7 @@ _ARCH = Distribution(
     name="Arch",
     ids=("arch", "archlinux"),
     os_family="Archlinux",
+    package_manager="pacman",
     proven={"toolstack": READ, "grub": FILES, "packages": READ},
     packages={
         "hypervisor": ("xen",),
@@ -411,6 +418,7 @@ _GENTOO = Distribution(
     name="Gentoo",
     ids=("gentoo",),
     os_family="Gentoo",
+    package_manager="emerge",
     proven={"toolstack": READ, "grub": FILES, "packages": READ},
     packages={
         "hypervisor": ("app-emulation/xen",),

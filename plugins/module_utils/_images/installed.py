@@ -18,7 +18,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
+from ansible_collections.xen.stubdom.plugins.module_utils._common.files import AnyChange, Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers, kinds
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import firmware
@@ -214,20 +214,25 @@ def install(place: Place, now: Contents, contents: Mapping[str, bytes], record: 
     )
 
 
+def rolled_back(place: Place, now: Contents) -> bool:
+    """Whether the image that is there is one that a rollback has put back."""
+    there = {file: now[place.path_of(file)] for file in place.files}
+    return now[place.rolled_back] is not None and now[place.rolled_back] == _note(there)
+
+
 def roll_back(place: Place, now: Contents) -> List[Change]:
     """Put the previous image in the place of this one; none is needed if that was done already.
 
     :raises UserError: there is none, or it is damaged.
     """
     there = {file: now[place.path_of(file)] for file in place.files}
-    done = now[place.rolled_back] is not None and now[place.rolled_back] == _note(there)
     saved = {file: now[place.previous_of(file)] for file in place.files}
     note = _change(place, now, place.rolled_back, _note(saved))
     forget = [_change(place, now, path, None) for path in _forget(place)]
     copies = all(now[place.previous_of(file)] in (None, now[place.path_of(file)]) for file in place.files)
     record = manifest.parse(now[place.previous_manifest])
     same = now[place.previous_manifest] == now[place.manifest]
-    if done:
+    if rolled_back(place, now):
         return _needed(forget)
     if copies and same and record is not None and _unlike(place, now, record) is None:
         # An earlier run was interrupted when only this was left to do.
@@ -281,22 +286,25 @@ def remove(place: Place, now: Contents) -> List[Change]:
     )
 
 
-def apply(place: Place, now: Contents, changes: List[Change]) -> None:
+def apply(place: Place, now: Contents, changes: List[Change], others: Sequence[AnyChange] = ()) -> None:
     """Make the changes, remove what a killed run has left beside any file of the place, and read again.
 
     :param now: what was read before.
+    :param others: changes of other files, which are made before these, all of them or none.
     :raises UserError: they could not be made, or are not there afterwards; the files are as they were.
     """
     changed = {change.path for change in changes}
-    files.apply([*changes, *(_change(place, now, path, now[path]) for path in place.all if path not in changed)])
+    same = (_change(place, now, path, now[path]) for path in place.all if path not in changed)
+    files.apply([*others, *changes, *same])
     try:
         found = {change.path: files.read(change.path) for change in changes}
     except BaseException:
-        files.apply(files.reverse(changes))
+        files.apply(files.reverse([*others, *changes]))
         raise
     wrong = next((change.path for change in changes if found[change.path] != change.after), None)
     if wrong is not None:
-        files.apply([Change(c.path, found[c.path], c.before, mode=c.mode) for c in reversed(changes)])
+        back = [Change(c.path, found[c.path], c.before, mode=c.mode) for c in reversed(changes)]
+        files.apply([*back, *files.reverse(others)])
         raise UserError(
             f"{wrong} is not what was just written there.",
             "The files were put back; find out which other program writes there, then run again.",

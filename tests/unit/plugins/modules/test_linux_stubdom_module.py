@@ -42,6 +42,8 @@ class Machine:
             major, minor = self.host.xen.split(".")
             memory = "total_memory : 4095\nfree_memory : 2900\n"
             return 0, f"xen_major : {major}\nxen_minor : {minor}\nxen_version : {self.host.xen}.1\n{memory}", ""
+        if arguments == ["systemctl", "daemon-reload"]:
+            return 0, "", ""
         if arguments[0] not in self.programs:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), arguments[0])
         if arguments[:2] == ["dpkg-query", "--search"]:
@@ -75,8 +77,11 @@ def machine(stubdom_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Machine(stubdom_host)
 
 
-def run(machine: Machine, *, check: bool = False, state: str = "present", directory: Any = None) -> Dict[str, Any]:
-    machine.params = {"state": state, "firmware_directory": str(directory or machine.directory)}
+def run(
+    machine: Machine, *, check: bool = False, state: str = "present", directory: Any = None, renew: bool = False
+) -> Dict[str, Any]:
+    directory = str(directory or machine.directory)
+    machine.params = {"state": state, "firmware_directory": directory, "renew_with_packages": renew}
     machine.check_mode = check
     return linux_stubdom.run(machine)  # type: ignore[arg-type]
 
@@ -316,7 +321,7 @@ def test_a_firmware_directory_that_is_not_there(machine: Machine) -> None:
 
 def test_a_firmware_directory_that_cannot_be_found(machine: Machine) -> None:
     (machine.directory / "hvmloader").unlink()
-    machine.params = {"state": "present", "firmware_directory": None}
+    machine.params = {"state": "present", "firmware_directory": None, "renew_with_packages": False}
     with pytest.raises(UserError, match="The firmware directory cannot be found"):
         linux_stubdom.run(machine)  # type: ignore[arg-type]
 
