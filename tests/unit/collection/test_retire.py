@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+import real_play
 import recorded
+import yaml
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import hook
 
 WEB = {"name": "web", "path": "/etc/xen/web.cfg", "managed": True, "state": "blocked"}
 OFF = {"name": "off", "path": "/srv/off.cfg", "managed": True, "state": "absent"}
@@ -102,6 +106,24 @@ def test_everything_is_taken_back(tmp_path: Path) -> None:
     names = [name for name, _given in played.calls]
     # What guests need goes after them.
     assert names.index("guests") < names.index("linux_stubdom") < names.index("dom0_mem")
+
+
+@pytest.mark.parametrize(("guests", "stays"), [("shutdown", False), ("keep", True)])
+def test_what_renews_an_image_goes_from_a_host_without_a_toolstack(tmp_path: Path, guests: str, stays: bool) -> None:
+    renews = tmp_path / "90xen-stubdom"
+    renews.touch()
+    host = {**HOST, "firmware_directory": None, "images": []}
+    words = (f"-eretire_guests={guests}", f'-e{{"__retire_renews": ["{renews}"]}}')
+    played = play(tmp_path, ALL, *words, xen_info=host)
+    assert played.status == 0, played.said
+    assert renews.exists() == stays and ("the renewal of images, " in played.said) != stays
+    assert "linux_stubdom" not in [name for name, _given in played.calls]
+
+
+def test_the_files_that_renew_an_image_are_those_of_the_module() -> None:
+    play_ = yaml.safe_load((real_play.REPOSITORY / "playbooks" / "retire.yml").read_text())[0]
+    there = {path for path, _line in hook.HOOKS.values()} | {hook.UNIT, hook.WANTED, hook.PARAMETERS}
+    assert set(play_["vars"]["__retire_renews"]) == {*there, os.path.dirname(hook.PROGRAM)}
 
 
 def test_a_host_without_anything_of_ours_stays_as_it_is(tmp_path: Path) -> None:
