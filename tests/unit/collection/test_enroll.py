@@ -64,3 +64,11 @@ def test_without_an_amount_of_memory_or_a_name_nothing_is_done(tmp_path: Path) -
     played = play(tmp_path, "-eenroll_hosts=localhost")
     assert played.status == 2 and "Set dom0_memory_size to what dom0 needs" in played.said
     assert played.calls == [] and play(tmp_path / "other").calls == []
+
+
+def test_check_mode_names_packages_that_the_package_manager_does_not_know_yet(tmp_path: Path) -> None:
+    packages = '-e{"__enroll_packages": ["xen-stubdom-no-such-package"]}'
+    played = recorded.play(tmp_path, "enroll", *HERE, "--check", packages, results=RESULTS)
+    assert played.status == 0, played.said
+    assert "localhost: xen-stubdom-no-such-package would be installed, then dom0's memory" in played.said
+    assert "apt says: " in played.said and played.calls == []
