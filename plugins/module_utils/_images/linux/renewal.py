@@ -43,8 +43,8 @@ def main() -> int:
         priority, said = _ERROR, f"The Linux stub domain is as it was. {error.what} {error.remedy}"
     except Interrupted as error:
         priority, said = _NOTICE, f"Interrupted by {error}: the Linux stub domain is as it was, or a whole new one."
-    for line in (*(f"{_WARNING}{warning}" for warning in files.stayed), f"{priority}{said}"):
-        print(line, flush=True)
+    lines = [*(f"{_WARNING}{warning}" for warning in files.stayed), f"{priority}{said}"]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 1 if priority == _ERROR else 0
 
 
