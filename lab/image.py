@@ -31,6 +31,8 @@ PACKAGES = (
     # what makes it a machine one can log in to
     "systemd-sysv", "udev", "kmod", "initramfs-tools", "zstd", "lz4", "procps", "openssh-server", "ca-certificates",
     "bridge-utils", "iproute2", "iputils-ping", "ethtool", "less", "python3", "python3-apt",
+    # for the network of guests
+    "dnsmasq-base",
     # for making guests
     "busybox-static", "e2fsprogs", "squashfs-tools", "cpio",
 )  # fmt: skip

@@ -371,6 +371,8 @@ def test_nothing_reaches_the_operator_that_is_not_seen(sent: str) -> None:
         ("1\n2\n3\n", "2\n3\n4\n", "4\n"),
         ("x" * 5000 + "\nend\n", "end\nnew\n", "new\n"),
         ("1\n", "7\n8\n", "7\n8\n"),
+        # What was last read is not where the log begins now, and stands there twice.
+        ("1\n2\nend\n", "0\nend\n3\nend\n4\n", "4\n"),
     ],
 )
 def test_what_a_log_has_got_since(before: str, after: str, new: str) -> None:

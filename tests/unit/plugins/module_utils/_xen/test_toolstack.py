@@ -218,7 +218,9 @@ def test_what_xl_refuses_in_a_dry_run_is_an_error_with_its_words() -> None:
         xen.dry_run(b"")
 
 
-NODES = {"/a": "1", "/b": "", "/d": "x y"}
+# More than one program is asked for.
+MANY = [f"/many/{number}" for number in range(2100)]
+NODES = {"/a": "1", "/b": "", "/d": "x y", **dict.fromkeys(MANY, "1")}
 
 
 def xenstore_read(arguments: list[str], **_options: object) -> tuple[int, str, str]:
@@ -239,6 +241,7 @@ def xenstore_read(arguments: list[str], **_options: object) -> tuple[int, str, s
         (["/a", "/c", "/b", "/d"], 2),
         (["/c", "/e"], 2),
         (["/a", "/c"], 1),
+        (MANY, 2),
     ],
 )
 def test_many_nodes_are_read_in_few_calls(paths: list[str], calls: int) -> None:
