@@ -26,10 +26,12 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
 
-# Limits of the Linux stub domain. docs/misc/stubdom.txt @ stable-4.22 says one network interface; with our image two
+# Limits of the Linux stub domain. docs/misc/stubdom.txt @ stable-4.22 says one network interface; with our image four
 # were seen to send and receive.
-LINUX_NICS = 2
+LINUX_NICS = 4
 LINUX_DISKS = 26
+# Models whose boot ROM is a file that the image has not, without which QEMU ends (romfile in hw/net/*.c @ v10.0).
+_NO_ROM = re.compile(r"ne2k_pci|pcnet|vmxnet3|i82[0-9]{3}[a-c]?(?:er)?")
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}\Z")
 
@@ -61,6 +63,13 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 f"The guest {guest['name']} has {len(given)}, and a Linux stub domain serves {most} {what}.",
                 "Take some away.",
             )
+    without = next((nic["model"] for nic in guest.get("nics") or () if _NO_ROM.fullmatch(nic.get("model") or "")), None)
+    if without and not guest.get("stubdomain_ramdisk"):
+        raise UserError(
+            f"A network interface of {guest['name']} is a {without}, whose boot ROM is not in the image of the Linux "
+            "stub domain.",
+            "Set model to e1000, e1000e, rtl8139 or virtio-net-pci, or stubdomain_ramdisk to an image that has it.",
+        )
     add_firmware(guest, host, planned)
     _no_screen(keys)
     # Dom0's QEMU would give the stub domain a keyboard, too. xl knows the key from 4.13 on, so that every release with
