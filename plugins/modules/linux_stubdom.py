@@ -174,7 +174,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         reason = wrong or upkeep.IN_ORDER
         paths = [*(c.path for c in changes), *place.written] if wrong else []
         if paths:
-            files.require_room(directory, assembly.most_bytes + sum(len(c.after or b"") for c in changes))
+            upkeep.require_room(place, assembly, changes)
             record = None
     else:
         changes = (installed.remove if state == "absent" else installed.roll_back)(place, now)

@@ -84,7 +84,7 @@ def _renew(given: Mapping[str, Any], run: Runner) -> Tuple[str, str]:
     assembly = upkeep.plan(xen, run, ROOT)
     if upkeep.outdated(place, now, assembly) is None:
         return _INFO, upkeep.IN_ORDER
-    files.require_room(directory, assembly.most_bytes + sum(len(c.after or b"") for c in installed.save(place, now)))
+    upkeep.require_room(place, assembly, installed.save(place, now))
     changes, made = upkeep.make(place, now, assembly)
     diff = {"after_header": place.manifest, "before": upkeep.listing(record), "after": upkeep.listing(made)}
     rows = journal.rows({"diff": diff, "manifest": made.as_dict()}, module="xen.stubdom.linux_stubdom", play=BY)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import List, Optional, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.files import Change
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
@@ -43,6 +44,11 @@ def outdated(of: Place, now: Contents, assembly: Assembly) -> Optional[str]:
     if wrong is None and installed.identity(of, now) != assembly.identity:
         wrong = "The files on this host are not those that the image was made of."
     return wrong
+
+
+def require_room(of: Place, assembly: Assembly, changes: List[Change]) -> None:
+    """:raises UserError: there is none for the image and what keeps the one before."""
+    files.require_room(of.directory, assembly.most_bytes + sum(len(change.after or b"") for change in changes))
 
 
 def make(of: Place, now: Contents, assembly: Assembly) -> Tuple[List[Change], Manifest]:
