@@ -329,6 +329,6 @@ def test_a_long_file_takes_no_longer_than_its_length(tmp_path: Path, place: str,
     for word in ("console=tty0 console=hvc0", None):
         with contextlib.suppress(UserError):
             loader.elsewhere(loader.read(), loader.plan(loader.read(), "console", word), "console")
-    assert read - started < 2
+    assert read - started < 5
     # Each edit reads what was there, and what it makes of it, several times.
-    assert time.process_time() - read < 12
+    assert time.process_time() - read < 30

@@ -480,8 +480,9 @@ def test_a_long_file_takes_no_longer_than_its_length(tmp_path: Path, name: str, 
         with contextlib.suppress(UserError):
             loader.plan(loader.read(), OPTION, word)
     planned = time.process_time()
-    assert read - started < 1
-    assert planned - read < 2
+    # Less than one second together without coverage; a pattern whose time grows with the square takes minutes.
+    assert read - started < 5
+    assert planned - read < 10
 
 
 def test_the_report_never_fails(tmp_path: Path) -> None:
