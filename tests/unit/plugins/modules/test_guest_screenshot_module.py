@@ -159,6 +159,15 @@ def test_a_picture(directory: Path) -> None:
     assert written.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_picture_that_comes_in_single_pixels(directory: Path) -> None:
+    places = [(1, 1), (0, 0), (2, 1), (1, 0), (0, 1), (2, 0)]
+    sent = [((left, top, 1, 1, 0), bytes((10 * left, 20 * top, 40, 0))) for left, top in places]
+    with Server(directory, [greet(3, 2), send(*sent)]):
+        run(directory)
+    rows = [b"".join(bytes((10 * left, 20 * top, 40)) for left in range(3)) for top in range(2)]
+    assert pixels((directory / "web.png").read_bytes()) == (3, 2, rows)
+
+
 def test_a_picture_that_comes_in_parts_and_changes_its_size(directory: Path) -> None:
     def others(connection: socket.socket) -> None:
         # A bell, a text, colours.

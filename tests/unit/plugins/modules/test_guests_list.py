@@ -296,7 +296,8 @@ def test_states_of_a_life(host: Host) -> None:
     assert state("saved") == ([], "absent")
     with pytest.raises(UserError, match="is saved in .*, whose memory would not fit"):
         state("restarted")
-    assert state("running") == (["restored"], "blocked")
+    assert state("paused") == (["restored", "paused"], "paused")
+    assert state("running") == (["unpaused"], "blocked")
     assert state("rebooted") == (["rebooted"], "blocked")
     assert state("restarted") == (["restarted"], "blocked")
     assert state("restarted", stop="force") == (["restarted"], "blocked")

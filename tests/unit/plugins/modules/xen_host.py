@@ -275,7 +275,8 @@ class Host:
         return 0, "", ""
 
     def xl_network_detach(self, word: str, number: str) -> Answer:
-        self.nodes.pop(f"/libxl/{word}/device/vif/{number}/state")
+        if self.domains[self.named(word)].follows:
+            self.nodes.pop(f"/libxl/{word}/device/vif/{number}/state")
         return 0, "", ""
 
     def xl_cd_insert(self, word: str, vdev: str, target: str) -> Answer:

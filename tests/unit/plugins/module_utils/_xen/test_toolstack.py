@@ -188,12 +188,20 @@ def test_the_toolstack_is_as_new_as_its_library(
     assert Xen(lambda _arguments, **_options: (0, INFO, ""), root=str(tmp_path)).toolstack_version() == version
 
 
-def test_a_host_without_xenstore_is_told_what_is_missing() -> None:
+def test_a_host_without_xenstore_is_told_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=13\n")
+
     def run(_arguments: list[str], **_options: object) -> tuple[int, str, str]:
         raise FileNotFoundError
 
-    with pytest.raises(UserError, match="no xenstore-read on this host"):
-        Xen(run).read("/tool")
+    for program, ask, package in (
+        ("xenstore-read", lambda xen: xen.read("/tool"), "xenstore-utils"),
+        ("xl", lambda xen: xen.xl("list"), "xen-utils-common"),
+    ):
+        with pytest.raises(UserError, match=f"no {program} on this host") as failed:
+            ask(Xen(run, root=str(tmp_path)))
+        assert failed.value.remedy == f"Install the package {package}."
 
 
 def test_a_dry_run_gives_xl_the_text_and_keeps_no_file() -> None:
