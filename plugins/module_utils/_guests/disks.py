@@ -165,7 +165,7 @@ def in_dom0(disk: Mapping[str, Any]) -> bool:
 def target(text: str) -> Optional[str]:
     """Return the file or device that a disk in xl's notation is made of, None where it has none or that is no path."""
     named = re.search(r"(?:^|,)\s*target=(?P<path>.*)\Z", text, re.DOTALL)
-    if named and re.search(r"(?:^|,)\s*(?:script|backend)=", text[: named.start() + 1]):
+    if named and re.search(r"(?:^|,)\s*(?:script|backend)=", text[: named.start()]):
         return None
     path = named["path"] if named else text.split(",", 1)[0].strip()
     path = re.sub(r"\A(?:phy|file|raw|qcow2?|vhd|tap2?|aio|tapdisk):", "", path)
