@@ -45,7 +45,7 @@ LIVE: list[tuple[dict[str, Any], dict[str, Any], list[str], list[str]]] = [
     ({}, {"cpu_weight": 512}, ["cpu_weight"], ["sched-credit2 -d 3 -w 512"]),
     ({"cpu_weight": 512, "cap": 50}, {"cap": 60}, ["cap", "cpu_weight"],
      ["sched-credit2 -d 3 -c 60", "sched-credit2 -d 3 -w 256"]),
-    ({}, {"cpus": "2-3,^3"}, ["cpus"], ["vcpu-pin 3 all 2-3,^3"]),
+    ({}, {"cpus": "1-3,^2"}, ["cpus"], ["vcpu-pin 3 all 1-3,^2"]),
     ({"cpus": "1"}, {}, ["cpus"], ["vcpu-pin 3 all all"]),
     ({}, {"cpus_soft": "1"}, ["cpus_soft"], ["vcpu-pin 3 all all 1"]),
     ({}, {"nics": [LAN]}, ["vif"], ["network-attach 3 mac=00:16:3e:00:00:01 bridge=lan"]),
@@ -124,6 +124,8 @@ def test_only_what_can_be_is_changed_and_the_rest_is_named(host: Host) -> None:
         ({}, {"memory": 300}, ["memory"]),
         ({}, {"memory": 128}, ["memory"]),
         ({}, {"vcpus": 2}, ["vcpus"]),
+        ({}, {"cpus": "1-3,^2"}, ["cpus"]),
+        ({}, {"cpus_soft": "1"}, ["cpus_soft"]),
         ({"nics": [LAN]}, {}, ["vif"]),
     ],
 )

@@ -259,9 +259,9 @@ class Host:
 
     def xl_vcpu_pin(self, word: str, which: str, *pins: str) -> Answer:
         assert which == "all"
-        self.domains[self.named(word)].pinned[: len(pins)] = [
-            {"2-3,^3": "2", "0-3": "all"}.get(pin, pin) for pin in pins
-        ]
+        played = self.domains[self.named(word)]
+        if played.follows:
+            played.pinned[: len(pins)] = [{"1-3,^2": "1,3", "0-3": "all"}.get(pin, pin) for pin in pins]
         return 0, "", ""
 
     def xl_vcpu_list(self, word: str) -> Answer:
