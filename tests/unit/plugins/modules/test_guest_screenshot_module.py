@@ -168,6 +168,18 @@ def test_a_picture_that_comes_in_single_pixels(directory: Path) -> None:
     assert pixels((directory / "web.png").read_bytes()) == (3, 2, rows)
 
 
+def test_a_picture_whose_bytes_come_slowly(directory: Path) -> None:
+    def slowly(connection: socket.socket) -> None:
+        sent = struct.pack(">BxH", 0, 1) + struct.pack(">HHHHi", 0, 0, 1, 1, 0) + RED
+        for part in (sent[:3], sent[3:7], sent[7:]):
+            connection.sendall(part)
+            time.sleep(0.1)
+
+    with Server(directory, [greet(1, 1), slowly]):
+        run(directory)
+    assert pixels((directory / "web.png").read_bytes()) == (1, 1, [b"\xff\0\0"])
+
+
 def test_a_picture_that_comes_in_parts_and_changes_its_size(directory: Path) -> None:
     def others(connection: socket.socket) -> None:
         # A bell, a text, colours.
