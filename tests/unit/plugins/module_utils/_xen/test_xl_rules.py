@@ -169,6 +169,21 @@ def test_a_misspelt_name_is_answered_with_the_nearest() -> None:
         assert near in refused.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("key", "minor", "words"),
+    [
+        ("vga", 5, "cirrus, none, stdvga"),
+        ("vga", 6, "cirrus, none, qxl, stdvga"),
+        ("device_model_version", 20, "qemu-xen, qemu-xen-traditional"),
+        ("device_model_version", 21, "qemu-xen"),
+    ],
+)
+def test_the_words_of_a_release_are_offered(key: str, minor: int, words: str) -> None:
+    with pytest.raises(UserError) as refused:
+        xl_rules.check({key: "x"}, (4, minor))
+    assert refused.value.remedy == f"Write one of {words}."
+
+
 UUID = "74d0eec1-fe6e-402b-84b5-077b0f288fe4"
 
 
