@@ -159,6 +159,12 @@ def test_a_picture(directory: Path) -> None:
     assert written.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_picture_of_the_size_of_a_screen(directory: Path) -> None:
+    with Server(directory, [greet(720, 400), send(((0, 0, 720, 400, 0), BLUE * 720 * 400))]):
+        run(directory)
+    assert pixels((directory / "web.png").read_bytes()) == (720, 400, [b"\0\0\xff" * 720] * 400)
+
+
 def test_a_picture_that_comes_in_single_pixels(directory: Path) -> None:
     places = [(1, 1), (0, 0), (2, 1), (1, 0), (0, 1), (2, 0)]
     sent = [((left, top, 1, 1, 0), bytes((10 * left, 20 * top, 40, 0))) for left, top in places]
