@@ -47,7 +47,7 @@ PLACES = ("_common/files.py", "_boot", "_xen", "_guests")
 MODULES = {
     "_common": ("xl_conf",),
     "_boot": ("boot_default", "boot_option", "boot_trial", "dom0_mem"),
-    "_xen": ("guests", "xen_info", "xl_conf"),
+    "_xen": ("guests", "journal", "xen_info", "xl_conf"),
     "_guests": ("guest_migrate", "guest_screenshot", "guests", "guests_info", "xl_inventory"),
 }
 # Tables that programs of ours have made of Xen's source, and would make again.
