@@ -15,6 +15,7 @@ from typing import Any, Dict, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._images import account, records
+from ansible_collections.xen.stubdom.plugins.module_utils._images.diagnosis import FailedStage
 
 # A build stops when no watcher was there for so long, in seconds. With 60, one that was watched stopped on a busy host.
 SILENCE = 300.0
@@ -109,8 +110,9 @@ def require_success(status: Dict[str, Any]) -> None:
     if "fault" in status:
         raise account.fault(*status["fault"])
     if status["state"] in ("failed", "stopped"):
-        what, _newline, remedy = str(status["message"]).partition("\n")
-        raise UserError(what, remedy or "Run again; it continues with the stage that was interrupted.")
+        what, *more = str(status["message"]).split("\n")
+        remedy = more[0] if more else "Run again; it continues with the stage that was interrupted."
+        raise FailedStage(what, remedy, more[1:])
 
 
 def alive(pid: int) -> bool:

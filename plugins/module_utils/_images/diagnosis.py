@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import build_packages
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, printable
 
 # Text in the log of a failed stage → what to do about it, for problems that the build cannot solve itself. In it,
 # {install} stands for what this host's distribution has for the purpose beside it.
@@ -86,6 +86,20 @@ _FIRST_ERRORS = (
 )
 
 
+class FailedStage(UserError):
+    """A stage failed.
+
+    :param shown: lines below the two sentences, such as those of the log.
+    """
+
+    def __init__(self, what: str, remedy: str, shown: Sequence[str]) -> None:
+        super().__init__(what, remedy)
+        self.shown = tuple(map(printable, shown))
+
+    def __str__(self) -> str:
+        return "\n".join((super().__str__(), *self.shown))
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a stage failed.
@@ -100,11 +114,11 @@ class Failure:
     context: Tuple[str, ...]
     remedy: Optional[str]
 
-    def as_user_error(self, log: str) -> UserError:
+    def as_user_error(self, log: str) -> FailedStage:
         """Return the failure as a message: what failed, what to do, where to look."""
-        shown = "\n".join(f"    {line}" for line in self.context)
+        shown = [f"Log: {log}", *(f"    {line}" for line in self.context)]
         remedy = self.remedy or "This collection does not know the cause; the log has the whole output."
-        return UserError(f"Stage {self.stage!r} failed: {self.error}", f"{remedy}\nLog: {log}\n{shown}")
+        return FailedStage(f"Stage {self.stage!r} failed: {self.error}", remedy, shown)
 
 
 def explain(stage: str, log: str) -> Failure:

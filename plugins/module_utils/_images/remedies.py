@@ -163,6 +163,9 @@ REMEDIES: Tuple[Remedy, ...] = (
         until=(4, 14),
         headers=(("tools/libs/toolcore", "include/_xentoolcore_list.h"),),
     ),
+    # libxenguest includes a header of libxenctrl, which includes this one beside it. Only make in that directory makes
+    # it, and stubdom/ has a copy of libxenctrl of its own (tools/libs/guest/Makefile @ RELEASE-4.16.7).
+    Remedy("header-of-paths", since=(4, 15), until=(4, 16), headers=(("tools/libs/ctrl", "_paths.h"),)),
     # xen/tools/gen-cpuid.py, which makes a header of libxc, is for Python 2 up to 4.10.
     Remedy(
         "python-3-libxc",

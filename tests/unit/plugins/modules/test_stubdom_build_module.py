@@ -145,7 +145,9 @@ def test_a_failure_says_stage_error_and_log(builder: Builder) -> None:
         builder.run("c")
     assert refused.value.what == "Stage 'image c' failed: c/main.c:7:1: error: expected expression"
     assert "does not know the cause" in refused.value.remedy
-    assert "/log" in refused.value.remedy and "    c/main.c:7:1" in refused.value.remedy
+    log, *context = refused.value.shown
+    assert re.fullmatch("Log: /.*/log", log) and "    c/main.c:7:1: error: expected expression" in context
+    assert str(refused.value).split("\n") == [refused.value.what, refused.value.remedy, log, *context]
     assert list((builder.work / "images").glob("*")) == [] if (builder.work / "images").exists() else True
     (builder.tree / "stubdom" / "broken").unlink()
     assert builder.run("c")["built"] == ["c"]
