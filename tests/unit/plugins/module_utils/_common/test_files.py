@@ -76,6 +76,15 @@ def test_refuses_a_file_that_changed_meanwhile(tmp_path: Path) -> None:
     assert names(tmp_path) == ["second"]
 
 
+@pytest.mark.parametrize("gone", ["directory/file", "file/file"])
+def test_refuses_to_remove_what_went_with_its_directory(tmp_path: Path, gone: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UserError, match="changed by another program"):
+        files.apply([Change(str(tmp_path / "other"), None, b"1"), Change(str(tmp_path / gone), b"1", None)])
+    files.apply([Change(str(tmp_path / gone), None, None)])
+    assert names(tmp_path) == ["file"]
+
+
 @pytest.mark.parametrize("failing_call", [0, 1, 2])
 def test_a_failure_half_way_puts_everything_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
