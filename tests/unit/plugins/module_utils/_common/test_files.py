@@ -635,8 +635,21 @@ def test_what_a_killed_run_has_left_in_the_scratch_directory_is_removed(
     for name in (f"xen.stubdom-{ENDED}.x", *others):
         (tmp_path / name / "tree").mkdir(parents=True)
     (tmp_path / f"xen.stubdom-{ENDED}.link").symlink_to("/")
+    monkeypatch.setattr(files, "stayed", [])
     files.sweep_scratch()
-    assert names(tmp_path) == sorted([*others, f"xen.stubdom-{ENDED}.link"])
+    assert names(tmp_path) == sorted([*others, f"xen.stubdom-{ENDED}.link"]) and files.stayed == []
+
+
+def test_a_scratch_directory_that_cannot_be_removed_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SCRATCH_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(files, "stayed", [])
+    monkeypatch.setattr(files.shutil, "rmtree", lambda *_arguments, **_options: None)
+    left = tmp_path / f"xen.stubdom-{ENDED}.x"
+    left.mkdir()
+    files.sweep_scratch()
+    assert files.stayed == [f"{left} could not be removed. The next run that needs such a directory tries it again."]
 
 
 def test_the_owner_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
