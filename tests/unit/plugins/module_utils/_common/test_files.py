@@ -280,6 +280,15 @@ def test_what_is_no_lock_file_is_refused(tmp_path: Path, planted: str) -> None:
     assert names(tmp_path) == ["lock"]
 
 
+def test_a_link_is_replaced_itself(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / "link").symlink_to("theirs")
+    with files.replacing(str(tmp_path / "link")) as stream:
+        stream.write(b"ours")
+    assert not (tmp_path / "link").is_symlink() and (tmp_path / "link").read_bytes() == b"ours"
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+
 def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -706,6 +715,26 @@ def test_the_lock_is_where_no_other_account_can_make_it(tmp_path: Path, monkeypa
     made.chmod(0o777)
     with pytest.raises(UserError, match="open to others"), files.lock():
         pass
+
+
+@pytest.mark.parametrize(("owner", "account", "there"), [(0, 7, True), (7, 7, True), (1, 7, False), (1, 0, False)])
+def test_the_lock_is_in_a_directory_of_root_or_of_this_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, account: int, there: bool
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+    monkeypatch.setattr(files, "LOCK_DIRECTORIES", (str(first), str(second)))
+    monkeypatch.setattr(files.os, "geteuid", lambda: account)
+    real = os.stat
+
+    def owned(path: str) -> os.stat_result:
+        fields = list(real(path))
+        fields[stat.ST_UID] = owner if path == str(first) else account
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(files.os, "stat", owned)
+    assert files._lock_directory() == str(first if there else second)
 
 
 @pytest.mark.parametrize("planted", ["file", "link", "another account's", 0o701, 0o710, 0o702, 0o720])
