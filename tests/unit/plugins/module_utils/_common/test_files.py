@@ -728,13 +728,15 @@ def test_the_lock_is_in_a_directory_of_root_or_of_this_account(
     monkeypatch.setattr(files.os, "geteuid", lambda: account)
     real = os.stat
 
-    def owned(path: str) -> os.stat_result:
-        fields = list(real(path))
+    def owned(path: str, **options: Any) -> os.stat_result:
+        fields = list(real(path, **options))
         fields[stat.ST_UID] = owner if path == str(first) else account
         return os.stat_result(fields)
 
     monkeypatch.setattr(files.os, "stat", owned)
-    assert files._lock_directory() == str(first if there else second)
+    found = files._lock_directory()
+    monkeypatch.undo()
+    assert found == str(first if there else second)
 
 
 @pytest.mark.parametrize("planted", ["file", "link", "another account's", 0o701, 0o710, 0o702, 0o720])
