@@ -453,8 +453,10 @@ def test_of_two_partitions_the_firmware_names_one(
 def test_a_partition_of_an_old_table_has_a_signature_and_a_number() -> None:
     node = struct.pack("<IQQI12xBB", 3, 2048, 4096, 0xC0FFEE01, 1, 1)
     content = struct.pack("<IH", 1, 46) + b"X\0\0\0" + struct.pack("<BBH", 4, 1, 42) + node + b"\x7f\xff\4\0"
-    entry = efi_boot.load_option(7, content)
-    assert entry is not None and (entry.disk, entry.file) == ("c0ffee01-03", efi_boot.REMOVABLE)
+    for options in ("", "-cfg=other.cfg"):
+        entry = efi_boot.load_option(7, content + options.encode("utf-16-le"))
+        assert entry is not None
+        assert (entry.disk, entry.file, entry.options) == ("c0ffee01-03", efi_boot.REMOVABLE, options)
 
 
 @pytest.mark.parametrize(
