@@ -96,6 +96,9 @@ class Plan:
 # have to be on make's command line, as config/Tools.mk assigns FETCHER.
 OFFLINE = ("FETCHER=/bin/false", "WGET=/bin/false", "GIT=/bin/false")
 
+# Names of the sources that every image of a release is made from.
+_SHARED = ("xen", "mini-os", *(tarballs.TARBALLS[key].file for key in tarballs.COMMON))
+
 
 def plan(given: Input, *, jobs: int) -> Plan:
     """Return what to do for *given*; *jobs* changes nothing of the result."""
@@ -105,7 +108,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
     tree = _digest(
         {
             "release": row.name,
-            "sources": {name: given.sources[name] for name in sorted(given.sources) if name in _shared(row)},
+            "sources": {name: given.sources[name] for name in sorted(given.sources) if name in _SHARED},
             "compiler": given.compiler,
             "environment": environment,
             "remedies": [asdict(remedy) for remedy in remedies if remedy.image is None],
@@ -141,12 +144,6 @@ def only(given: Input, images: Sequence[str]) -> Input:
     )
 
 
-def _shared(row: Release) -> Tuple[str, ...]:
-    """Names of the sources that every image of a release is made from."""
-    qemu = ("qemu-xen-traditional",) if row.version < (4, 4) else ()
-    return ("xen", "mini-os", *qemu, *(tarballs.TARBALLS[key].file for key in tarballs.COMMON))
-
-
 def _environment(remedies: Sequence[_remedies.Remedy]) -> Dict[str, str]:
     # Hardening flags of a distribution in CFLAGS break Mini-OS, and CFLAGS on make's command line would defeat every +=
     # of stubdom/Makefile. So the environment has none but ours.
@@ -170,7 +167,7 @@ def _product(given: Input, name: str, tree: str) -> Product:
     own = [tarball.file for tarball in tarballs.needed(given.row, [name])]
     if name == "ioemu":
         own.append("qemu-xen-traditional")
-    wanted = ("xen",) if name in kinds.HELPERS else ("xen", "mini-os", *_shared(given.row), *own)
+    wanted = ("xen",) if name in kinds.HELPERS else (*_SHARED, *own)
     sources = tuple(source for source in given.sources if source in wanted)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
     remedies = _remedies.choose(given.row.version, given.compiler[0], [name])

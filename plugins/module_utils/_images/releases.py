@@ -340,8 +340,5 @@ def _last_with(image: str) -> str:
 
 
 def needs_qemu(row: Release, images: Sequence[str]) -> bool:
-    """Whether the tree of qemu-xen-traditional has to be there.
-
-    In 4.2 and 4.3 its links are a prerequisite of the headers of every stub domain (stubdom/Makefile @ RELEASE-4.3.4).
-    """
-    return row.qemu is not None and ("ioemu" in images or row.version < (4, 4))
+    """Whether the tree of qemu-xen-traditional has to be there."""
+    return row.qemu is not None and "ioemu" in images

@@ -155,6 +155,17 @@ REMEDIES: Tuple[Remedy, ...] = (
             ),
         ),
     ),
+    # Up to 4.4 make takes qemu-xen-traditional from where Config.mk says; 4.5 looks for it in tools/ first. Up to 4.3
+    # every stub domain waits for links to it, which only ioemu has a use for.
+    Remedy(
+        "qemu-in-the-tree",
+        until=(4, 4),
+        edits=(
+            Edit("Config.mk", r"(CONFIG_QEMU \?=) \$\(QEMU_REMOTE\)", r"\1 $(XEN_ROOT)/tools/qemu-xen-traditional"),
+            Edit("stubdom/Makefile", r"(?m)^(mk-headers-.*:) ioemu/linkfarm\.stamp$", r"\1"),
+            Edit("stubdom/Makefile", r"(?m)^ioemu: (?=cross-zlib )", "ioemu: ioemu/linkfarm.stamp "),
+        ),
+    ),
     # The other libraries include this header from tools/libs/toolcore, and stubdom/ makes one in a directory of its
     # own; from 4.15 on it lies in tools/include.
     Remedy(

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any, Dict, List, Set
 
 import pytest
@@ -312,6 +314,34 @@ def test_threads_of_old_releases_begin_on_aligned_stacks() -> None:
     (edit,) = remedy("stacks-of-threads").edits
     line = "    thread->sp = (unsigned long)thread->stack + STACK_SIZE;\n"
     assert re.sub(edit.pattern, edit.replacement, line) == line.replace(";", " - sizeof(unsigned long);")
+
+
+# Of stubdom/Makefile up to 4.3, in words of our own.
+LINKS = """
+XEN_ROOT = .
+CONFIG_QEMU ?= $(QEMU_REMOTE)
+ioemu/linkfarm.stamp:
+\t@echo links of $(CONFIG_QEMU)
+mk-headers-x86_64: ioemu/linkfarm.stamp
+\t@echo headers
+cross-zlib: mk-headers-x86_64
+ioemu: cross-zlib cross-libpci
+\t@echo ioemu
+cross-libpci:
+"""
+
+
+def test_old_releases_want_qemu_for_ioemu_alone(tmp_path: Path) -> None:
+    def made(*goals: str) -> List[str]:
+        done = subprocess.run(["make", *goals], cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True)
+        return done.stdout.splitlines()
+
+    text = LINKS
+    for edit in remedy("qemu-in-the-tree").edits:
+        text = re.sub(edit.pattern, edit.replacement, text)
+    (tmp_path / "Makefile").write_text(text)
+    assert made("cross-zlib") == ["headers"]
+    assert sorted(made("ioemu")) == ["headers", "ioemu", "links of ./tools/qemu-xen-traditional"]
 
 
 def test_the_header_maker_runs_with_python_3() -> None:

@@ -119,9 +119,8 @@ def test_checksums_are_checksums(tarball):
 @pytest.mark.parametrize(
     ("release", "images", "needed"),
     [
-        ("4.2", ["c"], True),
-        ("4.3", ["pv-grub"], True),
-        ("4.4", ["pv-grub"], False),
+        ("4.2", ["c", "pv-grub"], False),
+        ("4.3", ["pv-grub", "ioemu"], True),
         ("4.20", ["ioemu"], True),
         ("4.22", ["pv-grub"], False),
     ],
