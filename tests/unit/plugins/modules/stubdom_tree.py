@@ -34,12 +34,13 @@ pv-grub:
 def make(path: Path) -> List[Dict[str, Any]]:
     """Lay the tree out and return its sources as stubdom_source would."""
     xen, mini_os = path / "xen", path / "mini-os"
-    for directory in (xen / "stubdom", xen / "tools" / "include", mini_os):
+    for directory in (xen / "stubdom", xen / "tools" / "include", xen / "tools" / "libs" / "ctrl", mini_os):
         directory.mkdir(parents=True)
     (xen / "configure").write_text(CONFIGURE)
     (xen / "configure").chmod(0o755)
     (xen / "stubdom" / "Makefile").write_text(MAKEFILE)
     (xen / "tools" / "include" / "Makefile").write_text("all:\n")
+    (xen / "tools" / "libs" / "ctrl" / "Makefile").write_text("_paths.h:\n\ttouch $@\n")
     (mini_os / "kernel").write_text("kernel\n")
     return [
         {"name": name, "kind": "directory", "origin": str(place), "path": str(place), "digest": name, "version": name}
