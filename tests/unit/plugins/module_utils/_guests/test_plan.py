@@ -13,6 +13,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import parts
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 
 OVMF = "/usr/share/ovmf/OVMF.fd"
@@ -282,6 +283,39 @@ def test_what_cannot_work_is_refused(guest: dict[str, Any], on: Host, message: s
     with pytest.raises(UserError, match=message) as refused:
         plan.plan(guest, on)
     assert refused.value.remedy.endswith(".")
+
+
+# Models of network cards by the boot ROM that QEMU reads for them, which are all that have one (romfile in hw/net/*.c
+# and hw/virtio/virtio-net-pci.c @ v10.0; models of the eepro100: tests/qtest/eepro100-test.c).
+MODELS = {
+    "e1000.rom": ["e1000", "e1000-82544gc", "e1000-82545em"],
+    "e1000e.rom": ["e1000e"],
+    "rtl8139.rom": ["rtl8139"],
+    "virtio.rom": ["virtio-net-pci", "virtio-net-pci-transitional", "virtio-net-pci-non-transitional"],
+    "ne2k_pci.rom": ["ne2k_pci"],
+    "pcnet.rom": ["pcnet"],
+    "vmxnet3.rom": ["vmxnet3"],
+    "eepro100.rom": [
+        *("i82550", "i82551", "i82557a", "i82557b", "i82557c", "i82558a", "i82558b", "i82559a", "i82559b"),
+        *("i82559c", "i82559er", "i82562", "i82801"),
+    ],
+    "": ["igb", "tulip"],
+}
+
+
+def test_a_network_card_is_taken_if_the_image_has_its_boot_rom() -> None:
+    has = {wanted.name.rpartition("-")[2] for wanted in parts.ROMS if wanted.purpose == "network_roms"}
+    assert has < set(MODELS)
+    for rom, models in MODELS.items():
+        for model in models:
+            guest = {**LINUX, "nics": [{"model": model}]}
+            if rom in {*has, ""}:
+                assert plan.plan(guest, HOST).keys["vif"] == [f"model={model}"]
+            else:
+                with pytest.raises(UserError, match=f"is a {model}, whose boot ROM is not in the image") as refused:
+                    plan.plan(guest, HOST)
+                named = refused.value.remedy.partition(", or ")[0].removeprefix("Set model to ").replace(" or ", ", ")
+                assert sorted(named.split(", ")) == sorted(MODELS[each][0] for each in has)
 
 
 def test_a_uefi_firmware_is_known_by_its_content() -> None:
