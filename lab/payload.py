@@ -36,12 +36,30 @@ SLP_EN = 0x2000
 INTERVAL = 3
 # The timer, as the BIOS sets it, interrupts 18.2 times a second.
 TICKS = INTERVAL * 182 // 10
+# 32 KiB, which a BIOS reads with one command.
+SECTORS_AT_ONCE = 64
+# What the number of its commands reaches.
+MOST_MEBIBYTES = 0xFFFF * SECTORS_AT_ONCE * SECTOR // 1024 // 1024
 
 
-def boot_sector(line: str, stay: bool = False) -> bytes:
+def reads(mebibytes: int) -> bytes:
+    """What reads so much from the beginning of the first disk, by the BIOS; it reads no further after an error."""
+    # A disk address packet on the stack (EDD): push 0 four times, where it begins; push 0x1000, push 0, where to;
+    # push SECTORS_AT_ONCE; push its length. mov si, sp; mov cx, how often
+    code = b"\x6a\x00" * 4 + b"\x68\x00\x10\x6a\x00" + bytes([0x6A, SECTORS_AT_ONCE, 0x6A, 0x10])
+    code += b"\x89\xe6\xb9" + (mebibytes * 1024 * 1024 // SECTOR // SECTORS_AT_ONCE).to_bytes(2, "little")
+    # push cx; mov ah, 0x42; mov dl, 0x80; int 0x13; jc to itself; pop cx
+    each = b"\x51\xb4\x42\xb2\x80\xcd\x13\x72\xfe\x59"
+    # add word [si + 8], SECTORS_AT_ONCE; adc word [si + 10], 0; loop back to the push; add sp, 16
+    each += bytes([0x83, 0x44, 0x08, SECTORS_AT_ONCE]) + b"\x83\x54\x0a\x00"
+    return code + each + bytes([0xE2, -len(each) - 2 & 0xFF]) + b"\x83\xc4\x10"
+
+
+def boot_sector(line: str, stay: bool = False, mebibytes: int = 0) -> bytes:
     """The 512 bytes that write `line` to COM1 at 115200 8n1, then power off, or repeat it if `stay` is set.
 
-    A number at the end of a line that is repeated is counted up, in the guest's memory.
+    A number at the end of a line that is repeated is counted up, in the guest's memory. What is typed meanwhile stands
+    before the next line. With `mebibytes` it does not wait between its lines but reads so much of its disk.
 
     Raises ValueError for a line that is not ASCII or does not fit.
     """
@@ -84,8 +102,14 @@ def boot_sector(line: str, stay: bool = False) -> bytes:
         code += b"\xc6\x05\x30\x4f\xeb\xf3"  # mov byte [di], '0'; dec di; jmp back to the inc
     if stay:
         # sti; mov cx, TICKS; hlt; loop back to the hlt: the timer ends each hlt
-        code += bytes([0xFB, 0xB9, TICKS & 0xFF, TICKS >> 8, 0xF4, 0xE2, 0xFD])
-        code += b"\xfa" + bytes([0xEB, (beginning - len(code) - 3) & 0xFF])  # cli; jmp beginning
+        wait = bytes([0xB9, TICKS & 0xFF, TICKS >> 8, 0xF4, 0xE2, 0xFD])
+        code += b"\xfb" + (reads(mebibytes) if mebibytes else wait)
+        # What was typed goes where the line goes. mov ah, 1; int 0x16; jz over the rest: no key is waiting
+        code += b"\xb4\x01\xcd\x16\x74\x16"
+        code += b"\x30\xe4\xcd\x16\x88\xc4"  # xor ah, ah; int 0x16; mov ah, al
+        code += b"\xba\xfd\x03\xec\xa8\x20\x74\xfb"  # as above: until the transmitter holding register is empty
+        code += b"\x88\xe0\xba\xf8\x03\xee\xeb\xe4"  # mov al, ah; mov dx, COM1; out dx, al; jmp back to the first
+        code += b"\xfa\xe9" + ((beginning - len(code) - 4) & 0xFFFF).to_bytes(2, "little")  # cli; jmp beginning
         # The BIOS's own handler looks for a keyboard each time, which the device model has to answer.
         code[handler_reference : handler_reference + 2] = (LOAD_ADDRESS + len(code)).to_bytes(2, "little")
         code += b"\x50\xb0\x20\xe6\x20\x58\xcf"  # push ax; mov al, 0x20; out 0x20, al; pop ax; iret
@@ -175,11 +199,14 @@ menuentry 'payload' {
 """
 
 
-def write_hvm(output: Path, line: str, stay: bool) -> None:
-    """Writes the HVM disk: 1 MiB, of which the first sector counts."""
+def write_hvm(output: Path, line: str, stay: bool, mebibytes: int = 0) -> None:
+    """Writes the HVM disk: 1 MiB, of which the first sector counts; or so many, where the guest reads them."""
     with output.open("wb") as disk:
-        disk.write(boot_sector(line, stay))
+        disk.write(boot_sector(line, stay, mebibytes))
         disk.truncate(1024 * 1024)
+        # A file without holes.
+        for _ in range(mebibytes):
+            disk.write(bytes(1024 * 1024))
 
 
 def make_file_system(image: Path, filesystem: str, root: Path, mebibytes: int) -> None:
@@ -224,6 +251,14 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="the guest repeats its line, and counts up a number at its end, instead of powering off",
     )
+    parser.add_argument(
+        "--read",
+        type=int,
+        choices=range(1, MOST_MEBIBYTES + 1),
+        default=0,
+        metavar="MIB",
+        help="hvm: read so much of the disk between two lines, with --stay",
+    )
     parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(
         "--filesystem",
@@ -240,7 +275,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     try:
         if asked.kind == "hvm":
-            write_hvm(asked.output, asked.say, asked.stay)
+            write_hvm(asked.output, asked.say, asked.stay, asked.read)
         elif asked.kind == "ramdisk":
             asked.output.write_bytes(packed_initramfs(asked.say, asked.stay))
         else:
