@@ -1,14 +1,19 @@
 # Copyright (c) The xen.stubdom authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures what it costs to keep guests as they are: by this collection's role, by a plain playbook, and by pyinfra.
+"""Measures what it costs to keep guests as they are: by this collection's role, by a plain playbook, and by pyinfra;
+and what a stub domain costs.
 
 bin/bench guests    one host with 1, 10, 50 and 200 PV guests that all run as they should
 bin/bench guests --ways role report --hosts 50 --guests 20    many hosts, and the report on them
+bin/bench stubdom   on a lab host, an HVM guest with its device model in dom0 and in a Linux stub domain
 
-Each way has hosts of its own: Debian with a real sshd on loopback and real Python, where xl and xenstore are played and
-guests do nothing. The first run starts the guests; then the ways take turns at runs that change nothing. A figure is
-the median of these. Needs root, and a quiet machine.
+guests: Each way has hosts of its own: Debian with a real sshd on loopback and real Python, where xl and xenstore are
+played and guests do nothing. The first run starts the guests; then the ways take turns at runs that change nothing. A
+figure is the median of these. Needs root, and a quiet machine.
+
+stubdom: The guest is started each way in turn. Times are those of the lab host, whose clock goes by what it has done.
+A figure is the median.
 """
 
 from __future__ import annotations
@@ -27,8 +32,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import _bench_stubdom
 import _machine
 import _playbook
+import image
+import payload
 from _machine import REPOSITORY
 from errors import LabError
 from files import scratch
@@ -234,7 +242,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bin/bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["guests"], help="what is measured")
+    parser.add_argument("what", choices=["guests", "stubdom"], help="what is measured")
     parser.add_argument("--guests", type=int, nargs="+", default=list(GUESTS), metavar="N", help="how many guests")
     parser.add_argument("--hosts", type=int, default=1, metavar="N", help="how many hosts each way has (1)")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="how many unchanged runs of each (3)")
@@ -242,9 +250,19 @@ def main(words: Sequence[str]) -> int:
         "--ways", nargs="+", choices=[*BOOKS, "pyinfra"], default=["role", "plain", "ping"],
         help="what is compared; pyinfra is installed where it is named",
     )  # fmt: skip
+    parser.add_argument(
+        "--release", choices=image.RELEASES, default=RELEASE, help="stubdom: Debian release of the host (%(default)s)"
+    )
+    parser.add_argument(
+        "--read", type=int, choices=range(1, payload.MOST_MEBIBYTES + 1), default=4, metavar="MIB",
+        help="stubdom: how much of its disk the guest reads (%(default)s)",
+    )  # fmt: skip
     arguments = parser.parse_args(words)
     end_as_by_ctrl_c()
     try:
+        if arguments.what == "stubdom":
+            print(_bench_stubdom.measure(arguments.release, arguments.repeat, arguments.read))
+            return 0
         if os.geteuid() != 0:
             raise LabError("Only root may start played hosts.", "Run it as root.")
         _machine.prepare("bin/bench", "chroot", "ansible")

@@ -130,6 +130,7 @@ def lint(environment: Environment, asked: Sequence[str]) -> None:
             "tests/faults",
             "bench/played_hosts.py",
             "bench/played_xen.py",
+            "bench/device_models.py",
         ],
         "yamllint": ["yamllint", "--strict", "."],
         "shellcheck": ["shellcheck", "--external-sources", *shell_programs(REPOSITORY)],
