@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set, Tuple
 
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, record, virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_rules
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
@@ -25,6 +26,8 @@ Command = Tuple[str, ...]
 # What xl calls the command for the scheduler of this name.
 _SCHEDULERS = {"credit": "sched-credit", "credit2": "sched-credit2"}
 _WEIGHT, _CAP = 256, 0
+# Older ones refuse it ("doesn't work for stub domains", libxl_disk.c @ stable-4.19).
+_CHANGES_MEDIA_OF_STUBS: Version = (4, 20)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Running:
     :param most_mib: the memory that it was started to have at the most.
     :param most_vcpus: the same of its virtual processors.
     :param nics: the numbers of its network interfaces.
+    :param version: the release of the toolstack.
     """
 
     domain: Domain
@@ -45,10 +49,21 @@ class Running:
     most_vcpus: int
     nics: FrozenSet[str]
     scheduler: str
+    version: Version
 
     @property
     def stubbed(self) -> bool:
         return virtualisation.stubbed(self.settings)
+
+    @property
+    def stub_changes_media(self) -> bool:
+        """Whether the stub domain with which it was started, and the toolstack, change what lies in a CD-ROM drive."""
+        key = "stubdomain_cmdline"
+        return (
+            self.version >= _CHANGES_MEDIA_OF_STUBS
+            and virtualisation.changes_media(self.settings)
+            and self.started.keys.get(key) == record.of(self.settings).keys[key]
+        )
 
 
 def may(differing: Sequence[str]) -> List[str]:
@@ -68,6 +83,7 @@ def look(xen: Xen, domain: Domain, started: str, settings: Mapping[str, xl_cfg.V
         most_vcpus=len(xen.children(f"{home}/cpu")) or domain.vcpus,
         nics=frozenset(xen.children(f"/libxl/{domain.domid}/device/vif")),
         scheduler=xen.info().get("xen_scheduler", ""),
+        version=xen.version(),
     )
 
 
@@ -207,8 +223,10 @@ def _nics_are_made(xen: Xen, guest: Running, domain: Domain) -> bool:
 
 def _media(guest: Running) -> Optional[List[Command]]:
     new = record.of(guest.settings)
-    # xl changes what QEMU reads; a guest without it has no such drive, and the one in a stub domain is not told.
-    if not virtualisation.hvm(guest.settings) or guest.stubbed or not new.media or guest.started.disks != new.disks:
+    # xl changes what QEMU reads; a guest without it has no such drive.
+    if not virtualisation.hvm(guest.settings) or not new.media or guest.started.disks != new.disks:
+        return None
+    if guest.stubbed and not guest.stub_changes_media:
         return None
     found: List[Command] = []
     for name, checksum in new.media.items():
@@ -223,9 +241,12 @@ def _media(guest: Running) -> Optional[List[Command]]:
 
 
 def _media_are_made(xen: Xen, guest: Running, domain: Domain) -> bool:
+    reader = domain.domid
+    if guest.stubbed:
+        reader = int(xen.read(f"/local/domain/{domain.domid}/image/device-model-domid") or 0)
     for name in record.of(guest.settings).media:
         # What the backend reads, with how it does so in front of it.
-        there = xen.read(f"/libxl/{domain.domid}/device/vbd/{disks.device(name).number}/params") or ""
+        there = xen.read(f"/libxl/{reader}/device/vbd/{disks.device(name).number}/params") or ""
         if there.rpartition(":")[2] != _target(guest, name).rpartition(":")[2]:
             return False
     return True

@@ -15,6 +15,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 SCREEN = "stubdom.screen=vnc"
 # The word of an image whose guest can be saved (linux/image.py).
 SAVES = "stubdom.save=yes"
+# The word of an image that has libxl change what lies in a CD-ROM drive.
+CHANGES_MEDIA = "stubdom.media=yes"
 # Where dom0 listens for those who want to see it. The path of a socket has 107 characters at the most (unix(7)).
 SOCKET = "/run/xen-stubdom/{name}.vnc"
 LONGEST_NAME = 107 - len(SOCKET.format(name=""))
@@ -42,7 +44,16 @@ def screen(keys: Mapping[str, xl_cfg.Value]) -> bool:
 
 def saves(keys: Mapping[str, xl_cfg.Value]) -> bool:
     """Whether its stub domain can be saved, of which nothing is known with an image of the user's own."""
-    return SAVES in str(keys.get("stubdomain_cmdline", "")).split() and "stubdomain_ramdisk" not in keys
+    return _has_word(keys, SAVES)
+
+
+def changes_media(keys: Mapping[str, xl_cfg.Value]) -> bool:
+    """The same of what lies in a CD-ROM drive."""
+    return _has_word(keys, CHANGES_MEDIA)
+
+
+def _has_word(keys: Mapping[str, xl_cfg.Value], word: str) -> bool:
+    return word in str(keys.get("stubdomain_cmdline", "")).split() and "stubdomain_ramdisk" not in keys
 
 
 def stub_flavour(device_model_version: Optional[xl_cfg.Value]) -> str:

@@ -53,8 +53,8 @@ QEMU_BYTES = 48 * MIB
 # initcall_blacklist: the kernel would wait 30 seconds, as long as libxl does, for consoles that QEMU of Debian 13 does
 # not serve, as it has no file for console 2 (drivers/xen/xenbus/xenbus_probe_frontend.c; hw/char/xen_console.c,
 # xen_console_device_create).
-# stubdom.save: the guest can be saved (_guests/virtualisation.py).
-COMMAND_LINE = "console=hvc0 loglevel=1 initcall_blacklist=boot_wait_for_devices stubdom.save=yes"
+# stubdom.save, stubdom.media: the guest can be saved, and its CDs changed (_guests/virtualisation.py).
+COMMAND_LINE = "console=hvc0 loglevel=1 initcall_blacklist=boot_wait_for_devices stubdom.save=yes stubdom.media=yes"
 
 
 def archive(busybox: bytes, modules: Mapping[str, bytes], order: str, compressed: bytes) -> bytes:

@@ -124,12 +124,17 @@ if [ -n "$network" ]; then
 fi
 echo 1 > /proc/sys/kernel/modules_disabled
 
+# Has QEMU see a disk. Until a saved guest goes on, it has them open for reading only, and then opens them again.
+show_disk() {
+    IFS=: read -r major minor < "/sys/class/block/$1/dev"
+    rm -f "/run/empty/dev/$1"
+    mknod -m 666 "/run/empty/dev/$1" b "$major" "$minor"
+}
+
 # libxl names the disks xvda and so on, in QEMU's arguments too.
-for disk in $(sed -n 's/.*file=\(\/dev\/xvd[a-z]*\).*/\1/p' /run/arguments); do
-    appears -b "$disk" "disk $disk"
-    # Until a saved guest goes on, QEMU has its disks open for reading only, and then opens them again.
-    IFS=: read -r major minor < "/sys/class/block/${disk##*/}/dev"
-    mknod -m 666 "/run/empty$disk" b "$major" "$minor"
+for disk in $(sed -n 's/.*file=\/dev\/\(xvd[a-z]*\).*/\1/p' /run/arguments); do
+    appears -b "/dev/$disk" "disk $disk"
+    show_disk "$disk"
 done
 dmesg -c > /dev/null
 
@@ -177,6 +182,30 @@ ask() {
 
 refuse() { answer=$(printf '{"error": {"class": "GenericError", "desc": "%s"}, "id": %s}\r' "$1" "$id"); }
 
+# From Xen 4.20 on libxl changes a medium: it has QEMU eject the old one, and asks for a set of open files that it would
+# have to close; takes the disk from this domain, and gives it another one, which is none for an empty drive; asks until
+# there is a set with the drive's number, and has QEMU open that (cdrom_insert_*, libxl_disk.c @ stable-4.20). QEMU opens
+# the disk itself, so that a set is only a name for it.
+name_media() {
+    sets=
+    [ -n "$ejected" ] || for device in /sys/bus/xen/devices/vbd-*; do
+        number=${device##*-}
+        [ -d "$device/block" ] || backend=$(xenstore read "device/vbd/$number/backend") || continue
+        [ -d "$device/block" ] || [ -z "$(xenstore read "$backend/params")" ] || continue
+        sets="$sets${sets:+, }{\"fdset-id\": $number, \"fds\": [{\"fd\": 0, \"opaque\": \"stub-devid:$number\"}]}"
+    done
+    ejected=
+    answer=$(printf '{"return": [%s], "id": %s}\r' "$sets" "$id")
+}
+
+insert() {
+    number=${1#*'"/dev/fdset/'}
+    number=${number%%[!0-9]*}
+    for path in "/sys/bus/xen/devices/vbd-$number/block"/*; do disk=${path##*/}; done
+    show_disk "$disk"
+    ask "${1%%'"/dev/fdset/'*}\"/dev/$disk\"${1#*'"/dev/fdset/'"$number"'"'}"
+}
+
 answer() {
     id=${1#*'"id":'}
     id=${id%%[!0-9]*}
@@ -193,6 +222,11 @@ answer() {
                     *) send || refuse "dom0 does not read the state of the devices" ;;
                 esac
             fi ;;
+        '{"execute":"eject"'*)
+            ask "$1"
+            case $answer in *'"error": '*) ;; *) ejected=yes ;; esac ;;
+        '{"execute":"query-fdsets"'*) name_media ;;
+        '{"execute":"blockdev-change-medium"'*'"/dev/fdset/'*) insert "$1" ;;
         *) ask "$1" ;;
     esac
 }
@@ -207,7 +241,7 @@ serve() {
         exec 7<> /run/answers
         rm /run/answers
         printf '%s\n' "$greeting" >&7
-        connected=
+        connected= ejected=
         vchan-socket-proxy --mode=server 0 "$own/qmp-vchan" - <&7 | while read -r asked; do
             [ -n "$connected" ] || xenstore rm "$own/qmp-vchan"
             connected=yes

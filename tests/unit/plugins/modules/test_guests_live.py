@@ -198,6 +198,52 @@ def test_a_medium_is_changed_where_qemu_runs_in_dom0(host: Host) -> None:
         assert one(host, asked)["restart_required"] == ["disk"] and changes(host) == []
 
 
+def with_cd(target: str | None = None, **more: Any) -> dict[str, Any]:
+    disks = [{**CD, **({"target": target} if target else {})}]
+    return guest(**{"type": "hvm", "stubdomain_cmdline": "stubdom.media=yes", "disks": disks, **more})
+
+
+def test_a_medium_is_changed_where_qemu_runs_in_a_stub_domain(host: Host) -> None:
+    one(host, with_cd())
+    for target, command in (
+        ("/srv/a.iso", "cd-insert 3 hdc /srv/a.iso"),
+        ("/srv/b.iso", "cd-insert 3 hdc /srv/b.iso"),
+        (None, "cd-eject 3 hdc"),
+    ):
+        foreseen = one(host, with_cd(target), check=True)
+        assert changes(host) == [] and foreseen["changed_live"] == ["disk"]
+        result = one(host, with_cd(target))
+        assert (changes(host), result["changed_live"], result["restart_required"]) == ([command], ["disk"], [])
+        assert not one(host, with_cd(target))["changed"]
+
+
+@pytest.mark.parametrize(
+    ("release", "first", "then", "required"),
+    [
+        (19, {}, {}, ["disk"]),
+        # An image of another collection, of the user's own, and one that has come after the guest.
+        (20, {"stubdomain_cmdline": "quiet"}, {"stubdomain_cmdline": "quiet"}, ["disk"]),
+        (20, {"stubdomain_ramdisk": "/srv/a.iso"}, {"stubdomain_ramdisk": "/srv/a.iso"}, ["disk"]),
+        (20, {"stubdomain_cmdline": "quiet"}, {}, ["disk", "stubdomain_cmdline"]),
+    ],
+)
+def test_a_medium_that_a_stub_domain_cannot_change_waits_for_a_restart(
+    host: Host, release: int, first: dict[str, Any], then: dict[str, Any], required: list[str]
+) -> None:
+    host.release = release
+    (host.root / "usr/lib/xen-4.19").symlink_to("xen-4.20")
+    one(host, with_cd(**first))
+    result = one(host, with_cd("/srv/a.iso", **then))
+    assert (changes(host), result["restart_required"]) == ([], required)
+
+
+def test_a_medium_that_the_guest_holds_is_named(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    one(host, with_cd())
+    monkeypatch.setattr(host, "xl_cd_insert", lambda *_words: (1, "", "libxl: error: x.c:1:y: is locked\n"))
+    result = host.run(with_cd("/srv/a.iso"))
+    assert result["guests"][0]["restart_required"] == ["disk"] and "`xl cd-insert` failed: " in result["warnings"][0]
+
+
 @pytest.mark.parametrize("then", [{"nics": [LAN]}, {"vcpus": 2}, {"disks": [{**CD, "target": "/srv/a.iso"}]}])
 def test_a_guest_with_a_stub_domain_keeps_its_hardware(host: Host, then: dict[str, Any]) -> None:
     hvm = {"type": "hvm", "disks": [CD]}

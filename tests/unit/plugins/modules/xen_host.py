@@ -280,8 +280,8 @@ class Host:
         return 0, "", ""
 
     def xl_cd_insert(self, word: str, vdev: str, target: str) -> Answer:
-        number = disks.device(vdev).number
-        self.nodes[f"/libxl/{word}/device/vbd/{number}/params"] = f"aio:{target}"
+        number, stub = disks.device(vdev).number, self.domains[self.named(word)].stub
+        self.nodes[f"/libxl/{stub or word}/device/vbd/{number}/params"] = target if stub else f"aio:{target}"
         return 0, "", ""
 
     def xl_cd_eject(self, word: str, vdev: str) -> Answer:

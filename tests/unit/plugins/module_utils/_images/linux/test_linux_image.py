@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
@@ -146,10 +146,16 @@ def answered(directory: Path, asked: List[str], told: List[str], *, sends: bool 
     """What libxl gets for what it asks, and what QEMU is asked of that."""
     for name, lines in (("asked", asked), ("told", told)):
         (directory / name).write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    parts_of_init = functions("show_disk", "show_disk", directory) + functions("ask", "answer", directory)
+    for place, played in (("/sys/bus/xen/devices", "bus"), ("/sys/class/block", "class")):
+        parts_of_init = parts_of_init.replace(place, f"{directory}/{played}")
     script = f"""
         cd {directory}
+        ejected=
         send() {{ : > sent; {str(sends).lower()}; }}
-        {functions("ask", "answer", directory)}
+        mknod() {{ echo "$*" >> nodes; }}
+        xenstore() {{ cat "xen/$(echo "$2" | tr / _)"; }}
+        {parts_of_init}
         exec 3< told 4> to_qemu
         while read -r line; do answer "$line"; printf '%s\\n' "$answer"; done < asked"""
     done = subprocess.run(["sh", "-c", script], check=True, capture_output=True)
@@ -179,6 +185,60 @@ def test_a_guest_goes_on_when_it_cannot_be_saved(tmp_path: Path) -> None:
     # Dom0 would append it, and the guest go on with the first.
     assert "once after a start" in json.loads(second)["error"]["desc"]
     assert [json.loads(each)["id"] for each in (first, second)] == [3, 3] and qemu == [SAVE]
+
+
+EJECT = '{"execute":"eject","id":2,"arguments":{"id":"ide-5632"}}'
+SETS = '{"execute":"query-fdsets","id":%d}'
+INSERT = (
+    '{"execute":"blockdev-change-medium","id":6,"arguments":'
+    '{"id":"ide-5632","filename":"/dev/fdset/5632","format":"host_device"}}'
+)
+
+
+def drive(directory: Path, *, disk: Optional[str] = None, medium: str = "") -> None:
+    """The drive hdc, as the kernel of the stub domain and xenstore have it."""
+    (directory / "xen").mkdir(exist_ok=True)
+    for number, name in (("768", "xvda"), ("5632", disk)):
+        device = directory / f"bus/vbd-{number}"
+        device.mkdir(parents=True, exist_ok=True)
+        if name:
+            (device / "block" / name).mkdir(parents=True, exist_ok=True)
+            (directory / "class" / name).mkdir(parents=True, exist_ok=True)
+            (directory / "class" / name / "dev").write_text("202:32\n")
+    (directory / "xen/device_vbd_5632_backend").write_text("/backend/5632")
+    (directory / "xen/_backend_5632_params").write_text(medium)
+
+
+def offered(answer: str) -> List[Tuple[int, str]]:
+    """The sets of files that libxl finds (query_fdsets_find_fdset, libxl_disk.c)."""
+    return [(found["fdset-id"], found["fds"][0]["opaque"]) for found in json.loads(answer)["return"]]
+
+
+def test_a_medium_is_changed_by_way_of_another_disk(tmp_path: Path) -> None:
+    drive(tmp_path, disk="xvdc", medium="/srv/b.iso")
+    got, qemu = answered(tmp_path, [EJECT, SETS % 3, SETS % 4, INSERT], [FINE % 2, FINE % 6])
+    assert [got[0], got[3]] == [FINE % 2, FINE % 6]
+    # Nothing is open that would have to be closed; then the new disk is there.
+    assert offered(got[1]) == [] and (5632, "stub-devid:5632") in offered(got[2])
+    assert [json.loads(line)["id"] for line in got] == [2, 3, 4, 6]
+    assert qemu == [EJECT, INSERT.replace("/dev/fdset/5632", "/dev/xvdc")]
+    assert (tmp_path / "nodes").read_text() == f"-m 666 {tmp_path}/empty/dev/xvdc b 202 32\n"
+
+
+def test_a_medium_is_waited_for_and_an_empty_drive_is_not(tmp_path: Path) -> None:
+    drive(tmp_path, medium="/srv/b.iso")
+    got, _qemu = answered(tmp_path, [EJECT, SETS % 3, SETS % 4], [FINE % 2])
+    assert [number for number, _name in offered(got[2])] == [768]
+    drive(tmp_path, medium="")
+    got, _qemu = answered(tmp_path, [EJECT, SETS % 3, SETS % 4], [FINE % 2])
+    assert [number for number, _name in offered(got[2])] == [5632, 768]
+
+
+def test_a_drive_that_the_guest_has_locked_stays_as_it_is(tmp_path: Path) -> None:
+    drive(tmp_path, disk="xvdc", medium="/srv/a.iso")
+    locked = '{"error": {"class": "GenericError", "desc": "is locked"}, "id": 2}'
+    got, _qemu = answered(tmp_path, [EJECT, SETS % 3], [locked])
+    assert got[0] == locked and len(offered(got[1])) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 4096])
