@@ -485,8 +485,9 @@ options:
             V(running). V(true) is the default.
           - That is so for O(guests[].memory) up to what the guest was started to have at the most, O(guests[].vcpus) up
             to O(guests[].maxvcpus), O(guests[].cpu_weight), O(guests[].cap), O(guests[].cpus), O(guests[].cpus_soft), a
-            network interface more or less, and what lies in a CD-ROM drive. Network interfaces, CD-ROM drives and
-            processors of a guest with a stub domain stay as they are.
+            network interface more or less, and what lies in a CD-ROM drive. Network interfaces and processors of a
+            guest with a stub domain stay as they are. Its CD-ROM drives are changed from Xen 4.20 on, with the
+            flavour V(linux) and the image of the role xen.stubdom.stubdom_build.
           - What could not be changed is a warning, and stays in RV(guests[].restart_required).
         type: bool
       restart:
