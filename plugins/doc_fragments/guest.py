@@ -487,7 +487,7 @@ options:
             to O(guests[].maxvcpus), O(guests[].cpu_weight), O(guests[].cap), O(guests[].cpus), O(guests[].cpus_soft), a
             network interface more or less, and what lies in a CD-ROM drive. Network interfaces and processors of a
             guest with a stub domain stay as they are. Its CD-ROM drives are changed from Xen 4.20 on, with the
-            flavour V(linux) and the image of the role xen.stubdom.stubdom_build.
+            flavour V(linux), the image of the role xen.stubdom.stubdom_build and O(guests[].disks[].backendtype=phy).
           - What could not be changed is a warning, and stays in RV(guests[].restart_required).
         type: bool
       restart:

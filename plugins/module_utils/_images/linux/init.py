@@ -183,15 +183,14 @@ ask() {
 refuse() { answer=$(printf '{"error": {"class": "GenericError", "desc": "%s"}, "id": %s}\r' "$1" "$id"); }
 
 # From Xen 4.20 on libxl changes a medium: it has QEMU eject the old one, and asks for a set of open files that it would
-# have to close; takes the disk from this domain, and gives it another one, which is none for an empty drive; asks until
-# there is a set with the drive's number, and has QEMU open that (cdrom_insert_*, libxl_disk.c @ stable-4.20). QEMU opens
-# the disk itself, so that a set is only a name for it.
+# have to close; takes the disk from this domain, and gives it another one, which has no sectors for an empty drive; asks
+# until there is a set with the drive's number, and has QEMU open that (cdrom_insert_*, libxl_disk.c @ stable-4.20). QEMU
+# opens the disk itself, so that a set is only a name for it.
 name_media() {
     sets=
     [ -n "$ejected" ] || for device in /sys/bus/xen/devices/vbd-*; do
+        [ -d "$device/block" ] || continue
         number=${device##*-}
-        [ -d "$device/block" ] || backend=$(xenstore read "device/vbd/$number/backend") || continue
-        [ -d "$device/block" ] || [ -z "$(xenstore read "$backend/params")" ] || continue
         sets="$sets${sets:+, }{\"fdset-id\": $number, \"fds\": [{\"fd\": 0, \"opaque\": \"stub-devid:$number\"}]}"
     done
     ejected=

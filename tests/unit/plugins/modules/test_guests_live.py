@@ -199,7 +199,7 @@ def test_a_medium_is_changed_where_qemu_runs_in_dom0(host: Host) -> None:
 
 
 def with_cd(target: str | None = None, **more: Any) -> dict[str, Any]:
-    disks = [{**CD, **({"target": target} if target else {})}]
+    disks = [{**CD, "backendtype": "phy", **({"target": target} if target else {})}]
     return guest(**{"type": "hvm", "stubdomain_cmdline": "stubdom.media=yes", "disks": disks, **more})
 
 
@@ -225,6 +225,7 @@ def test_a_medium_is_changed_where_qemu_runs_in_a_stub_domain(host: Host) -> Non
         (20, {"stubdomain_cmdline": "quiet"}, {"stubdomain_cmdline": "quiet"}, ["disk"]),
         (20, {"stubdomain_ramdisk": "/srv/a.iso"}, {"stubdomain_ramdisk": "/srv/a.iso"}, ["disk"]),
         (20, {"stubdomain_cmdline": "quiet"}, {}, ["disk", "stubdomain_cmdline"]),
+        (20, {"disks": [CD]}, {"disks": [{**CD, "target": "/srv/a.iso"}]}, ["disk"]),
     ],
 )
 def test_a_medium_that_a_stub_domain_cannot_change_waits_for_a_restart(

@@ -154,7 +154,6 @@ def answered(directory: Path, asked: List[str], told: List[str], *, sends: bool 
         ejected=
         send() {{ : > sent; {str(sends).lower()}; }}
         mknod() {{ echo "$*" >> nodes; }}
-        xenstore() {{ cat "xen/$(echo "$2" | tr / _)"; }}
         {parts_of_init}
         exec 3< told 4> to_qemu
         while read -r line; do answer "$line"; printf '%s\\n' "$answer"; done < asked"""
@@ -195,9 +194,8 @@ INSERT = (
 )
 
 
-def drive(directory: Path, *, disk: Optional[str] = None, medium: str = "") -> None:
-    """The drive hdc, as the kernel of the stub domain and xenstore have it."""
-    (directory / "xen").mkdir(exist_ok=True)
+def drive(directory: Path, disk: Optional[str] = None) -> None:
+    """The drive hdc, as the kernel of the stub domain has it."""
     for number, name in (("768", "xvda"), ("5632", disk)):
         device = directory / f"bus/vbd-{number}"
         device.mkdir(parents=True, exist_ok=True)
@@ -205,8 +203,6 @@ def drive(directory: Path, *, disk: Optional[str] = None, medium: str = "") -> N
             (device / "block" / name).mkdir(parents=True, exist_ok=True)
             (directory / "class" / name).mkdir(parents=True, exist_ok=True)
             (directory / "class" / name / "dev").write_text("202:32\n")
-    (directory / "xen/device_vbd_5632_backend").write_text("/backend/5632")
-    (directory / "xen/_backend_5632_params").write_text(medium)
 
 
 def offered(answer: str) -> List[Tuple[int, str]]:
@@ -215,7 +211,7 @@ def offered(answer: str) -> List[Tuple[int, str]]:
 
 
 def test_a_medium_is_changed_by_way_of_another_disk(tmp_path: Path) -> None:
-    drive(tmp_path, disk="xvdc", medium="/srv/b.iso")
+    drive(tmp_path, "xvdc")
     got, qemu = answered(tmp_path, [EJECT, SETS % 3, SETS % 4, INSERT], [FINE % 2, FINE % 6])
     assert [got[0], got[3]] == [FINE % 2, FINE % 6]
     # Nothing is open that would have to be closed; then the new disk is there.
@@ -225,17 +221,14 @@ def test_a_medium_is_changed_by_way_of_another_disk(tmp_path: Path) -> None:
     assert (tmp_path / "nodes").read_text() == f"-m 666 {tmp_path}/empty/dev/xvdc b 202 32\n"
 
 
-def test_a_medium_is_waited_for_and_an_empty_drive_is_not(tmp_path: Path) -> None:
-    drive(tmp_path, medium="/srv/b.iso")
+def test_a_medium_whose_disk_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    drive(tmp_path)
     got, _qemu = answered(tmp_path, [EJECT, SETS % 3, SETS % 4], [FINE % 2])
     assert [number for number, _name in offered(got[2])] == [768]
-    drive(tmp_path, medium="")
-    got, _qemu = answered(tmp_path, [EJECT, SETS % 3, SETS % 4], [FINE % 2])
-    assert [number for number, _name in offered(got[2])] == [5632, 768]
 
 
 def test_a_drive_that_the_guest_has_locked_stays_as_it_is(tmp_path: Path) -> None:
-    drive(tmp_path, disk="xvdc", medium="/srv/a.iso")
+    drive(tmp_path, "xvdc")
     locked = '{"error": {"class": "GenericError", "desc": "is locked"}, "id": 2}'
     got, _qemu = answered(tmp_path, [EJECT, SETS % 3], [locked])
     assert got[0] == locked and len(offered(got[1])) == 2
