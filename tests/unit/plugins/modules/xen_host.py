@@ -281,7 +281,9 @@ class Host:
 
     def xl_cd_insert(self, word: str, vdev: str, target: str) -> Answer:
         number, stub = disks.device(vdev).number, self.domains[self.named(word)].stub
-        self.nodes[f"/libxl/{stub or word}/device/vbd/{number}/params"] = target if stub else f"aio:{target}"
+        # As seen with Xen 4.20.
+        params = (target or f"/run/xen/empty-cdrom.{word}") if stub else f"aio:{target}"
+        self.nodes[f"/libxl/{stub or word}/device/vbd/{number}/params"] = params
         return 0, "", ""
 
     def xl_cd_eject(self, word: str, vdev: str) -> Answer:
