@@ -44,8 +44,8 @@ PLAYBOOKS = ("destroy", "create", "prepare", "converge", "side_effect", "verify"
 MEMORY_FOR_TWO = 14 << 30
 # Played only when they are named: the first takes longer than all others together, the second has two hosts reboot, the
 # third has a host remove its Xen and install it again, from where its apt gets packages, the fourth looks at four
-# network cards where another scenario has one, the fifth saves a guest twenty times where another one does once, and the
-# last has disks of five layouts, for which apt gets packages.
+# network cards where another scenario has one, the fifth saves a guest twenty times where another one does once, and
+# the last has disks of five layouts, for which apt gets packages.
 BY_NAME = frozenset({"xen_guests", "xen_migration", "xen_enroll", "xen_netboot", "xen_linux_stubdom", "xen_layouts"})
 # How many of a scenario's tasks are shown with their seconds.
 SHOWN = 6
