@@ -182,8 +182,8 @@ ask() {
 
 refuse() { answer=$(printf '{"error": {"class": "GenericError", "desc": "%s"}, "id": %s}\r' "$1" "$id"); }
 
-# From Xen 4.20 on libxl changes a medium (cdrom_insert_*, libxl_disk.c @ stable-4.20). It has QEMU eject the old one, and
-# asks for a set of open files to be closed. It takes the disk from this domain, and gives it another one, without
+# From Xen 4.20 on libxl changes a medium (cdrom_insert_*, libxl_disk.c @ stable-4.20). It has QEMU eject the old one,
+# and asks for a set of open files to be closed. It takes the disk from this domain, and gives it another one, without
 # sectors for an empty drive. It asks until there is a set with the drive's number, and has QEMU open that. QEMU opens
 # the disk itself, so that a set is only a name for it.
 name_media() {
