@@ -284,7 +284,9 @@ options:
             description: Whether it is a CD-ROM, which needs no target while it is empty. V(false) is the default.
             type: bool
           backendtype:
-            description: What serves the disk. Without it, libxl chooses.
+            description:
+              - What serves the disk. Without it, libxl chooses, but for a CD-ROM drive of the flavour V(linux), for
+                which V(phy) is the default; where the drive is empty, from Xen 4.19 on.
             type: str
             choices: [phy, qdisk, tap]
           backend:
@@ -487,7 +489,7 @@ options:
             to O(guests[].maxvcpus), O(guests[].cpu_weight), O(guests[].cap), O(guests[].cpus), O(guests[].cpus_soft), a
             network interface more or less, and what lies in a CD-ROM drive. Network interfaces and processors of a
             guest with a stub domain stay as they are. Its CD-ROM drives are changed from Xen 4.20 on, with the
-            flavour V(linux), the image of the role xen.stubdom.stubdom_build and O(guests[].disks[].backendtype=phy).
+            flavour V(linux) and the image of the role xen.stubdom.stubdom_build.
           - What could not be changed is a warning, and stays in RV(guests[].restart_required).
         type: bool
       restart:

@@ -10,6 +10,7 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
 
 
 class Device(NamedTuple):
@@ -23,6 +24,9 @@ _VDEV = re.compile(r"(?:(?P<kind>xvd|hd|sd)(?P<letters>[a-z]{1,3})(?P<part>\d{0,
 
 # Highest disk and partition of each kind (libxl__device_disk_dev_number, libxl_device.c @ stable-4.20).
 _LIMITS = {"xvd": ((1 << 20) - 1, 255), "hd": (3, 63), "sd": (15, 15)}
+
+# The first release that serves an empty CD-ROM drive without a QEMU (libxl__device_disk_setdefault, libxl_disk.c).
+_EMPTY_DRIVE: Version = (4, 19)
 
 _FORMS = "Name it as the guest is to see it, for example xvda, xvdb, hda or sda1."
 
@@ -128,6 +132,23 @@ def check(disks: Sequence[Mapping[str, Any]]) -> None:
                 f"disks.target is {named_target!r}, which is not an absolute path.",
                 "Set target to a path that starts with a slash, or set script to the program that understands it.",
             )
+
+
+def without_qemu(disks: Sequence[Mapping[str, Any]], version: Optional[Version]) -> List[Mapping[str, Any]]:
+    """The disks, with CD-ROM drives that are served by dom0's kernel; libxl would take a QEMU in dom0 for them."""
+    return [{**disk, "backendtype": "phy"} if _needs_no_qemu(disk, version) else disk for disk in disks]
+
+
+def _needs_no_qemu(disk: Mapping[str, Any], version: Optional[Version]) -> bool:
+    own = any(disk.get(name) for name in ("backendtype", "backend", "script")) or disk.get("format", "raw") != "raw"
+    known = disk.get("target") or version is None or version >= _EMPTY_DRIVE
+    return bool(disk.get("cdrom") and not own and known)
+
+
+def without_usual(disks: Sequence[Mapping[str, Any]], version: Optional[Version]) -> List[Mapping[str, Any]]:
+    """The disks without what `without_qemu` would add to them."""
+    bare = [{name: value for name, value in disk.items() if name != "backendtype"} for disk in disks]
+    return [one if without_qemu([one], version) == [disk] else disk for one, disk in zip(bare, disks)]
 
 
 def check_emulated(disks: Sequence[Mapping[str, Any]]) -> None:

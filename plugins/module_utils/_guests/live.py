@@ -236,7 +236,7 @@ def _media(guest: Running) -> Optional[List[Command]]:
             fields = dict(record.disks(guest.settings)[name])
             if fields.get("format", "raw") != "raw" or {"script", "backend"} & fields.keys():
                 return None
-            # QEMU in dom0, which libxl takes otherwise, never gives back the disk of an empty drive (seen with 4.20).
+            # A QEMU in dom0 never gives back the disk of an empty drive (seen with 4.20).
             if guest.stubbed and fields.get("backendtype") != "phy":
                 return None
             found.append(("cd-insert", "{}", name, target) if target else ("cd-eject", "{}", name))

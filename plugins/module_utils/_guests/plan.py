@@ -52,6 +52,8 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     :raises UserError: it cannot work on this host, or not at all.
     """
     guest = {**guest, "disks": disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
+    if guest["flavour"] == "linux":
+        guest["disks"] = disks.without_qemu(guest["disks"], host.version)
     _check(guest, host)
     spec.refuse_foreign(guest)
     planned = Plan()

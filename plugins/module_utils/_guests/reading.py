@@ -18,6 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     boot_loaders,
     device_models,
+    disks,
     options,
     plan,
     spec,
@@ -128,6 +129,8 @@ class _Reading:
         for row in spec.GUEST:
             if row.key is not None and row.key not in ("extra", "ramdisk"):
                 self.take(row.key, row.name)
+        if self.values["flavour"] == "linux" and "disks" in self.values:
+            self.values["disks"] = disks.without_usual(self.values["disks"], self.host.version)
 
     def rest(self) -> None:
         """What has no parameter goes to the options, as far as it may stand there."""

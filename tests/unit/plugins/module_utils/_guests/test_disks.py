@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, spec
@@ -161,3 +163,37 @@ def test_what_cannot_be_written_is_refused() -> None:
 )
 def test_a_network_interface(values: dict[str, object], text: str) -> None:
     assert spec.keys({"nics": [values]}) == {"vif": [text]}
+
+
+CD = {"vdev": "hdc", "cdrom": True}
+ISO = {**CD, "target": "/srv/a.iso"}
+
+
+@pytest.mark.parametrize(
+    ("given", "version", "backend"),
+    [
+        (ISO, (4, 12), "phy"),
+        (ISO, None, "phy"),
+        (CD, (4, 19), "phy"),
+        (CD, None, "phy"),
+        # There libxl has no file for an empty drive.
+        (CD, (4, 18), None),
+        # What the kernel of dom0 does not read, or is asked for.
+        ({**ISO, "format": "qcow2"}, (4, 20), None),
+        ({**ISO, "script": "block-nbd"}, (4, 20), None),
+        ({**ISO, "backend": "storage"}, (4, 20), None),
+        ({**ISO, "backendtype": "qdisk"}, (4, 20), "qdisk"),
+        (disk(), (4, 20), None),
+    ],
+)
+def test_who_serves_a_drive_of_a_linux_stub_domain(
+    given: dict[str, object], version: Optional[tuple[int, int]], backend: Optional[str]
+) -> None:
+    (found,) = disks.without_qemu([given], version)
+    assert found.get("backendtype") == backend
+    assert disks.without_usual([found], version) == [given]
+
+
+def test_what_is_not_usual_is_shown() -> None:
+    for given, version in (({**CD, "backendtype": "phy"}, (4, 18)), ({**ISO, "backendtype": "qdisk"}, (4, 20))):
+        assert disks.without_usual([given], version) == [given]
