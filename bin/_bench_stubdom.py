@@ -10,7 +10,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -44,21 +43,14 @@ ROWS = (
 Life = Mapping[str, float]
 
 
-def lab(environment: Mapping[str, str], *words: str) -> None:
-    """Runs a command of lab/xenlab."""
-    command = [sys.executable, str(REPOSITORY / "lab" / "xenlab"), *words]
-    if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode != 0:
-        raise LabError(f"xenlab {words[0]} failed.", "Its messages stand above.")
-
-
 @contextlib.contextmanager
 def host(environment: Mapping[str, str], release: str) -> Iterator[hosts.Host]:
     """A fresh host, which ends with this process."""
-    lab(environment, "up", "--name", NAME, "--release", release, "--fresh", "--owner", str(os.getpid()))
+    _machine.lab(environment, "up", "--name", NAME, "--release", release, "--fresh", "--owner", str(os.getpid()))
     try:
         yield hosts.get(NAME)
     finally:
-        lab(environment, "down", "--name", NAME)
+        _machine.lab(environment, "down", "--name", NAME)
 
 
 def ask(on: hosts.Host, command: str, program: Path | None = None) -> subprocess.CompletedProcess[str]:

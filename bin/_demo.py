@@ -53,20 +53,11 @@ class Demonstration:
         self._environment = environment
         self._progress = progress
 
-    def lab(self, *words: str) -> None:
-        """Runs a command of lab/xenlab."""
-        done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "lab" / "xenlab"), *words],
-            env=self._environment, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise LabError(f"xenlab {words[0]} failed.", "Its messages stand above.")
-
     @contextmanager
     def host(self) -> Iterator[None]:
         """A fresh host; unless it is to be kept, it ends here, and with this process, however this process ends."""
         owner = () if self._keep else ("--owner", str(os.getpid()))
-        self.lab("up", "--name", NAME, "--release", self._release, "--fresh", *owner)
+        _machine.lab(self._environment, "up", "--name", NAME, "--release", self._release, "--fresh", *owner)
         try:
             yield
         finally:
@@ -74,7 +65,7 @@ class Demonstration:
                 self._progress.say(f"the host is still up; enter it with: lab/xenlab ssh --name {NAME}")
                 self._progress.say(f"end it with: lab/xenlab down --name {NAME}")
             else:
-                self.lab("down", "--name", NAME)
+                _machine.lab(self._environment, "down", "--name", NAME)
 
     def ask(self, command: str, content: bytes | None = None) -> str:
         """Runs a command on the host and gives what it prints, whatever its status."""

@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,13 @@ def progress(command: str) -> Progress:
 
 
 # ---- Debian packages ------------------------------------------------------------------------------------------------
+
+
+def lab(environment: Mapping[str, str], *words: str) -> None:
+    """Runs a command of lab/xenlab."""
+    command = [sys.executable, str(REPOSITORY / "lab" / "xenlab"), *words]
+    if subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+        raise LabError(f"xenlab {words[0]} failed.", "Its messages stand above.")
 
 
 def as_root(command: Sequence[str]) -> list[str]:
