@@ -98,6 +98,16 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "The graphics card is qxl, and the image of the Linux stub domain is without the library that serves it.",
             "Set vga to stdvga, or stubdomain_ramdisk to an image that has QEMU with spice.",
         )
+    # libxl gives the device to the stub domain first, waits until its frontend has connected, and has QEMU open it then
+    # (device_pci_add_stubdom_wait, libxl_pci.c @ stable-4.20). Our init loads no xen-pcifront, so that the start would
+    # fail. QEMU would look for it in /sys (xen_host_pci_sysfs_path, hw/xen/xen-host-pci-device.c), which it has given
+    # up by then; 7.2 under the address that it has in dom0, from 9.1 on under that of the stub domain.
+    if (guest.get("options") or {}).get("pci") and not own["rootfs"]:
+        raise UserError(
+            "options.pci is set, and a PCI device cannot work with the image of the Linux stub domain: its kernel has no "
+            "frontend for it, and its QEMU no /sys.",
+            "Leave it out, or set stubdomain_ramdisk to an image that passes PCI devices.",
+        )
     for part, path in own.items():
         if path:
             keys["stubdomain_ramdisk" if part == "rootfs" else "stubdomain_kernel"] = path

@@ -253,10 +253,12 @@ def test_any_guest_comes_back(data: st.DataObject) -> None:
         (
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nmemory = 512\n'
             'vnc = 0\nserial = "pty"\npci = [ "00:1b.0,permissive=1" ]\nstubdomain_memory = 192\n'
-            'stubdomain_cmdline = "console=hvc0 quiet"\n',
+            'stubdomain_ramdisk = "/srv/own"\nstubdomain_cmdline = "console=hvc0 quiet"\n',
             "QEMU in a Linux stub domain",
             {
                 "type": "hvm",
+                "stubdomain_memory": 192,
+                "stubdomain_ramdisk": "/srv/own",
                 "stubdomain_cmdline": "quiet",
                 "memory": 512,
                 "options": {"pci": ["00:1b.0,permissive=1"]},
