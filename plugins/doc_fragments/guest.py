@@ -211,10 +211,14 @@ options:
             and more with O(guests[].screen).
         type: int
       stubdomain_kernel:
-        description: Kernel of the stub domain. Without it, the one in the firmware directory.
+        description:
+          - Kernel of the stub domain. Without it, the one in the firmware directory.
+          - That of a Linux stub domain must be one that Xen starts as a PV domain.
         type: path
       stubdomain_ramdisk:
-        description: Root file system of the Linux stub domain. Without it, the one in the firmware directory.
+        description:
+          - Root file system of the Linux stub domain, an archive that Linux unpacks. Without it, the one in the
+            firmware directory.
         type: path
       stubdomain_cmdline:
         description: Options for the kernel of the Linux stub domain, after those that its image is recorded to need.
@@ -418,6 +422,8 @@ options:
             C(usbdev),
             C(vfb), C(spice), C(channel) and C(device_model_args) do. Without it, each is refused with what it would do.
             V(false) is the default.
+          - With the flavour V(linux), C(pci) needs an O(guests[].stubdomain_ramdisk) of your own. The image of this
+            collection has neither the frontend nor the C(/sys) by which its QEMU would reach the device.
         type: bool
       autostart:
         description:

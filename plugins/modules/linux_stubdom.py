@@ -14,11 +14,16 @@ description:
   - Assembles the image of a stub domain in which QEMU runs as the device model of HVM guests.
   - It is installed where libxl looks for it, as C(qemu-stubdom-linux-kernel) and C(qemu-stubdom-linux-rootfs), with a
     manifest C(linux.json) beside.
-  - The kernel is the one that the host runs. QEMU, its libraries, the clients of xenstore, busybox and the kernel's
-    modules are taken from the host as they are; nothing is compiled or fetched.
+  - The kernel is the one that the host runs, unless O(kernel_release) or O(kernel) names another. QEMU, its libraries,
+    the clients of xenstore, busybox and the kernel's modules are taken from the host as they are; nothing is compiled
+    or fetched.
   - A library that QEMU names and never uses in a stub domain, that of spice, is left out with all that it needs. In its
     place is one that this module makes, whose functions end the program that calls them; RV(manifest) names it as
     C(stand_ins). The graphics card C(qxl) needs spice.
+  - The kernel is looked at before anything is installed. Whether Xen can start it as a PV domain is read from its file,
+    what it has built in from its configuration (C(/boot/config-RELEASE), C(config) in the directory of its modules, or
+    in the kernel itself), and its drivers from that directory. A kernel without something that the stub domain needs is
+    refused, by the name of the option in its configuration. What nothing is known of is a warning.
   - QEMU gives up root, all capabilities and all files but the guest's disks when it has opened what it needs.
   - A guest with it can be saved and restored.
   - The image is made again when one of those files, or this module's way of making it, has changed. Equal files give
@@ -59,10 +64,25 @@ options:
       - The directory in which libxl looks for images.
       - The default is the directory that holds the toolstack's C(hvmloader).
     type: path
+  kernel_release:
+    description:
+      - The release of the kernel, as C(uname -r) says it of one that is installed on the host.
+      - The default is the one that the host runs.
+    type: str
+  kernel:
+    description:
+      - The file of a kernel of your own, a bzImage.
+    type: path
+  kernel_modules:
+    description:
+      - The directory of the kernel's modules, with C(modules.dep) and C(modules.builtin), as C(make modules_install)
+        makes it.
+      - The default is C(/lib/modules/RELEASE).
+    type: path
   renew_with_packages:
     description:
       - Whether the host renews the image by itself after one of the packages was upgraded that it is made of, and after
-        it was booted with another kernel.
+        it was booted with another kernel. A kernel that O(kernel_release) or O(kernel) names stays the same.
       - The package manager starts a unit of systemd, C(xen-stubdom-renew.service), and does not wait for it. Its
         program is this module's own code, and needs no Ansible on the host. It does what O(state=present) would, and
         the image that was there before is kept in the same way.
@@ -86,6 +106,15 @@ EXAMPLES = r"""
 - name: Install it, and have apt renew it after its packages were upgraded
   xen.stubdom.linux_stubdom:
     renew_with_packages: true
+
+- name: Make it of another kernel that is installed on the host
+  xen.stubdom.linux_stubdom:
+    kernel_release: 6.12.90+deb13-amd64
+
+- name: Make it of a kernel of your own
+  xen.stubdom.linux_stubdom:
+    kernel: /srv/linux/vmlinuz
+    kernel_modules: /srv/linux/lib/modules/6.12.90-stubdom
 
 - name: Put the previous image back
   xen.stubdom.linux_stubdom:
@@ -111,6 +140,7 @@ files:
 manifest:
   description:
     - What the image was made of.
+    - RV(manifest.linux) is the release of the kernel, and C(kernel_chosen) whether one was asked for.
     - It is null when there is none, when it would be made in check mode, and when files without a manifest were put
       back.
   type: dict
@@ -133,6 +163,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import install
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, upkeep
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.hook import Hook
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Choice
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 ROOT = "/"
@@ -145,28 +176,31 @@ def reason_of(state: str, place: Place, now: Contents, *, changed: bool) -> str:
     return installed.reason_unchanged(state, place, now)
 
 
-def hook_of(module: AnsibleModule, xen: Xen) -> Optional[Hook]:
+def hook_of(module: AnsibleModule, xen: Xen, chosen: Choice) -> Optional[Hook]:
     """Return what has the package manager renew the image; a rollback is one of the image alone."""
     given = module.params
     if given["state"] == "rollback":
         return None
     wanted = given["state"] == "present" and given["renew_with_packages"]
-    return Hook(xen, wanted=wanted, firmware_directory=given["firmware_directory"])
+    return Hook(xen, wanted=wanted, firmware_directory=given["firmware_directory"], chosen=chosen)
 
 
 def run(module: AnsibleModule) -> Dict[str, Any]:
-    state = module.params["state"]
+    given = module.params
+    state = given["state"]
+    chosen = Choice(release=given["kernel_release"], kernel=given["kernel"], modules=given["kernel_modules"])
     xen = Xen(run_program, root=ROOT)
     # Plan
-    directory = installed.firmware_directory(xen, module.params["firmware_directory"])
+    directory = installed.firmware_directory(xen, given["firmware_directory"])
     place = upkeep.place(directory)
-    assembly = upkeep.plan(xen, run_program, ROOT) if state == "present" else None
+    assembly = upkeep.plan(xen, run_program, ROOT, chosen) if state == "present" else None
     # Observe
     now = installed.read(place)
     record = manifest.parse(now[place.manifest])
     before = upkeep.listing(record)
     # Difference
-    hook = hook_of(module, xen)
+    hook = hook_of(module, xen, chosen)
+    doubts = []
     if assembly is not None:
         changes = installed.save(place, now)
         after = image.listing(assembly.identity, assembly.contents)
@@ -174,6 +208,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         reason = wrong or upkeep.IN_ORDER
         paths = [*(c.path for c in changes), *place.written] if wrong else []
         if paths:
+            doubts = assembly.check()
             upkeep.require_room(place, assembly, changes)
             record = None
     else:
@@ -202,7 +237,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         "manifest": None if record is None else record.as_dict(),
         "reason": reason,
         "diff": [*([diff] if paths else []), *files.difference(others)],
-        "warnings": installed.damaged_manifests(place, now),
+        "warnings": [*doubts, *installed.damaged_manifests(place, now)],
     }
 
 
@@ -213,8 +248,12 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "firmware_directory": {"type": "path"},
+            "kernel_release": {"type": "str"},
+            "kernel": {"type": "path"},
+            "kernel_modules": {"type": "path"},
             "renew_with_packages": {"type": "bool", "default": False},
         },
+        mutually_exclusive=[("kernel", "kernel_release")],
         supports_check_mode=True,
     )
 

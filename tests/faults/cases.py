@@ -27,7 +27,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import (
     tarballs,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images.fetch import http
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts, upkeep
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import kernel, needs, parts, upkeep
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Part
 from ansible_collections.xen.stubdom.plugins.modules import (  # noqa: F401 -- matrix.py finds them by name
     boot_default,
@@ -145,6 +145,9 @@ class Assembly:
     def __init__(self, *_arguments: object, **_options: object) -> None:
         pass
 
+    def check(self) -> list[str]:
+        return []
+
     def make(self) -> tuple[dict[str, bytes], Manifest]:
         return {KERNEL: SECOND + b"kernel", ROOTFS: SECOND}, linux_manifest(SECOND, self.identity)
 
@@ -189,8 +192,10 @@ def real_assembly() -> None:
         {"start": "", "later": "xen\n"},
         stand_ins={"lib/libspice-server.so.1": b"a library"},
         give_up_root="-run-with user=",
+        chosen=parts.Choice(),
+        evidence=SimpleNamespace(starts_as_pv=True, options=dict.fromkeys(needs.BUILT_IN, "y")),
     )
-    image.kernel_bytes = len
+    kernel.header = lambda content: kernel.Header(len(content), None)
     manifests.now = lambda: "2026-01-01T00:00:00Z"
     files.SCRATCH_DIRECTORY = os.path.join(root(), "tmp")
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -24,6 +24,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation import LONGEST_NAME, SCREEN
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import kernel
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
 
 # Limits of the Linux stub domain. docs/misc/stubdom.txt @ stable-4.22 says one network interface; with our image four
@@ -32,6 +33,21 @@ LINUX_NICS = 4
 LINUX_DISKS = 26
 # Models whose boot ROM is a file that the image has not, without which QEMU ends (romfile in hw/net/*.c @ v10.0).
 _NO_ROM = re.compile(r"ne2k_pci|pcnet|vmxnet3|i82[0-9]{3}[a-c]?(?:er)?")
+
+_MAKE_IMAGE = "Make it with the role xen.stubdom.stubdom_build (image linux)."
+# A kernel and a root file system of the user's own: what each is, and what to do where it is not.
+_OWN_IMAGE: Mapping[str, Tuple[str, str, Callable[[bytes], bool]]] = {
+    "kernel": (
+        "a Linux kernel that Xen starts as a PV domain",
+        "Set stubdomain_kernel to a bzImage with CONFIG_XEN_PV, or leave it out.",
+        kernel.startable,
+    ),
+    "rootfs": (
+        "an archive that Linux unpacks as its root file system",
+        "Set stubdomain_ramdisk to an archive of `cpio --format=newc`, packed or not, or leave it out.",
+        kernel.unpackable,
+    ),
+}
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,30}\Z")
 
@@ -104,18 +120,24 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     # up by then; 7.2 under the address that it has in dom0, from 9.1 on under that of the stub domain.
     if (guest.get("options") or {}).get("pci") and not own["rootfs"]:
         raise UserError(
-            "options.pci is set, and a PCI device cannot work with the image of the Linux stub domain: its kernel has no "
-            "frontend for it, and its QEMU no /sys.",
+            "options.pci is set, and a PCI device cannot work with the image of the Linux stub domain: its kernel has "
+            "no frontend for it, and its QEMU no /sys.",
             "Leave it out, or set stubdomain_ramdisk to an image that passes PCI devices.",
         )
     for part, path in own.items():
         if path:
             keys["stubdomain_ramdisk" if part == "rootfs" else "stubdomain_kernel"] = path
+        what, remedy, fits = f"the image of the Linux stub domain ({part})", _MAKE_IMAGE, None
+        if path:
+            what, remedy, fits = _OWN_IMAGE[part]
+            # Linux can also mount a file system that lies in it.
+            fits = None if "root=" in (guest.get("stubdomain_cmdline") or "") and part == "rootfs" else fits
         planned.needs.append(
             Requirement(
                 (path or f"{firmware_directory(host)}/qemu-stubdom-linux-{part}",),
-                f"the image of the Linux stub domain ({part})",
-                "Make it with the role xen.stubdom.stubdom_build (image linux).",
+                what,
+                remedy,
+                fits=fits,
                 unfit=f"The image of the Linux stub domain has no screen, which {guest['name']} asks for."
                 if screen and not path and host.stub_screen is False
                 else None,

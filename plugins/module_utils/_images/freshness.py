@@ -57,7 +57,8 @@ def outdated(
         return None
     compared = [("xen", record["xen"], None if release is None else text(release))]
     if _assembled(image):
-        compared.append(("linux", str(record.get("linux")), kernel))
+        # A kernel that was chosen need not be the one that the host runs.
+        compared += [] if record.get("kernel_chosen") else [("linux", str(record.get("linux")), kernel)]
         compared += [
             (source["name"], source.get("version", ""), packages.get(source["name"])) for source in record["sources"]
         ]

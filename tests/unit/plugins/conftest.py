@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import os
 import struct
@@ -92,12 +93,50 @@ def elf(
     return bytes(content)
 
 
-def kernel(init_size: int = 48 << 20, protocol: int = 0x20F) -> bytes:
-    """The first sectors of a bzImage."""
+def kernel(
+    init_size: int = 48 << 20, protocol: int = 0x20F, *, release: Optional[str] = None, packed: bytes = b""
+) -> bytes:
+    """A bzImage of one sector of setup code, as far as it is read.
+
+    :param packed: the kernel itself.
+    """
     image = bytearray(1024)
+    image[0x1F1] = 1
     image[0x202:0x208] = b"HdrS" + struct.pack("<H", protocol)
+    image[0x248:0x250] = struct.pack("<II", 0, len(packed))
     image[0x260:0x264] = struct.pack("<I", init_size)
-    return bytes(image)
+    if release is not None:
+        image[0x20E:0x210] = struct.pack("<H", 0x100)
+        text = f"{release} (builder@host) #1 SMP".encode() + b"\0"
+        image[0x300 : 0x300 + len(text)] = text
+    return bytes(image) + packed
+
+
+def vmlinux(*, pv: bool = True, configuration: Optional[str] = None) -> bytes:
+    """A program with the notes of a kernel, and with its configuration in it."""
+
+    def note(kind: int, content: bytes, owner: bytes = b"Xen\0") -> bytes:
+        padding = -len(content) % 4
+        return struct.pack("<III", len(owner), len(content), kind) + owner + content + bytes(padding)
+
+    # Guest system, release of Xen, where a PVH domain starts, and where a PV domain does.
+    notes = note(6, b"linux\0") + note(5, b"xen-3.0\0") + note(18, bytes(8)) + note(3, b"id", b"GNU\0")
+    notes += note(1, bytes(8)) if pv else b""
+    held = b"" if configuration is None else b"IKCFG_ST" + gzip.compress(configuration.encode()) + b"IKCFG_ED"
+    header = struct.pack("<4sBBB9xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 4, 4, 120, 0, 0, len(notes), len(notes), 4) + notes + held
+
+
+# What needs.py has of the kernel, as Debian's configuration says it.
+BUILT_IN = (
+    *("XEN_PV", "BLK_DEV_INITRD", "BINFMT_SCRIPT", "PROC_FS", "SYSFS", "DEVTMPFS", "SQUASHFS_ZSTD"),
+    *("HVC_XEN", "HVC_XEN_FRONTEND", "UNIX", "INET", "MULTIUSER"),
+)
+
+
+def configuration(*without: str) -> str:
+    lines = (f"CONFIG_{name}=y\n" for name in BUILT_IN if name not in without)
+    return f"# Linux\n{''.join(lines)}CONFIG_XEN_GNTDEV=m\n# CONFIG_EMBEDDED is not set\n"
 
 
 class StubdomHost:
@@ -111,6 +150,7 @@ class StubdomHost:
         self.module_suffix = module_suffix
         self.put("etc/os-release", b"ID=debian\n")
         self.put(f"boot/vmlinuz-{release}", kernel())
+        self.put(f"boot/config-{release}", configuration().encode())
         self.put("bin/busybox", elf())
         self.put(LOADER.lstrip("/"), elf())
         self.put(
@@ -190,6 +230,16 @@ def stubdom_host(request: pytest.FixtureRequest, tmp_path: Path) -> StubdomHost:
 @pytest.fixture
 def make_elf():  # type: ignore[no-untyped-def]
     return elf
+
+
+@pytest.fixture
+def make_configuration():  # type: ignore[no-untyped-def]
+    return configuration
+
+
+@pytest.fixture
+def make_vmlinux():  # type: ignore[no-untyped-def]
+    return vmlinux
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from dataclasses import asdict
 from lzma import LZMAError
 from typing import Dict, List, Tuple
 
@@ -16,7 +17,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, kernel, needs, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Part, Plan
 
 
@@ -38,6 +39,8 @@ class Assembly:
             xen,
             [(part.name, part.path, *parts.size_and_time(part.path, root=root)) for part in plan.all_parts()],
             dict(plan.orders),
+            # What the host runs is no part of what was asked for.
+            *([asdict(plan.chosen)] if plan.chosen else ()),
         )
 
     @property
@@ -50,20 +53,29 @@ class Assembly:
         """What goes in is the upper bound of what comes out."""
         return self._size(self.plan.all_parts())
 
+    def check(self) -> List[str]:
+        """Return warnings of what is not known of the kernel.
+
+        :raises UserError: it cannot run the stub domain.
+        """
+        self._header(self._read(self.plan.kernel))
+        warning = needs.check(self.plan.release, self.plan.evidence)
+        return [] if warning is None else [warning]
+
+    def _header(self, linux: bytes) -> kernel.Header:
+        try:
+            return kernel.header(linux)
+        except ValueError as error:
+            raise UserError(f"{self.plan.kernel.path} cannot be started by Xen: {error}.", needs.INSTEAD) from error
+
     def make(self) -> Tuple[Dict[str, bytes], Manifest]:
         """Return the files by name, and their manifest.
 
         :raises UserError: a program that is needed is missing or failed, or there is no room.
         """
-        kernel = self._read(self.plan.kernel)
-        try:
-            kernel_bytes = image.kernel_bytes(kernel)
-        except ValueError as error:
-            raise UserError(
-                f"{self.plan.kernel.path} cannot be started by Xen: {error}.", "Use the kernel of the distribution."
-            ) from error
+        linux = self._read(self.plan.kernel)
         root_file_system = self._root_file_system()
-        contents = {kinds.LINUX_KERNEL: kernel, kinds.LINUX_ROOT_FILE_SYSTEM: root_file_system}
+        contents = {kinds.LINUX_KERNEL: linux, kinds.LINUX_ROOT_FILE_SYSTEM: root_file_system}
         checksums = {name: files.sha256(content) for name, content in contents.items()}
         return contents, Manifest(
             kind=kinds.LINUX,
@@ -75,10 +87,11 @@ class Assembly:
             sha256=checksums[kinds.LINUX_ROOT_FILE_SYSTEM],
             identity=self.identity,
             files=checksums,
-            memory_mib=image.memory_mib(kernel_bytes, len(root_file_system)),
-            command_line=image.COMMAND_LINE,
+            memory_mib=image.memory_mib(self._header(linux).init_size, len(root_file_system)),
+            command_line=" ".join((image.COMMAND_LINE, *self.plan.words)),
             more={
                 "linux": self.plan.release,
+                "kernel_chosen": bool(self.plan.chosen),
                 "contents": self.contents,
                 "stand_ins": sorted(self.plan.stand_ins),
                 "screen": self.plan.screen,

@@ -15,6 +15,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import attempt
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import renewal
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Choice
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 PROGRAM = "/usr/local/lib/xen.stubdom/renew-linux-stubdom.pyz"
@@ -34,7 +35,8 @@ _HEADER = "Written by the Ansible collection xen.stubdom; changes are overwritte
 # The status of a hook is apt's. restart, as a renewal that runs may have read files from before this run; it puts back
 # what is half done.
 _COMMAND = f"/bin/systemctl restart --no-block {renewal.BY} > /dev/null 2>&1 || :"
-# Also at each boot: the kernel in the image is the one that the host runs, and that is another one then. After the
+# Also at each boot: unless another is asked for, the kernel in the image is the one that the host runs, and that is
+# another one then. After the
 # guests that start with the host: they need not wait, and none starts between two files that are replaced.
 # -I -S: no path of a user's and no package is looked at for what the program imports.
 _UNIT = """\
@@ -57,17 +59,22 @@ RestrictAddressFamilies=AF_UNIX
 WantedBy=multi-user.target
 """
 
+# ProtectHome and PrivateTmp in it (systemd.exec(5)).
+_HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+
 
 class Hook:
     """The files that have the package manager renew the image.
 
     :param wanted: whether they are to be there.
     :param firmware_directory: what the module was given.
+    :param chosen: the kernel that it was given.
     :raises UserError: they cannot do what they are for on this host.
     """
 
-    def __init__(self, xen: Xen, *, wanted: bool, firmware_directory: Optional[str]) -> None:
+    def __init__(self, xen: Xen, *, wanted: bool, firmware_directory: Optional[str], chosen: Choice) -> None:
         self._xen = xen
+        self._chosen = chosen
         row = xen.distribution
         # A host may have become another one.
         contents = dict.fromkeys((PROGRAM, PARAMETERS, UNIT, *(path for path, _line in HOOKS.values())))
@@ -77,7 +84,7 @@ class Hook:
             services = " ".join(f"{name}.service" for name in row.services)
             words = {"python": PYTHON, "program": PROGRAM, "parameters": PARAMETERS, "services": services}
             contents[PROGRAM] = zipped.program(renewal.__name__)
-            contents[PARAMETERS] = renewal.parameters(firmware_directory)
+            contents[PARAMETERS] = renewal.parameters(firmware_directory, chosen)
             contents[UNIT] = f"# {_HEADER}{_UNIT.format(**words)}".encode()
             contents[path] = f"// {_HEADER}{line.format(command=_COMMAND)}".encode()
         link = xen.path(WANTED)
@@ -119,6 +126,13 @@ class Hook:
         if not os.path.isfile(self._xen.path(PYTHON)):
             raise UserError(f"There is no {PYTHON}, which runs the program that renews the image.", remedy)
         for path in (PROGRAM, PARAMETERS, UNIT, HOOKS[row.package_manager][0]):
+            self._require_closed(path)
+        for path in filter(None, (self._chosen.kernel, self._chosen.modules)):
+            if os.path.realpath(self._xen.path(path)).startswith(tuple(map(self._xen.path, _HIDDEN))):
+                raise UserError(
+                    f"The unit that renews the image does not see {path}, as {', '.join(_HIDDEN)} are hidden from it.",
+                    "Put it elsewhere, below /srv for example, or leave out renew_with_packages.",
+                )
             self._require_closed(path)
 
     def _require_closed(self, path: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import struct
 from typing import Callable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import cpio
@@ -83,18 +82,6 @@ def archive(busybox: bytes, modules: Mapping[str, bytes], order: str, compressed
 def squash(directory: str, output: str) -> List[str]:
     """Return the command that makes the compressed file system of a directory."""
     return ["mksquashfs", directory, output, *SQUASH]
-
-
-def kernel_bytes(header: bytes) -> int:
-    """Return how much memory a bzImage takes while it starts.
-
-    :param header: at least its first KiB.
-    :raises ValueError: it is no bzImage that says so.
-    """
-    # Linux Documentation/arch/x86/boot.rst: version at 0x206, init_size at 0x260 from protocol 2.10 on.
-    if len(header) < 0x264 or header[0x202:0x206] != b"HdrS" or struct.unpack_from("<H", header, 0x206)[0] < 0x20A:
-        raise ValueError("it is no bzImage of Linux 2.6.37 or newer")
-    return int(struct.unpack_from("<I", header, 0x260)[0])
 
 
 def memory_mib(kernel: int, root_file_system: int) -> int:

@@ -11,17 +11,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, Iterable, List, Mapping, Optional, Set, Tuple, TypeVar
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.distributions import Distribution
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner, attempt
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
 from ansible_collections.xen.stubdom.plugins.module_utils._images import kinds
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf, stand_in
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import elf, kernel, needs, stand_in
 
 _Read = TypeVar("_Read")
 
@@ -77,21 +79,25 @@ UNUSED = ("libspice-server.so.1",)
 # How QEMU is told to give up all files and root, by what its own help says: from 9.0 on, and before (qemu-options.hx).
 _GIVE_UP_ROOT = ((b"user=username|uid:gid", "-run-with chroot=/run/empty,user="), (b"", "-chroot /run/empty -runas "))
 
-# Modules by group, in which order they are loaded; a module's own needs come before it. libxl waits 30 seconds for
-# the stub domain, so that those which only a network interface needs are left out without one.
-# unrestricted=1: the driver allows only what concerns the guest in ways that Debian's libraries do not use
-# (libxendevicemodel first probes with DOMID_INVALID), and the stub domain itself is held by Xen to its guest.
-MODULES: Mapping[str, Tuple[Tuple[str, str], ...]] = {
-    "start": (("loop", ""), ("squashfs", "")),
-    "base": (
-        ("xen-evtchn", ""),
-        ("xen-gntdev", ""),
-        ("xen-gntalloc", ""),
-        ("xen-privcmd", "unrestricted=1"),
-        ("xen-blkfront", ""),
-    ),
-    "network": (("bridge", ""), ("xen-netfront", ""), ("tun", "")),
-}
+# How a kernel begins that is packed by what no module of Python 3.8 unpacks (RFC 8878).
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kernel that is asked for; where none is, it is the one that the host runs.
+
+    :param release: of an installed kernel.
+    :param kernel: the file of a kernel.
+    :param modules: the directory of its modules, where it is another one than that of its release.
+    """
+
+    release: Optional[str] = None
+    kernel: Optional[str] = None
+    modules: Optional[str] = None
+
+    def __bool__(self) -> bool:
+        return self != Choice()
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,9 @@ class Plan:
     :param orders: by group of modules, the lines that init reads: name and parameters.
     :param stand_ins: libraries that are made, by name in the image.
     :param give_up_root: words for QEMU, before the numbers of user and group.
+    :param chosen: what was asked for.
+    :param evidence: how the kernel was configured.
+    :param words: what the kernel's command line has to have, as it has drivers built in that others load.
     """
 
     release: str
@@ -130,6 +139,9 @@ class Plan:
     orders: Mapping[str, str]
     stand_ins: Mapping[str, bytes]
     give_up_root: str
+    chosen: Choice
+    evidence: needs.Evidence
+    words: Tuple[str, ...] = ()
 
     @property
     def screen(self) -> bool:
@@ -140,16 +152,16 @@ class Plan:
         return (self.kernel, self.busybox, *self.start, *self.parts)
 
 
-def plan(release: str, version: Version, *, root: str = "/") -> Plan:
+def plan(chosen: Choice, version: Version, run: Runner, *, root: str = "/") -> Plan:
     """Find everything on the host.
 
-    :param release: release of the kernel that is to run in the stub domain.
+    :param chosen: the kernel that is to run in the stub domain.
     :param version: release of Xen.
     :param root: where the host's files are; only tests give another one.
     :raises UserError: something is missing.
     """
     host = _Host(root)
-    kernel = _kernel(host, release)
+    linux = _kernel(host, chosen, run)
     busybox = _find(host, BUSYBOX, version, mode=0o755)
     if host.program(busybox.path).interpreter is not None:
         raise UserError(
@@ -161,16 +173,14 @@ def plan(release: str, version: Version, *, root: str = "/") -> Plan:
     roms = [_find(host, wanted, version) for wanted in ROMS]
     keymap = host.first(KEYMAP.candidates(host.distribution, version))
     roms += [] if keymap is None else [Part(KEYMAP.name, keymap)]
-    modules = _Modules(host, release)
+    modules = _Modules(host, linux)
     groups: Dict[str, List[Part]] = {}
     orders: Dict[str, str] = {}
-    loaded: List[str] = []
-    for group, wanted_modules in MODULES.items():
-        directory = "modules" if group == "start" else f"modules/{group}"
-        groups[group], orders[group] = modules.group(directory, wanted_modules, loaded)
+    for group in needs.GROUPS:
+        groups[group], orders[group] = modules.group("modules" if group == "start" else f"modules/{group}", group)
     return Plan(
-        release=release,
-        kernel=kernel,
+        release=linux.release,
+        kernel=Part(kinds.LINUX_KERNEL, linux.path),
         busybox=busybox,
         parts=(
             *programs,
@@ -182,6 +192,9 @@ def plan(release: str, version: Version, *, root: str = "/") -> Plan:
         orders=orders,
         stand_ins=stand_ins,
         give_up_root=next(words for told, words in _GIVE_UP_ROOT if host.contains(programs[0].path, told)),
+        chosen=chosen,
+        evidence=linux.evidence,
+        words=tuple(modules.words),
     )
 
 
@@ -191,15 +204,71 @@ def size_and_time(path: str, *, root: str = "/") -> Tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _kernel(host: _Host, release: str) -> Part:
-    path = host.first((f"/boot/vmlinuz-{release}", f"/lib/modules/{release}/vmlinuz"))
+@dataclass(frozen=True)
+class _Kernel:
+    """A kernel of the host.
+
+    :param modules: the directory of its modules.
+    """
+
+    release: str
+    path: str
+    modules: str
+    evidence: needs.Evidence
+
+
+def _kernel(host: _Host, chosen: Choice, run: Runner) -> _Kernel:
+    """:raises UserError: it is not there, or not what it is called."""
+    for name, path in (("kernel", chosen.kernel), ("kernel_modules", chosen.modules)):
+        if path is not None and not os.path.exists(host.path(path)):
+            raise UserError(f"{name} is {path}, which is not there.", f"Correct {name}.")
+    release = chosen.release or (os.uname().release if chosen.kernel is None else host.release(chosen.kernel))
+    if release is None or not kernel.RELEASE.match(release):
+        raise UserError(
+            f"{chosen.kernel} is no Linux kernel that says its release."
+            if release is None
+            else f"kernel_release is {release!r}, which is no release of Linux.",
+            "Set kernel to a bzImage, or kernel_release to what `uname -r` says of an installed kernel.",
+        )
+    path = chosen.kernel or _installed(host, release)
     if path is None:
+        others = ", ".join(host.names("/lib/modules")) or "none"
         raise UserError(
             f"There is no kernel /boot/vmlinuz-{release}.",
-            f"Install {distributions.install_hint('kernel', host.distribution)} again, "
-            "or reboot into the kernel that is installed.",
+            f"Set kernel_release to one that is installed (modules are there of {others})."
+            if chosen
+            else f"Install {distributions.install_hint('kernel', host.distribution)} again, reboot into the kernel "
+            "that is installed, or name one with kernel_release.",
         )
-    return Part(kinds.LINUX_KERNEL, path)
+    own = host.release(path)
+    if own not in (None, release):
+        raise UserError(
+            f"{path} is Linux {own}, and not {release}.", "Install its package again, or name another kernel."
+        )
+    modules = chosen.modules or f"/lib/modules/{release}"
+    beside = f"{os.path.dirname(path)}/config-{release}"
+    written = filter(None, map(host.text, (beside, f"/boot/config-{release}", f"{modules}/config")))
+    evidence = needs.Evidence(next(written, None), lambda: _unpacked(host, path, run))
+    return _Kernel(release, path, modules, evidence)
+
+
+def _installed(host: _Host, release: str) -> Optional[str]:
+    """Where a kernel is installed, also under a name without its release, as /boot/vmlinuz-lts of Alpine."""
+    named = host.first((f"/boot/vmlinuz-{release}", f"/lib/modules/{release}/vmlinuz"))
+    others = (f"/boot/{name}" for name in host.names("/boot") if name.startswith(("vmlinuz", "kernel", "bzImage")))
+    return named or next((path for path in others if host.release(path) == release), None)
+
+
+def _unpacked(host: _Host, path: str, run: Runner) -> Optional[bytes]:
+    """The kernel as it runs, None where that cannot be had."""
+    packed = kernel.payload(files.read(host.path(path)) or b"")
+    if not packed.startswith(_ZSTD):
+        return kernel.unpack(packed)
+    with files.scratch(8 * len(packed)) as scratch:
+        source, target = os.path.join(scratch, "packed"), os.path.join(scratch, "unpacked")
+        # Its size stands behind it (size_append, scripts/Makefile.lib), which zstd would take for another one.
+        files.put(source, packed[:-4])
+        return files.read(target) if attempt(run, ["zstd", "-dqf", source, "-o", target])[0] == 0 else None
 
 
 def _find(host: _Host, wanted: Wanted, version: Version, *, mode: int = 0o644) -> Part:
@@ -258,50 +327,57 @@ def _libraries(host: _Host, programs: Iterable[Part]) -> Tuple[List[Part], Dict[
 class _Modules:
     """The modules of one kernel, as depmod describes them."""
 
-    def __init__(self, host: _Host, release: str) -> None:
-        self._host = host
-        self._release = release
-        self._directory = f"/lib/modules/{release}"
+    def __init__(self, host: _Host, linux: _Kernel) -> None:
+        self._linux = linux
+        self._directory = linux.modules
+        self._loaded: Set[str] = set()
+        self.words: List[str] = []
         depends = host.text(f"{self._directory}/modules.dep")
-        if depends is None:
+        # A kernel may have all of them built in.
+        if depends is None and any(self._configured(row.option) != "y" for row in needs.MODULES.values()):
             raise UserError(
                 f"There is no {self._directory}/modules.dep.",
-                f"Install the modules of Linux {release} again, or reboot into the kernel that is installed.",
+                f"Install the modules of Linux {linux.release} again, reboot into the kernel that is installed, or "
+                "name a kernel with kernel, and the directory of its modules with kernel_modules.",
             )
         # path of a module: paths of those it needs, the one needed first being the last of the line
         self._needs: Dict[str, List[str]] = {}
-        for line in depends.splitlines():
-            path, _colon, needs = line.partition(":")
-            self._needs[path] = needs.split()[::-1]
+        for line in (depends or "").splitlines():
+            path, _colon, others = line.partition(":")
+            self._needs[path] = others.split()[::-1]
         self._paths = {module_name(path): path for path in self._needs}
         built_in = (host.text(f"{self._directory}/modules.builtin") or "").splitlines()
         self._built_in = {module_name(path) for path in built_in}
 
-    def group(self, directory: str, wanted: Sequence[Tuple[str, str]], loaded: List[str]) -> Tuple[List[Part], str]:
-        """Return the files of a group and the lines that say in which order they are loaded.
-
-        :param loaded: modules of earlier groups; those of this one are added.
-        """
+    def group(self, directory: str, group: str) -> Tuple[List[Part], str]:
+        """Return the files of a group and the lines that say in which order they are loaded."""
         parts = []
         order = ""
-        for name, parameters in wanted:
-            plain = name.replace("-", "_")
-            if plain in self._built_in:
+        for name, row in needs.MODULES.items():
+            if row.group != group:
                 continue
-            if plain not in self._paths:
+            plain = name.replace("-", "_")
+            path = self._paths.get(plain)
+            if plain in self._built_in or (path is None and self._configured(row.option) == "y"):
+                self.words += [f"{plain}.{row.parameters}"] if row.parameters else []
+                continue
+            if path is None:
                 raise UserError(
-                    f"Linux {self._release} has no module {name}, and it is not built in.",
-                    "Use a kernel that has it, such as the distribution's own.",
+                    f"Linux {self._linux.release} has no module {name}, and it is not built in (CONFIG_{row.option}).",
+                    f"Install all modules of this kernel below {self._directory}, or use one that has it, such as the "
+                    "distribution's own: kernel_release names another one.",
                 )
-            path = self._paths[plain]
             for step in (*self._needs[path], path):
                 own = module_name(step)
-                if own in loaded:
+                if own in self._loaded:
                     continue
-                loaded.append(own)
+                self._loaded.add(own)
                 parts.append(Part(f"{directory}/{own}.ko", f"{self._directory}/{step}"))
-                order += f"{own} {parameters if step == path else ''}".rstrip() + "\n"
+                order += f"{own} {row.parameters if step == path else ''}".rstrip() + "\n"
         return parts, order
+
+    def _configured(self, option: str) -> Optional[str]:
+        return (self._linux.evidence.options or {}).get(option)
 
 
 def module_name(path: str) -> str:
@@ -328,6 +404,19 @@ class _Host:
             with open(self.path(path), encoding="utf-8") as stream:
                 return stream.read()
         except FileNotFoundError:
+            return None
+
+    def names(self, directory: str) -> List[str]:
+        with contextlib.suppress(OSError):
+            return sorted(os.listdir(self.path(directory)))
+        return []
+
+    def release(self, path: str) -> Optional[str]:
+        """The release of a kernel by its file, None where that does not say so."""
+        try:
+            with open(self.path(path), "rb") as stream:
+                return kernel.header(stream.read(kernel.HEAD)).release
+        except (OSError, ValueError):
             return None
 
     def program(self, path: str) -> elf.Program:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any, Dict, Mapping, Tuple
+from dataclasses import asdict
+from typing import Any, Dict, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files, journal, manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -18,6 +19,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.process import
 from ansible_collections.xen.stubdom.plugins.module_utils._common.signals import Interrupted, interruptible, undisturbed
 from ansible_collections.xen.stubdom.plugins.module_utils._images import installed
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import upkeep
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Choice
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 # Stands in the journal beside each change, where that of a module has the play.
@@ -29,16 +31,16 @@ _LONGEST = 1 << 16
 _ERROR, _WARNING, _NOTICE, _INFO = "<3>", "<4>", "<5>", "<6>"
 
 
-def parameters(firmware_directory: Any) -> bytes:
+def parameters(firmware_directory: Any, chosen: Choice) -> bytes:
     """Return the file that the program reads."""
-    return (json.dumps({"firmware_directory": firmware_directory}, indent=1) + "\n").encode()
+    return (json.dumps({"firmware_directory": firmware_directory, **asdict(chosen)}, indent=1) + "\n").encode()
 
 
 def main() -> int:
     """Renew the image and say what became of it, for the journal; return the status of the process."""
     try:
         with interruptible(), files.lock():
-            priority, said = _renew(_read(sys.argv[1]), run_program)
+            priority, said = _renew(**_read(sys.argv[1]), run=run_program)
     except UserError as error:
         priority, said = _ERROR, f"The Linux stub domain is as it was. {error.what} {error.remedy}"
     except Interrupted as error:
@@ -52,25 +54,30 @@ def _read(path: str) -> Dict[str, Any]:
     """:raises UserError: the parameters are not those that the module has written."""
     try:
         found = json.loads(files.read(path, longest=_LONGEST) or b"")
-        directory = found["firmware_directory"]
+        given = {name: found[name] for name in ("firmware_directory", "kernel", "modules", "release")}
     except (ValueError, KeyError, TypeError, RecursionError):
-        directory = 0
-    if directory is None or (isinstance(directory, str) and os.path.isabs(directory)):
-        return {"firmware_directory": directory}
+        given = {"": 0}
+    # A release is looked at where it is used.
+    if all(
+        value is None or (isinstance(value, str) and (name == "release" or os.path.isabs(value)))
+        for name, value in given.items()
+    ):
+        return given
     raise UserError(
         f"{path} is not as Ansible has written it.", "Run the task with renew_with_packages again, which writes it."
     )
 
 
-def _renew(given: Mapping[str, Any], run: Runner) -> Tuple[str, str]:
+def _renew(firmware_directory: Optional[str], run: Runner, **chosen: Optional[str]) -> Tuple[str, str]:
     """Do it, and return the priority of what there is to say, and what it is.
 
+    :param chosen: the kernel that was asked for.
     :raises UserError: it cannot be done; the image is as it was.
     """
     xen = Xen(run, root=ROOT)
     if not xen.is_dom0():
         return _INFO, "This host does not run Xen now, so that the Linux stub domain stays as it is."
-    directory = installed.firmware_directory(xen, given["firmware_directory"])
+    directory = installed.firmware_directory(xen, firmware_directory)
     place = upkeep.place(directory)
     now = installed.read(place)
     record = manifest.parse(now[place.manifest])
@@ -81,9 +88,10 @@ def _renew(given: Mapping[str, Any], run: Runner) -> Tuple[str, str]:
     wrong = installed.problem(place, now)
     if wrong is not None or record is None:
         return _WARNING, f"The Linux stub domain in {directory} is not renewed. {wrong}"
-    assembly = upkeep.plan(xen, run, ROOT)
+    assembly = upkeep.plan(xen, run, ROOT, Choice(**chosen))
     if upkeep.outdated(place, now, assembly) is None:
         return _INFO, upkeep.IN_ORDER
+    doubts = assembly.check()
     upkeep.require_room(place, assembly, installed.save(place, now))
     changes, made = upkeep.make(place, now, assembly)
     diff = {"after_header": place.manifest, "before": upkeep.listing(record), "after": upkeep.listing(made)}
@@ -95,4 +103,4 @@ def _renew(given: Mapping[str, Any], run: Runner) -> Tuple[str, str]:
             journal.write(row)
     newer = ", ".join(" ".join(source.values()) for source in made.sources if source not in record.sources)
     again = f"was made again, with {newer or 'other files'}. Guests get it at their next start."
-    return _NOTICE, f"The Linux stub domain in {directory} {again}"
+    return (_WARNING if doubts else _NOTICE), " ".join((f"The Linux stub domain in {directory} {again}", *doubts))

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import List, Optional, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
@@ -19,6 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images import install
 from ansible_collections.xen.stubdom.plugins.module_utils._images.installed import Contents, Place
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.assembly import Assembly
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Choice
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
 IN_ORDER = "The image is made of the files that are on this host now."
@@ -29,13 +29,15 @@ def place(directory: str) -> Place:
     return Place(directory, (kinds.LINUX_KERNEL, kinds.LINUX_ROOT_FILE_SYSTEM), kinds.LINUX)
 
 
-def plan(xen: Xen, run: Runner, root: str) -> Assembly:
+def plan(xen: Xen, run: Runner, root: str, chosen: Choice) -> Assembly:
     """Return the image as it would be made now.
+
+    :param chosen: the kernel that is asked for.
 
     :raises UserError: something is missing, or the host does not run Xen.
     """
     xen.require_dom0()
-    return Assembly(parts.plan(os.uname().release, xen.version(), root=root), text(xen.version()), run, root=root)
+    return Assembly(parts.plan(chosen, xen.version(), run, root=root), text(xen.version()), run, root=root)
 
 
 def outdated(of: Place, now: Contents, assembly: Assembly) -> Optional[str]:

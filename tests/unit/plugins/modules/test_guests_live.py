@@ -224,7 +224,7 @@ def test_a_medium_is_changed_where_qemu_runs_in_a_stub_domain(host: Host) -> Non
         (19, {}, {}, ["disk"]),
         # An image of another collection, of the user's own, and one that has come after the guest.
         (20, {"stubdomain_cmdline": "quiet"}, {"stubdomain_cmdline": "quiet"}, ["disk"]),
-        (20, {"stubdomain_ramdisk": "/srv/a.iso"}, {"stubdomain_ramdisk": "/srv/a.iso"}, ["disk"]),
+        (20, {"stubdomain_ramdisk": "/srv/own"}, {"stubdomain_ramdisk": "/srv/own"}, ["disk"]),
         (20, {"stubdomain_cmdline": "quiet"}, {}, ["disk", "stubdomain_cmdline"]),
         # A QEMU in dom0 does not give back the disk of an empty drive.
         (20, {"disks": [QEMU_CD]}, {"disks": [{**QEMU_CD, "target": "/srv/a.iso"}]}, ["disk"]),
@@ -234,6 +234,7 @@ def test_a_medium_that_a_stub_domain_cannot_change_waits_for_a_restart(
     host: Host, release: int, first: dict[str, Any], then: dict[str, Any], required: list[str]
 ) -> None:
     host.release = release
+    host.put("srv/own", "070701")
     (host.root / "usr/lib/xen-4.19").symlink_to("xen-4.20")
     one(host, with_cd(**first))
     result = one(host, with_cd("/srv/a.iso", **then))

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
@@ -19,6 +21,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import files a
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.modules import linux_stubdom
 
+NOTHING = dict.fromkeys(("kernel", "kernel_modules", "kernel_release"))
 NAMES = ("linux.json", "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs")
 
 
@@ -78,10 +81,17 @@ def machine(stubdom_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def run(
-    machine: Machine, *, check: bool = False, state: str = "present", directory: Any = None, renew: bool = False
+    machine: Machine,
+    *,
+    check: bool = False,
+    state: str = "present",
+    directory: Any = None,
+    renew: bool = False,
+    **chosen: str,
 ) -> Dict[str, Any]:
     directory = str(directory or machine.directory)
-    machine.params = {"state": state, "firmware_directory": directory, "renew_with_packages": renew}
+    machine.params = {**NOTHING, "state": state, "firmware_directory": directory, "renew_with_packages": renew}
+    machine.params.update(chosen)
     machine.check_mode = check
     return linux_stubdom.run(machine)  # type: ignore[arg-type]
 
@@ -142,6 +152,50 @@ def test_what_is_installed(machine: Machine) -> None:
         f"modules/network/order 644 {order}",
     ):
         assert line in content
+
+
+def install_kernel(machine: Machine, make_kernel: Any, make_vmlinux: Any, **kernel: bool) -> str:
+    """A second kernel, whose modules are those of the first."""
+    packed = gzip.compress(make_vmlinux(**kernel))
+    machine.host.put("boot/vmlinuz-6.15-other", make_kernel(release="6.15-other", packed=packed))
+    shutil.copytree(machine.host.root / machine.host.modules, machine.host.root / "lib/modules/6.15-other")
+    return "6.15-other"
+
+
+def test_another_kernel_and_back(
+    machine: Machine, make_kernel: Any, make_vmlinux: Any, make_configuration: Any
+) -> None:
+    release = install_kernel(machine, make_kernel, make_vmlinux)
+    machine.host.put(f"boot/config-{release}", make_configuration().encode())
+    assert run(machine)["manifest"]["kernel_chosen"] is False
+    for chosen in ({"kernel_release": release}, {"kernel": f"/boot/vmlinuz-{release}"}):
+        result = run(machine, **chosen)
+        manifest = result["manifest"]
+        assert result["changed"] and (manifest["linux"], manifest["kernel_chosen"]) == (release, True)
+        assert manifest["contents"]["qemu-stubdom-linux-kernel"] == f"/boot/vmlinuz-{release}"
+        assert result["warnings"] == [] and not run(machine, **chosen)["changed"]
+    assert run(machine)["manifest"]["linux"] == machine.host.release
+    # Also where it is the one that runs now, it is to stay.
+    assert run(machine, kernel_release=machine.host.release)["manifest"]["kernel_chosen"] is True
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_kernel_that_cannot_run_the_stub_domain(
+    machine: Machine, make_kernel: Any, make_vmlinux: Any, check: bool
+) -> None:
+    release = install_kernel(machine, make_kernel, make_vmlinux, pv=False)
+    before = machine.host.tree()
+    with pytest.raises(UserError, match="has not CONFIG_XEN_PV"):
+        run(machine, check=check, kernel_release=release)
+    assert machine.host.tree() == before
+
+
+def test_a_kernel_of_which_nothing_is_known(machine: Machine) -> None:
+    (machine.host.root / f"boot/config-{machine.host.release}").unlink()
+    result = run(machine)
+    assert result["changed"] and len(result["warnings"]) == 1
+    assert f"there is no /boot/config-{machine.host.release}" in result["warnings"][0]
+    assert run(machine)["warnings"] == []
 
 
 def test_equal_files_give_an_equal_image(machine: Machine) -> None:
@@ -321,7 +375,7 @@ def test_a_firmware_directory_that_is_not_there(machine: Machine) -> None:
 
 def test_a_firmware_directory_that_cannot_be_found(machine: Machine) -> None:
     (machine.directory / "hvmloader").unlink()
-    machine.params = {"state": "present", "firmware_directory": None, "renew_with_packages": False}
+    machine.params = {**NOTHING, "state": "present", "firmware_directory": None, "renew_with_packages": False}
     with pytest.raises(UserError, match="The firmware directory cannot be found"):
         linux_stubdom.run(machine)  # type: ignore[arg-type]
 

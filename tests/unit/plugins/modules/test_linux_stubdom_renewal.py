@@ -23,8 +23,9 @@ import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import hook, renewal
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.parts import Choice
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import history
-from test_linux_stubdom_module import NAMES, Machine, machine, run, upgrade
+from test_linux_stubdom_module import NAMES, Machine, install_kernel, machine, run, upgrade
 
 __all__ = ["machine"]
 
@@ -145,7 +146,8 @@ def test_files_that_are_not_as_written_take_the_hook_with_them(host: Machine, mo
 
 def test_the_parameters_are_those_of_the_task(host: Machine) -> None:
     run(host, renew=True)
-    assert json.loads((host.host.root / PARAMETERS).read_text()) == {"firmware_directory": str(host.directory)}
+    given = {"firmware_directory": str(host.directory), "kernel": None, "modules": None, "release": None}
+    assert json.loads((host.host.root / PARAMETERS).read_text()) == given
 
 
 def test_the_unit_runs_the_program_and_apt_starts_the_unit(host: Machine) -> None:
@@ -189,7 +191,7 @@ def refused(host: Machine, os_release: str) -> None:
     before = host.host.tree()
     try:
         xen = renewal.Xen(host.run_command, root=str(host.host.root))
-        hook.Hook(xen, wanted=True, firmware_directory=None)
+        hook.Hook(xen, wanted=True, firmware_directory=None, chosen=Choice())
     finally:
         assert host.host.tree() == before
 
@@ -444,7 +446,7 @@ def test_the_firmware_directory_is_looked_for_where_the_task_names_none(
     host: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(host, renew=True)
-    (host.host.root / PARAMETERS).write_bytes(renewal.parameters(None))
+    (host.host.root / PARAMETERS).write_bytes(renewal.parameters(None, Choice()))
     monkeypatch.setattr(renewal.installed.firmware, "directory", lambda _xen: str(host.directory))
     assert renew(host, monkeypatch, capsys) == IN_ORDER
 
@@ -455,6 +457,56 @@ def test_what_stays_of_a_killed_run_is_said(
     run(host, renew=True)
     monkeypatch.setattr(files, "stayed", ["/var/tmp/x could not be removed."])
     assert renew(host, monkeypatch, capsys)[1].splitlines()[0] == "<4>/var/tmp/x could not be removed."
+
+
+def test_a_kernel_that_was_chosen_stays(
+    host: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make_kernel: Any,
+    make_vmlinux: Any,
+) -> None:
+    release = install_kernel(host, make_kernel, make_vmlinux)
+    (host.host.root / "boot/config-6.15-other").write_bytes(
+        (host.host.root / f"boot/config-{host.host.release}").read_bytes()
+    )
+    for chosen in ({"kernel_release": release}, {"kernel": f"/boot/vmlinuz-{release}"}):
+        run(host, renew=True, **chosen)
+        assert renew(host, monkeypatch, capsys) == IN_ORDER
+        upgrade(host)
+        assert "was made again" in renew(host, monkeypatch, capsys)[1]
+        assert json.loads((host.directory / NAMES[0]).read_text())["linux"] == release
+    before = image(host)
+    (host.host.root / f"boot/vmlinuz-{release}").unlink()
+    status, said = renew(host, monkeypatch, capsys)
+    assert status == 1 and said.startswith("<3>The Linux stub domain is as it was. kernel is") and image(host) == before
+
+
+def test_a_doubt_about_the_kernel_is_said(
+    host: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(host, renew=True)
+    (host.host.root / f"boot/config-{host.host.release}").unlink()
+    upgrade(host)
+    status, said = renew(host, monkeypatch, capsys)
+    assert status == 0 and said.startswith("<4>") and "was made again" in said and "CONFIG_XEN_PV" in said
+
+
+def test_a_kernel_that_the_unit_does_not_see(host: Machine, make_kernel: Any) -> None:
+    before = host.host.tree()
+    host.host.put("home/admin/bzImage", make_kernel(release=host.host.release))
+    with pytest.raises(UserError, match="does not see /home/admin/bzImage, as /home/, "):
+        run(host, renew=True, kernel="/home/admin/bzImage")
+    (host.host.root / "home/admin/bzImage").unlink()
+    assert host.host.tree() == before
+
+
+def test_a_kernel_that_another_account_can_replace(host: Machine, make_kernel: Any) -> None:
+    host.host.put("srv/linux/bzImage", make_kernel(release=host.host.release))
+    (host.host.root / "srv/linux").chmod(0o777)
+    with pytest.raises(UserError, match="srv/linux, which /srv/linux/bzImage is in, can be written to by others"):
+        run(host, renew=True, kernel="/srv/linux/bzImage")
+    assert run(host, kernel="/srv/linux/bzImage")["changed"]
 
 
 def test_the_hook_is_one_command_of_a_shell() -> None:

@@ -149,7 +149,13 @@ def test_an_image_that_is_older_than_its_packages(tmp_path: Path, monkeypatch: p
     ]
     monkeypatch.setattr(freshness.os, "uname", lambda: os.uname_result(("Linux", "h", "6.1.1", "", "x86_64")))
     (image,) = xen_info.run(host)["images"]  # type: ignore[arg-type]
-    assert {"name": "linux", "made_of": "6.1.0", "installed": "6.1.1"} in image["outdated"]
+    newer = {"name": "linux", "made_of": "6.1.0", "installed": "6.1.1"}
+    assert newer in image["outdated"] and image["manifest"]["linux"] == "6.1.0"
+    # One that was chosen is not to be the one that the host runs.
+    chosen = replace(made, more={"linux": "6.1.0", "kernel_chosen": True})
+    host.put(f"{boot}/linux.json", chosen.render().decode())
+    (image,) = xen_info.run(host)["images"]  # type: ignore[arg-type]
+    assert newer not in image["outdated"] and image["manifest"]["kernel_chosen"]
 
 
 def described(result: Dict[str, Any], documented: Dict[str, Any]) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 from typing import Any
 
 import pytest
@@ -388,6 +389,24 @@ MEMORY = {"total_mib": 4095, "free_mib": 1000, "dom0_mib": 1024, "dom0_fixed": T
 
 
 # libxl's own sum for a domain, in MiB.
+def unfit(guest: dict[str, Any], content: bytes) -> list[bool]:
+    """Whether files of the user's own are refused for what is in them."""
+    return [not need.fits(content) for need in plan.plan(guest, HOST).needs if need.fits is not None]
+
+
+def test_a_kernel_and_a_root_file_system_of_ones_own_are_looked_at(
+    make_kernel: Any, make_vmlinux: Any, make_elf: Any
+) -> None:
+    own = {**LINUX, "stubdomain_kernel": "/srv/kernel"}
+    good, other = (gzip.compress(make_vmlinux(pv=pv)) for pv in (True, False))
+    assert [unfit(own, content) for content in (make_kernel(packed=good), make_kernel(), make_elf())] == [[False]] * 3
+    assert [unfit(own, content) for content in (make_kernel(packed=other), b"", b"070701")] == [[True]] * 3
+    own = {**LINUX, "stubdomain_ramdisk": "/srv/rootfs"}
+    assert [unfit(own, content) for content in (b"070701", gzip.compress(b""), b"hsqs")] == [[False], [False], [True]]
+    # Linux can mount it.
+    assert unfit({**own, "stubdomain_cmdline": "root=/dev/ram0"}, b"hsqs") == []
+
+
 @pytest.mark.parametrize(
     ("guest", "on", "mib"),
     [

@@ -9,10 +9,10 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import pytest
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, needs, parts
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.init import INIT
 
 
@@ -59,7 +59,7 @@ def test_init_is_a_script() -> None:
 
 def test_init_loads_the_groups_that_are_planned() -> None:
     directories = re.findall(r"^ *load (\S+)$", INIT, re.MULTILINE)
-    assert directories == ["/modules" if group == "start" else f"/host/modules/{group}" for group in parts.MODULES]
+    assert directories == ["/modules" if group == "start" else f"/host/modules/{group}" for group in needs.GROUPS]
 
 
 def test_init_starts_the_programs_that_are_planned() -> None:
@@ -234,12 +234,6 @@ def test_a_drive_that_the_guest_has_locked_stays_as_it_is(tmp_path: Path) -> Non
     assert got[0] == locked and len(offered(got[1])) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 4096])
-def test_a_kernel_that_does_not_say_what_it_takes(content: bytes) -> None:
-    with pytest.raises(ValueError, match="no bzImage"):
-        image.kernel_bytes(content)
-
-
 @pytest.mark.parametrize(
     ("kernel", "root", "mib"),
     [
@@ -250,12 +244,6 @@ def test_a_kernel_that_does_not_say_what_it_takes(content: bytes) -> None:
 )
 def test_memory_is_what_the_larger_of_two_moments_takes(kernel: int, root: int, mib: int) -> None:
     assert image.memory_mib(kernel, root) == mib
-
-
-def test_a_kernel_that_is_too_old(make_kernel: Callable[..., bytes]) -> None:
-    with pytest.raises(ValueError, match="no bzImage"):
-        image.kernel_bytes(make_kernel(protocol=0x209))
-    assert image.kernel_bytes(make_kernel(init_size=123456)) == 123456
 
 
 def test_packages_out_of_dpkg() -> None:

@@ -5,19 +5,33 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import shutil
 from pathlib import Path
-from typing import Any, Callable
+from types import SimpleNamespace
+from typing import Any, Callable, List
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, parts
+from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Answer
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import image, needs, parts
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "linux_stubdom"
 
 
-def plan(host: Any) -> parts.Plan:
+def plan(host: Any, **chosen: str) -> parts.Plan:
     major, minor = host.xen.split(".")
-    return parts.plan(host.release, (int(major), int(minor)), root=str(host.root))
+    return parts.plan(parts.Choice(**chosen), (int(major), int(minor)), no_program, root=str(host.root))
+
+
+def no_program(arguments: List[str], **_options: Any) -> Answer:
+    raise FileNotFoundError(arguments[0])
+
+
+@pytest.fixture(autouse=True)
+def _running(stubdom_host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=stubdom_host.release))
 
 
 def test_what_goes_in(stubdom_host: Any) -> None:
@@ -106,6 +120,98 @@ def test_a_module_that_is_built_in_is_not_needed(stubdom_host: Any) -> None:
     stubdom_host.write_depends()
     stubdom_host.put(f"{stubdom_host.modules}/modules.builtin", b"kernel/fs/squashfs/squashfs.ko\n")
     assert plan(stubdom_host).orders["start"] == "loop\n"
+
+
+def another(host: Any, release: str, content: bytes, *, modules: str = "", name: str = "") -> None:
+    """Install a second kernel, with the modules of the first."""
+    host.put(name or f"boot/vmlinuz-{release}", content)
+    shutil.copytree(host.root / host.modules, host.root / (modules or f"lib/modules/{release}"))
+
+
+def test_another_kernel_that_is_installed(stubdom_host: Any, make_kernel: Callable[..., bytes]) -> None:
+    another(stubdom_host, "6.15-other", make_kernel(release="6.15-other"))
+    planned = plan(stubdom_host, release="6.15-other")
+    assert (planned.release, planned.kernel.path) == ("6.15-other", "/boot/vmlinuz-6.15-other")
+    assert all(part.path.startswith("/lib/modules/6.15-other/") for part in planned.start)
+    assert plan(stubdom_host).release == stubdom_host.release
+
+
+def test_a_kernel_whose_file_has_another_name(
+    stubdom_host: Any, make_kernel: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Alpine names it."""
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release="6.12.1-0-lts"))
+    another(stubdom_host, "6.12.1-0-lts", make_kernel(release="6.12.1-0-lts"), name="boot/vmlinuz-lts")
+    assert plan(stubdom_host).kernel.path == "/boot/vmlinuz-lts"
+
+
+def test_a_kernel_of_ones_own(stubdom_host: Any, make_kernel: Callable[..., bytes]) -> None:
+    own = {"kernel": "/srv/linux/bzImage", "modules": "/srv/linux/modules"}
+    another(
+        stubdom_host, "6.15-own", make_kernel(release="6.15-own"), name="srv/linux/bzImage", modules="srv/linux/modules"
+    )
+    planned = plan(stubdom_host, **own)
+    assert (planned.release, planned.kernel.path) == ("6.15-own", own["kernel"])
+    assert all(part.path.startswith("/srv/linux/modules/kernel/") for part in planned.start)
+    with pytest.raises(UserError, match=r"no /lib/modules/6.15-own/modules.dep"):
+        plan(stubdom_host, kernel=own["kernel"])
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_kernel_without_modules(
+    stubdom_host: Any, make_kernel: Callable[..., bytes], make_vmlinux: Callable[..., bytes], held: bool
+) -> None:
+    """What its drivers would be loaded with is said on its command line."""
+    text = "".join(f"CONFIG_{row.option}=y\n" for row in needs.MODULES.values())
+    packed = gzip.compress(make_vmlinux(configuration=text if held else None))
+    stubdom_host.put("srv/linux/bzImage", make_kernel(release="6.15-own", packed=packed))
+    if not held:
+        stubdom_host.put("srv/linux/config-6.15-own", text.encode())
+    planned = plan(stubdom_host, kernel="/srv/linux/bzImage")
+    assert set(planned.orders.values()) == {""} and planned.start == ()
+    assert planned.words == ("xen_privcmd.unrestricted=1",)
+
+
+def test_a_kernel_that_is_packed_by_zstd(
+    stubdom_host: Any, make_kernel: Callable[..., bytes], make_vmlinux: Callable[..., bytes], tmp_path: Path
+) -> None:
+    packed = b"\x28\xb5\x2f\xfd" + b"packed" + b"size"
+    stubdom_host.put(f"boot/vmlinuz-{stubdom_host.release}", make_kernel(packed=packed))
+    # A host without zstd.
+    assert plan(stubdom_host).evidence.starts_as_pv is None
+
+    def zstd(arguments: List[str], **_options: Any) -> Answer:
+        assert arguments[:2] == ["zstd", "-dqf"] and Path(arguments[2]).read_bytes() == packed[:-4]
+        Path(arguments[4]).write_bytes(make_vmlinux(pv=False))
+        return 0, "", ""
+
+    version = tuple(map(int, stubdom_host.xen.split(".")))
+    planned = parts.plan(parts.Choice(), version, zstd, root=str(stubdom_host.root))
+    assert planned.evidence.starts_as_pv is False
+
+
+@pytest.mark.parametrize(
+    ("chosen", "what", "remedy"),
+    [
+        ({"release": "6.99"}, "There is no kernel /boot/vmlinuz-6.99", "modules are there of {release}"),
+        ({"release": "../6.1"}, "kernel_release is '../6.1', which is no release", "uname -r"),
+        ({"kernel": "/srv/none"}, "kernel is /srv/none, which is not there", "Correct kernel."),
+        ({"kernel": "/bin/busybox"}, "/bin/busybox is no Linux kernel", "bzImage"),
+        (
+            {"kernel": "/bin/busybox", "modules": "/srv"},
+            "kernel_modules is /srv, which is not there",
+            "Correct kernel_modules.",
+        ),
+        ({"release": "6.15"}, "/boot/vmlinuz-6.15 is Linux 6.16, and not 6.15", "name another"),
+    ],
+)
+def test_a_choice_that_is_none(
+    stubdom_host: Any, make_kernel: Callable[..., bytes], chosen: dict[str, str], what: str, remedy: str
+) -> None:
+    stubdom_host.put("boot/vmlinuz-6.15", make_kernel(release="6.16"))
+    with pytest.raises(UserError) as refused:
+        plan(stubdom_host, **chosen)
+    assert what in refused.value.what and remedy.format(release=stubdom_host.release) in refused.value.remedy
 
 
 def test_a_busybox_with_libraries(stubdom_host: Any, make_elf: Callable[..., bytes]) -> None:
