@@ -140,7 +140,7 @@ files:
 manifest:
   description:
     - What the image was made of.
-    - RV(manifest.linux) is the release of the kernel, and C(kernel_chosen) whether one was asked for.
+    - C(linux) in it is the release of the kernel, and C(kernel_chosen) whether one was asked for.
     - It is null when there is none, when it would be made in check mode, and when files without a manifest were put
       back.
   type: dict

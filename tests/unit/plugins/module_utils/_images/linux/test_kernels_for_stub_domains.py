@@ -8,7 +8,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import struct
+from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -106,3 +108,13 @@ def test_what_is_not_known_is_no_reason_to_refuse(make_vmlinux: Callable[..., by
         warning = needs.check("6.12", evidence(unpacked=unpacked))
         assert warning is not None and "CONFIG_DEVTMPFS" in warning and "/boot/config-6.12" in warning
         assert ("CONFIG_XEN_PV" in warning) is (unpacked is None)
+
+
+def test_the_guide_names_what_is_needed() -> None:
+    guide = (Path(__file__).parents[6] / "roles/stubdom_build/README.md").read_text()
+    rows = {row.split("|")[1].strip().split(":")[0]: row for row in guide.splitlines() if "BLK_DEV" in row}
+    named = {what: re.findall(r"`(?:CONFIG_)?([A-Z0-9_]{3,})`", row.split("|")[1]) for what, row in rows.items()}
+    assert named == {
+        "built in": [option for option in needs.BUILT_IN if option != "XEN_PV"],
+        "built in or as modules": [row.option for row in needs.MODULES.values()],
+    }
