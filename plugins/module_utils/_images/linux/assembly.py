@@ -41,6 +41,7 @@ class Assembly:
             dict(plan.orders),
             # What the host runs is no part of what was asked for.
             *([asdict(plan.chosen)] if plan.chosen else ()),
+            *plan.words,
         )
 
     @property
@@ -91,7 +92,7 @@ class Assembly:
             command_line=" ".join((image.COMMAND_LINE, *self.plan.words)),
             more={
                 "linux": self.plan.release,
-                "kernel_chosen": bool(self.plan.chosen),
+                "kernel_chosen": bool(self.plan.chosen.release or self.plan.chosen.kernel),
                 "contents": self.contents,
                 "stand_ins": sorted(self.plan.stand_ins),
                 "screen": self.plan.screen,

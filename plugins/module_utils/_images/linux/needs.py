@@ -131,7 +131,7 @@ def check(release: str, evidence: Evidence) -> Optional[str]:
     missing = [f"CONFIG_{option} ({why})" for option, why in BUILT_IN.items() if has[option] is False]
     if missing:
         raise UserError(
-            f"Linux {release} cannot run the stub domain, as it has not {', '.join(missing)} built in.", INSTEAD
+            f"Linux {release} cannot run the stub domain, as it is built without {', '.join(missing)}.", INSTEAD
         )
     unknown = [f"CONFIG_{option}" for option in BUILT_IN if has[option] is None]
     if unknown:
