@@ -9,16 +9,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
 import time
 from dataclasses import dataclass
-from typing import Iterator, List, Optional, Sequence
+from typing import Any, Iterator, List, Mapping, Optional, Sequence
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files, place
+from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions, files, manifest, place
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Answer, Runner, last_line
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import PATIENCE, Domain, Xen
@@ -51,6 +53,14 @@ done"""
 _SHARED = re.compile(r"(?:nfs|nfs4|ceph|ocfs2|gfs/gfs2|lustre|gpfs|cifs|smb2|panfs|v9fs|afs) ")
 # Names of devices that no two devices have: logical volumes, multipath maps, and numbers that makers give.
 _UNIQUE = re.compile(r"device (?:LVM-|mpath-|naa\.|eui\.|uuid\.)")
+
+# Prints where libxl has its images, of the directories that are named, and the record of the Linux stub domain there.
+_IMAGE = """for directory do
+[ -f "$directory/hvmloader" ] || continue
+echo "$directory"
+[ -f "$directory/qemu-stubdom-linux-rootfs" ] && cat "$directory/linux.json"
+exit
+done"""
 
 # The link that started a guest with its host, while the guest is away. xendomains does not see it (XENDOMAINS_AUTO/*),
 # and the host from which the guest comes back finds it by the guest's name, of which it has a checksum.
@@ -156,7 +166,7 @@ def check(name: str, found: Observed, here: Xen, there: Xen, other: Other, *, sh
             "Migrate it to a host with the same release or a newer one.",
         )
     _check_paging(name, found.here, here)
-    _check_devices(name, found.here, here)
+    _check_devices(name, found.here, here, there, other)
     if not shared:
         _check_disks(name, found.here, here, there, other)
     return found.here
@@ -174,15 +184,53 @@ def _check_paging(name: str, domain: Domain, here: Xen) -> None:
         )
 
 
-def _check_devices(name: str, domain: Domain, here: Xen) -> None:
+def _check_devices(name: str, domain: Domain, here: Xen, there: Xen, other: Other) -> None:
     model = domains.device_model(domains.nodes_of(here, [domain.domid]), domain.domid)
     if model is not None and model["stub_domain"] and virtualisation.stub_flavour(model["version"]) == "linux":
-        raise UserError(
-            f"The guest {name} has its device model in a Linux stub domain, which this module does not migrate.",
-            "Shut it down here and start it on the other host.",
-        )
+        _check_stub_domain(name, _configuration(domain, here), here, there, other)
     if here.children(f"/libxl/{domain.domid}/device/pci"):
         raise UserError(f"The guest {name} has PCI devices of this host.", "Detach them first.")
+
+
+def _configuration(domain: Domain, here: Xen) -> Mapping[str, Any]:
+    """What libxl would build the guest from on the other host (b_info), by its own names.
+
+    :raises UserError: xl does not say.
+    """
+    status, output, errors = here.xl("list", "-l", str(domain.domid), timeout=PATIENCE)
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        found = json.loads(output)[0]["config"]["b_info"]
+        if status == 0 and isinstance(found, dict):
+            return found
+    raise UserError(
+        f"`xl list -l` does not say what the guest {domain.name} is made of: {last_line(errors or output)}.",
+        "Run again, or shut it down here and start it on the other host.",
+    )
+
+
+def _check_stub_domain(name: str, keys: Mapping[str, Any], here: Xen, there: Xen, other: Other) -> None:
+    """A stub domain is started there from what the other host has, and gets the state of the devices."""
+    begin = f"The guest {name} has its device model in a Linux stub domain, "
+    if not virtualisation.saves(keys):
+        raise UserError(
+            f"{begin}which was started from an image that cannot hand it over.",
+            "Have the role xen.stubdom.stubdom_build make the image (linux) and restart the guest, or shut it down here "
+            "and start it on the other host.",
+        )
+    kernel = keys.get("stubdomain_kernel")
+    if kernel and there.run(["sh", "-c", '[ -f "$1" ]', "sh", str(kernel)], timeout=PATIENCE)[0] != 0:
+        raise UserError(f"{begin}and its kernel {kernel} is not on {other.host}.", "Copy it there.")
+    # As here: a fleet has one distribution, and libxl's own directory is behind that of each.
+    candidates = distributions.paths("firmware", here.distribution, version=text(there.version()))
+    output = there.run(["sh", "-c", _IMAGE, "sh", *candidates], timeout=PATIENCE)[1]
+    directory, _, content = output.partition("\n")
+    image = manifest.parse(content.encode())
+    if image is None or not virtualisation.saves({"stubdomain_cmdline": image.command_line}):
+        raise UserError(
+            f"{begin}and {other.host} has no image that could take it over"
+            f"{f' in {directory}' if directory else ': none of ' + ', '.join(candidates) + ' holds hvmloader'}.",
+            "Have the role xen.stubdom.stubdom_build make the image (linux) there.",
+        )
 
 
 def _disks(domain: Domain, here: Xen) -> Iterator[str]:
@@ -266,9 +314,15 @@ def _put_aside(name: str, auto: str) -> List[str]:
 
 
 def _reason(said: str) -> str:
-    """What of xl's messages tells why: not what it is doing, and not that it goes on here."""
-    told = [line for line in said.splitlines() if re.search(r"error|fail|denied|refused|cannot|not ", line, re.I)]
-    return last_line("\n".join(line for line in told if "resuming at sender" not in line) or said)
+    """What of xl's messages tells why: the first that is wrong, as what follows from it comes behind; not what it is
+    doing, not that it goes on here, and not that it asks QEMU once more."""
+    told = [
+        line
+        for line in said.splitlines()
+        if re.search(r"error|fail|denied|refused|cannot|not ", line, re.I)
+        and not re.search(r"resuming at sender|qmp_ev_fd_callback", line)
+    ]
+    return last_line(told[0] if told else said)
 
 
 def _away(name: str) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import migration
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import guest_migrate
@@ -37,6 +39,8 @@ class Pair(Host):
         self.other = other
         self.ssh: Answer | None = None
         self.virt_caps = "pv hvm hap shadow"
+        # What xl list -l says.
+        self.described: Answer = (0, "", "")
         # What xl migrate does: it works, it says why not, or leaves the guest in these states here and there.
         self.outcome: str | tuple[str, str] = ""
 
@@ -59,6 +63,11 @@ class Pair(Host):
     def xl_info(self) -> Answer:
         status, output, errors = super().xl_info()
         return status, f"{output}virt_caps : {self.virt_caps}\n", errors
+
+    def xl_list(self, *words: str) -> Answer:
+        if words:
+            return self.described
+        return super().xl_list()
 
     def xl_migrate(self, *words: str) -> Answer:
         assert words[0] == "-s" and words[-1] == "xen2" and shlex.split(words[1])[: len(SSH)] == SSH
@@ -211,7 +220,12 @@ def test_a_newer_release(here: Pair) -> None:
     assert here.migrate()["changed"]
 
 
-def test_a_linux_stub_domain(here: Pair) -> None:
+WORDS = "console=hvc0 stubdom.save=yes"
+BOOT = "usr/lib/xen-4.20/boot"
+
+
+def is_stubbed(here: Pair, **built_from: str) -> None:
+    """The guest has its device model in a Linux stub domain, and the other host has an image."""
     domid = here.domains["web"].domid
     here.nodes.update(
         {
@@ -221,7 +235,62 @@ def test_a_linux_stub_domain(here: Pair) -> None:
             "/local/domain/9/target": str(domid),
         }
     )
-    refused(here, what="in a Linux stub domain, which this module does not migrate")
+    described = [{"domid": domid, "config": {"b_info": {"stubdomain_cmdline": WORDS, **built_from}}}]
+    here.described = (0, json.dumps(described), "")
+    has_image(here.other, WORDS)
+
+
+def has_image(host: Host, words: str | None) -> None:
+    image = Manifest("linux", "4.20", [], None, None, None, None, "0", {}, command_line=words)
+    for name, content in (("hvmloader", ""), ("qemu-stubdom-linux-rootfs", ""), ("linux.json", image.render().decode())):
+        host.put(f"{BOOT}/{name}", content)
+
+
+def test_a_guest_moves_with_its_linux_stub_domain(here: Pair) -> None:
+    is_stubbed(here)
+    assert [here.migrate(check=check)["changed"] for check in (True, False, True, False)] == [True, True, False, False]
+
+
+def test_a_linux_stub_domain_that_cannot_hand_over(here: Pair) -> None:
+    for built_from in ({"stubdomain_cmdline": "console=hvc0"}, {"stubdomain_ramdisk": "/srv/own"}):
+        is_stubbed(here, **built_from)
+        refused(here, what="in a Linux stub domain, which was started from an image that cannot hand it over")
+
+
+@pytest.mark.parametrize("missing", ["linux.json", "qemu-stubdom-linux-rootfs"])
+def test_an_image_that_is_not_on_the_other_host(here: Pair, missing: str) -> None:
+    is_stubbed(here)
+    (here.other.root / BOOT / missing).unlink()
+    refused(here, what=f"xen2 has no image that could take it over in .*/{BOOT}")
+
+
+def test_an_image_of_the_other_host_that_cannot_take_over(here: Pair) -> None:
+    is_stubbed(here)
+    for words in (None, "console=hvc0"):
+        has_image(here.other, words)
+        refused(here, what="xen2 has no image that could take it over")
+
+
+def test_another_host_without_a_firmware_directory(here: Pair) -> None:
+    is_stubbed(here)
+    (here.other.root / BOOT / "hvmloader").unlink()
+    refused(here, what=f"could take it over: none of /{BOOT}, .* holds hvmloader")
+
+
+def test_a_kernel_of_the_operator(here: Pair) -> None:
+    is_stubbed(here, stubdomain_kernel="/srv/kernel")
+    refused(here, what="its kernel /srv/kernel is not on xen2")
+    here.other.put("srv/kernel", "")
+    assert here.migrate()["changed"]
+
+
+@pytest.mark.parametrize(
+    "described", [(1, "", "no memory\n"), (0, "", ""), (0, "[]", ""), (0, "[{}]", ""), (0, '{"config": 1}', "")]
+)
+def test_xl_that_does_not_say_what_the_guest_is_made_of(here: Pair, described: Answer) -> None:
+    is_stubbed(here)
+    here.described = described
+    refused(here, what="`xl list -l` does not say what the guest web is made of")
 
 
 def test_a_device_of_the_host(here: Pair) -> None:
@@ -309,7 +378,9 @@ def test_xl_that_fails_leaves_the_guest_and_its_start_here(here: Pair) -> None:
     autostarted(here, "web.cfg")
     here.outcome = (
         "migration target: Ready to receive domain.\n"
+        "libxl: error: libxl_qmp.c:1401:qmp_ev_fd_callback: Domain 6:received POLLHUP|POLLERR from QMP socket\n"
         "libxl: error: libxl_create.c:1243:initiate_domain_create: Domain 12:out of memory\n"
+        "libxl: error: libxl_domain.c:1060:domain_destroy_cb: Domain 5:Destruction of domain failed\n"
         "Migration failed, resuming at sender.\n"
     )
     with pytest.raises(UserError, match="out of memory. It is blocked here, and absent there") as error:
