@@ -20,6 +20,11 @@ description:
     file system, or as devices with the same unique name, such as a logical volume, a multipath map or a disk with a
     number of its maker's; and where a server knows them by their names, as with RBD.
   - A PV guest is refused where the hypervisor has no shadow paging, as Debian's 4.20.
+  - An HVM guest with its device model in a Linux stub domain moves where both hosts have the image that
+    M(xen.stubdom.linux_stubdom) makes. On the other host it gets a stub domain of the image there. A stub domain hands
+    the devices over once in its life. After a migration that has failed in its end, the guest goes on here, and can be
+    migrated or saved again when it was restarted.
+  - The screen of such a guest is not shown on the other host.
   - Root of this host has to be able to log in on the other one by ssh with a key, as C(xl migrate) does.
   - What starts the guest with this host, a link in C(auto), is put aside, so that the guest does not run twice after
     the host has booted. It is put back when the guest comes back. The configuration of the guest stays on this host.
