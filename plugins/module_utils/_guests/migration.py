@@ -214,8 +214,8 @@ def _check_stub_domain(name: str, keys: Mapping[str, Any], here: Xen, there: Xen
     if not virtualisation.saves(keys):
         raise UserError(
             f"{begin}which was started from an image that cannot hand it over.",
-            "Have the role xen.stubdom.stubdom_build make the image (linux) and restart the guest, or shut it down here "
-            "and start it on the other host.",
+            "Have the role xen.stubdom.stubdom_build make the image (linux) and restart the guest, or shut it down "
+            "here and start it on the other host.",
         )
     kernel = keys.get("stubdomain_kernel")
     if kernel and there.run(["sh", "-c", '[ -f "$1" ]', "sh", str(kernel)], timeout=PATIENCE)[0] != 0:
@@ -225,7 +225,7 @@ def _check_stub_domain(name: str, keys: Mapping[str, Any], here: Xen, there: Xen
     output = there.run(["sh", "-c", _IMAGE, "sh", *candidates], timeout=PATIENCE)[1]
     directory, _, content = output.partition("\n")
     image = manifest.parse(content.encode())
-    if image is None or not virtualisation.saves({"stubdomain_cmdline": image.command_line}):
+    if image is None or not virtualisation.saves({"stubdomain_cmdline": image.command_line or ""}):
         raise UserError(
             f"{begin}and {other.host} has no image that could take it over"
             f"{f' in {directory}' if directory else ': none of ' + ', '.join(candidates) + ' holds hvmloader'}.",
