@@ -77,7 +77,7 @@ xenstore read $paths > /run/arguments || fail "xenstore does not tell QEMU's arg
 receive() {
     exec 5<> /dev/hvc2
     stty raw -echo <&5 2> /run/stty
-    # The shell reads no further than the line; busybox's head takes more than it gives, as much as is there.
+    # Not head: busybox's takes what is behind the line, too.
     read -r _ length <&5
     case $length in '' | *[!0-9]*) fail "what was saved of the devices is not of a stub domain like this one" ;; esac
     mkfifo /run/incoming
