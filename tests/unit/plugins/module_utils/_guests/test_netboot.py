@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+import jinja2
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_loaders, netboot
@@ -140,8 +141,8 @@ class Network:
         self.script.write_text('#!/bin/sh\n[ "$1" != bound ] || env\n')
         self.script.chmod(0o755)
 
-    def _ip(self, *words: str) -> None:
-        subprocess.run(["ip", *words], check=True, capture_output=True, timeout=30)
+    def _ip(self, *words: str) -> str:
+        return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=30).stdout
 
     def serve(self, *command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["ip", "netns", "exec", self.serving, *command], cwd=self.path)
@@ -156,6 +157,12 @@ class Network:
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
+
+    def delay(self) -> int:
+        """Milliseconds for which the server sends to a neighbour that it has not heard of lately, and asks nothing."""
+        found = re.search(r"\bdelay_probe (\d+)", self._ip("-n", self.serving, "ntable", "show", "dev", "br-test"))
+        assert found is not None
+        return int(found[1])
 
     def fetch(self, path: str) -> str:
         client = ["busybox", "tftp", "-g", "-r", path, "-l", "fetched", "192.0.2.1"]
@@ -211,6 +218,24 @@ def test_a_guest_gets_its_menu_and_nobody_else_an_answer(network: Network, tmp_p
         assert "router" not in answer and "dns" not in answer
         assert network.fetch("/guests/mail.lst") == files.menus["guests/mail.lst"]
         assert network.ask("00:16:3e:11:22:34") == {}
+
+
+def service(key: str) -> List[List[str]]:
+    """The commands that the service has under a key."""
+    template = REPOSITORY / "roles" / "netboot_server" / "templates" / "xen-stubdom-netboot.service.j2"
+    variables = {"netboot_server_interface": "br-test", "netboot_server_checksum_offload": True}
+    lines = jinja2.Environment().from_string(template.read_text()).render(variables).splitlines()
+    return [line.partition("=")[2].lstrip("-").split() for line in lines if line.startswith(f"{key}=")]
+
+
+def test_a_guest_that_answers_no_arp_is_sent_to_for_as_long_as_it_loads(network: Network) -> None:
+    before = network.delay()
+    for command in service("ExecStartPre"):
+        assert network.serve(*command).wait(30) == 0
+    assert network.delay() == 3_600_000
+    for command in service("ExecStopPost"):
+        assert network.serve(*command).wait(30) == 0
+    assert network.delay() == before
 
 
 @pytest.mark.parametrize(
