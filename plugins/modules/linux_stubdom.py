@@ -20,6 +20,8 @@ description:
   - A library that QEMU names and never uses in a stub domain, that of spice, is left out with all that it needs. In its
     place is one that this module makes, whose functions end the program that calls them; RV(manifest) names it as
     C(stand_ins). The graphics card C(qxl) needs spice.
+  - The kernel is installed unpacked where its file and the programs of the host allow that, so that libxl does not
+    unpack it at each start of a guest. That takes some 60 MB of disk.
   - The kernel is looked at before anything is installed. Whether Xen can start it as a PV domain is read from its file,
     what it has built in from its configuration (C(/boot/config-RELEASE), C(config) in the directory of its modules, or
     in the kernel itself), and its drivers from that directory. A kernel without something that the stub domain needs is

@@ -63,6 +63,13 @@ BUILT_IN: Mapping[str, str] = {
     "MULTIUSER": "QEMU gives up root",
 }
 
+# With one of these a kernel takes no modules but signed ones (kernel/module/signing.c, security/lockdown/Kconfig).
+_SIGNED_ONLY = (
+    "MODULE_SIG_FORCE",
+    "LOCK_DOWN_KERNEL_FORCE_INTEGRITY",
+    "LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+)
+
 INSTEAD = "Install another kernel, and name it with kernel_release, or the file of one with kernel."
 
 # What CONFIG_IKCONFIG puts before the configuration (kernel/configs.c), and more than one has.
@@ -81,6 +88,7 @@ class Evidence:
         self._written = written
         self._unpack = unpack
         self._looked = False
+        self._unpacked: Optional[bytes] = None
         self._starts_as_pv: Optional[bool] = None
         self._held: Optional[str] = None
 
@@ -89,6 +97,16 @@ class Evidence:
         """Whether Xen can start it, by its file; None where it cannot be read."""
         self._look()
         return self._starts_as_pv
+
+    @property
+    def unpacked(self) -> Optional[bytes]:
+        """The kernel as Xen starts it without unpacking it; None where that cannot be had."""
+        return self._unpacked if self.starts_as_pv else None
+
+    @property
+    def requires_signatures(self) -> bool:
+        """Whether it may take no modules but those that are signed."""
+        return self.options is None or any(option in self.options for option in _SIGNED_ONLY)
 
     @property
     def options(self) -> Optional[Mapping[str, str]]:
@@ -101,7 +119,7 @@ class Evidence:
     def _look(self) -> None:
         if not self._looked:
             self._looked = True
-            unpacked = self._unpack()
+            unpacked = self._unpacked = self._unpack()
             if unpacked is not None:
                 self._starts_as_pv = kernel.starts_as_pv(unpacked)
                 self._held = _configuration(unpacked)

@@ -22,6 +22,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.modules import linux_stubdom
 
 NOTHING = dict.fromkeys(("kernel", "kernel_modules", "kernel_release"))
+MIB = 1 << 20
 NAMES = ("linux.json", "qemu-stubdom-linux-kernel", "qemu-stubdom-linux-rootfs")
 
 
@@ -179,6 +180,34 @@ def test_another_kernel_and_back(
     assert run(machine, kernel_release=machine.host.release)["manifest"]["kernel_chosen"] is True
 
 
+def test_the_kernel_is_unpacked_so_that_no_start_has_to(
+    machine: Machine, make_kernel: Any, make_vmlinux: Any
+) -> None:
+    path = f"boot/vmlinuz-{machine.host.release}"
+    for packed, installed in (
+        (gzip.compress(make_vmlinux()), make_vmlinux()),
+        # What cannot be unpacked here is left to libxl.
+        (b"\x02\x21\x4c\x18", make_kernel(packed=b"\x02\x21\x4c\x18")),
+    ):
+        machine.host.put(path, make_kernel(packed=packed))
+        manifest = run(machine)["manifest"]
+        assert (machine.directory / NAMES[1]).read_bytes() == installed
+        # What it takes while it starts is said by what it is packed in.
+        assert manifest["memory_mib"] == -(-(96 * MIB + (machine.directory / NAMES[2]).stat().st_size) // MIB)
+
+
+@pytest.mark.parametrize("required", ["", "MODULE_SIG_FORCE", "LOCK_DOWN_KERNEL_FORCE_INTEGRITY"])
+def test_keys_are_read_only_where_modules_have_to_be_signed(
+    machine: Machine, make_configuration: Any, required: str
+) -> None:
+    written = make_configuration() + (f"CONFIG_{required}=y\n" if required else "")
+    machine.host.put(f"boot/config-{machine.host.release}", written.encode())
+    words = run(machine)["manifest"]["command_line"].split()
+    (not_called,) = (word for word in words if word.startswith("initcall_blacklist="))
+    assert ("load_system_certificate_list" in not_called.split(",")) == (required == "")
+    assert "boot_wait_for_devices" in not_called and "cryptomgr.notests" in words
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_a_kernel_that_cannot_run_the_stub_domain(
     machine: Machine, make_kernel: Any, make_vmlinux: Any, check: bool
@@ -299,7 +328,7 @@ def test_a_damaged_manifest_is_reported_and_not_believed(machine: Machine, conte
 def test_no_room_in_the_firmware_directory(machine: Machine, monkeypatch: pytest.MonkeyPatch, check: bool) -> None:
     before = machine.host.tree()
     monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(f_bavail=1, f_frsize=4096))
-    with pytest.raises(UserError, match="has 0 MiB free, and 1 MiB are needed"):
+    with pytest.raises(UserError, match="has 0 MiB free, and 49 MiB are needed"):
         run(machine, check=check)
     assert machine.host.tree() == before
 
