@@ -64,8 +64,8 @@ _NOT_CALLED = (
     "bpf_dummy_struct_ops_init",
     "bpf_tcp_ca_kfunc_init",
 )
-# It reads the keys by which modules are signed (certs/system_keyring.c): 0.4, and 0.1 for each module. Those in the image
-# are dom0's own, and no other is loaded after them.
+# It reads the keys by which modules are signed (certs/system_keyring.c): 0.4, and 0.1 for each module. Those in the
+# image are dom0's own, and no other is loaded after them.
 _KEYS = "load_system_certificate_list"
 
 
