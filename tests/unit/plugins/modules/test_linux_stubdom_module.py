@@ -180,9 +180,7 @@ def test_another_kernel_and_back(
     assert run(machine, kernel_release=machine.host.release)["manifest"]["kernel_chosen"] is True
 
 
-def test_the_kernel_is_unpacked_so_that_no_start_has_to(
-    machine: Machine, make_kernel: Any, make_vmlinux: Any
-) -> None:
+def test_the_kernel_is_unpacked_so_that_no_start_has_to(machine: Machine, make_kernel: Any, make_vmlinux: Any) -> None:
     path = f"boot/vmlinuz-{machine.host.release}"
     for packed, installed in (
         (gzip.compress(make_vmlinux()), make_vmlinux()),
