@@ -193,7 +193,7 @@ def real_assembly() -> None:
         stand_ins={"lib/libspice-server.so.1": b"a library"},
         give_up_root="-run-with user=",
         chosen=parts.Choice(),
-        evidence=SimpleNamespace(starts_as_pv=True, options=dict.fromkeys(needs.BUILT_IN, "y")),
+        evidence=needs.Evidence("".join(f"CONFIG_{option}=y\n" for option in needs.BUILT_IN), lambda: None),
     )
     kernel.header = lambda content: kernel.Header(len(content), None)
     manifests.now = lambda: "2026-01-01T00:00:00Z"
