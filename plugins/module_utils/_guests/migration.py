@@ -223,7 +223,7 @@ def _check_stub_domain(name: str, keys: Mapping[str, Any], here: Xen, there: Xen
     # As here: a fleet has one distribution, and libxl's own directory is behind that of each.
     candidates = distributions.paths("firmware", here.distribution, version=text(there.version()))
     output = there.run(["sh", "-c", _IMAGE, "sh", *candidates], timeout=PATIENCE)[1]
-    directory, _, content = output.partition("\n")
+    directory, _line_break, content = output.partition("\n")
     image = manifest.parse(content.encode())
     if image is None or not virtualisation.saves({"stubdomain_cmdline": image.command_line or ""}):
         raise UserError(
