@@ -25,6 +25,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Runner
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
+from ansible_collections.xen.stubdom.plugins.module_utils._images.linux.kernel import payload_start
 
 # The flavours whose boot loader reads the disks.
 FLAVOURS = ("grub2", "legacy")
@@ -284,7 +285,7 @@ def _payload(head: bytes) -> int:
     """Where the kernel proper begins in a bzImage, 0 in everything else."""
     if head[0x202:0x206] != b"HdrS" or int.from_bytes(head[0x206:0x208], "little") < 0x208:
         return 0
-    return ((head[0x1F1] or 4) + 1) * 512 + int.from_bytes(head[0x248:0x24C], "little")
+    return payload_start(head)
 
 
 def kernel(path: str, head: bytes, payload: bytes) -> Kernel:

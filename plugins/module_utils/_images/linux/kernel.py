@@ -59,9 +59,17 @@ def header(content: bytes) -> Header:
     return Header(_number("<I", content, 0x260), release)
 
 
+def payload_start(head: bytes) -> int:
+    """Where the packed kernel begins in a bzImage of protocol 2.8 or later.
+
+    :param head: at least its first 0x24C bytes.
+    """
+    return ((head[0x1F1] or 4) + 1) * 512 + _number("<I", head, 0x248)
+
+
 def payload(content: bytes) -> bytes:
     """Return the packed kernel of a bzImage."""
-    start = ((content[0x1F1] or 4) + 1) * 512 + _number("<I", content, 0x248)
+    start = payload_start(content)
     return content[start : start + _number("<I", content, 0x24C)]
 
 
