@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Mapping, Optional
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -87,42 +88,33 @@ class Evidence:
     def __init__(self, written: Optional[str], unpack: Callable[[], Optional[bytes]]) -> None:
         self._written = written
         self._unpack = unpack
-        self._looked = False
-        self._unpacked: Optional[bytes] = None
-        self._starts_as_pv: Optional[bool] = None
-        self._held: Optional[str] = None
 
-    @property
+    @cached_property
+    def _program(self) -> Optional[bytes]:
+        return self._unpack()
+
+    @cached_property
     def starts_as_pv(self) -> Optional[bool]:
         """Whether Xen can start it, by its file; None where it cannot be read."""
-        self._look()
-        return self._starts_as_pv
+        return None if self._program is None else kernel.starts_as_pv(self._program)
 
     @property
     def unpacked(self) -> Optional[bytes]:
         """The kernel as Xen starts it without unpacking it; None where that cannot be had."""
-        return self._unpacked if self.starts_as_pv else None
+        return self._program if self.starts_as_pv else None
 
     @property
     def requires_signatures(self) -> bool:
         """Whether it may take no modules but those that are signed."""
         return self.options is None or any(option in self.options for option in _SIGNED_ONLY)
 
-    @property
+    @cached_property
     def options(self) -> Optional[Mapping[str, str]]:
         """Its options without CONFIG_, y or m each; None where nothing is known of them."""
-        if self._written is None:
-            self._look()
-        text = self._written or self._held
+        text = self._written
+        if text is None and self._program is not None:
+            text = _configuration(self._program)
         return None if text is None else dict(re.findall(r"^CONFIG_(\w+)=([ym])$", text, re.MULTILINE))
-
-    def _look(self) -> None:
-        if not self._looked:
-            self._looked = True
-            unpacked = self._unpacked = self._unpack()
-            if unpacked is not None:
-                self._starts_as_pv = kernel.starts_as_pv(unpacked)
-                self._held = _configuration(unpacked)
 
 
 def _configuration(unpacked: bytes) -> Optional[str]:
