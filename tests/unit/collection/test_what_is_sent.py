@@ -35,9 +35,9 @@ MOST = {
     # Of that, 300.
     "guests_info": 133_500,
     # The library that takes the place of one which is never used: 3,500; what saves and restores a guest, 1,100; what
-    # renews the image without a run of Ansible, 7,300; what changes media, 500. A
-    # kernel that is chosen, and whether one has what the stub domain needs, read from four kinds of evidence: 6,900;
-    # why its start leaves out what it does, 700.
+    # renews the image without a run of Ansible, 7,300; what changes media, 500. A kernel that is chosen, and whether
+    # one has what the stub domain needs, read from four kinds of evidence: 6,900; why its start leaves out what it
+    # does, 700.
     "linux_stubdom": 87_400,
     # What releases up to 4.16 need where compilers are new and wget and as86 missing took 450, and that the log of a
     # failed stage is shown by lines 100.

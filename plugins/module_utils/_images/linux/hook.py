@@ -36,8 +36,8 @@ _HEADER = "Written by the Ansible collection xen.stubdom; changes are overwritte
 # what is half done.
 _COMMAND = f"/bin/systemctl restart --no-block {renewal.BY} > /dev/null 2>&1 || :"
 # Also at each boot: unless another is asked for, the kernel in the image is the one that the host runs, and that is
-# another one then. After the
-# guests that start with the host: they need not wait, and none starts between two files that are replaced.
+# another one then. After the guests that start with the host: they need not wait, and none starts between two files
+# that are replaced.
 # -I -S: no path of a user's and no package is looked at for what the program imports.
 _UNIT = """\
 [Unit]
