@@ -117,17 +117,26 @@ def missing(packages: Sequence[str]) -> list[str]:
 
 
 def install(command: str, packages: Sequence[str], *options: str) -> None:
-    """Installs packages from the sources this machine's apt knows."""
+    """Installs packages from the sources this machine's apt knows, after any other command of bin/ that does so."""
     if not packages:
         return
-    with progress(command).step(f"installs the Debian packages {' '.join(packages)}", " ".join(packages)):
+    said = progress(command)
+    lock = files.base_directory() / "apt.lock"
+    with files.only_one(lock, lambda: said.say("waits for another command that installs packages")):
+        _install(said, packages, *options)
+
+
+def _install(said: Progress, packages: Sequence[str], *options: str) -> None:
+    with said.step(f"installs the Debian packages {' '.join(packages)}", " ".join(packages)):
         apt_get("update")
         apt_get("--no-install-recommends", *options, "install", *packages)
 
 
 def apt_get(*words: str) -> None:
+    # What installs updates by itself may hold the lock. In seconds.
+    options = ("-q", "-y", "-o", "DPkg::Lock::Timeout=600")
     done = subprocess.run(
-        as_root(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y", *words]),
+        as_root(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *options, *words]),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

@@ -28,6 +28,8 @@ description:
   - Root of this host has to be able to log in on the other one by ssh with a key, as C(xl migrate) does.
   - What starts the guest with this host, a link in C(auto), is put aside, so that the guest does not run twice after
     the host has booted. It is put back when the guest comes back. The configuration of the guest stays on this host.
+  - This host takes down in C(/var/lib/xen/moved) where the guest went, until it comes back. Of a guest with such a note
+    M(xen.stubdom.guests) starts no second one here, and has the host start none with itself.
 author:
   - The xen.stubdom authors (@xen-stubdom)
 extends_documentation_fragment:

@@ -33,7 +33,7 @@ def act(xen: Xen, listed: Sequence[items.Item], *, stop_on_failure: bool) -> Non
     with contextlib.ExitStack() as held:
         # Two runs that start one guest would let it go before the other one listens. In one order, whatever the lists.
         for key in sorted(item.guest.key for item in acting):
-            held.enter_context(files.lock(f"xen.stubdom-guest-{key}"))
+            held.enter_context(files.lock(record.LOCK.format(key=key)))
         observe(xen, acting)
         for item in acting:
             item.steps = []
@@ -185,6 +185,7 @@ def _step(item: items.Item, step: str) -> Optional[Callable[[], None]]:
         "restore": guest.restore,
         "discard": guest.saved.discard,
         "forget_start": guest.forget_start,
+        "forget_move": lambda: guest.moved.note(None),
         "sweep": guest.sweep,
     }[step]()
     item.done.append(step)

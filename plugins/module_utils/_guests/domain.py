@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import Any, Callable, Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     diagnosis,
@@ -25,6 +24,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     virtualisation,
     waiting,
 )
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.moved import Moved
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.saved import Saved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import Console, new_lines, visible
@@ -125,10 +125,10 @@ class Guest:
         self.settings = settings
         self.config = config
         self.saved = Saved(name, xen.path(""))
+        self.moved = Moved(name, xen.path(""))
         self.halt = threading.Event()
         self._listened = 0.0
-        # Of a name, as xenstore does not take every letter in a path.
-        self.key = files.sha256(name.encode())[:32]
+        self.key = record.key(name)
         # Whether it is being started, or an earlier run was killed as it was.
         self.starting = False
         # The number of a stub domain that is there without the guest.

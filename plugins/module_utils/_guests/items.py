@@ -62,6 +62,7 @@ class Item:
     :param warnings: what an earlier part of a play would make, in check mode.
     :param dropped: what the guest loses as its configuration is taken over.
     :param same: whether the configuration that is taken over means the same as the new one.
+    :param away: whether the guest was moved to another host and has not come back.
     """
 
     wanted: Wanted
@@ -81,6 +82,7 @@ class Item:
     warnings: List[str] = field(default_factory=list)
     dropped: Dict[str, Any] = field(default_factory=dict)
     same: bool = False
+    away: bool = False
 
     @property
     def name(self) -> str:
@@ -109,7 +111,7 @@ class Item:
     def autostart(self) -> bool:
         """Whether the host is to start the guest; where its files stay as they are, whether it does."""
         if self.changes:
-            return self.wanted.state != "absent" and bool(self.wanted.values["autostart"])
+            return self.wanted.state != "absent" and bool(self.wanted.values["autostart"]) and not self.away
         return any(map(os.path.exists, config_files.links(self.wanted.path)))
 
     def written_names(self) -> List[str]:
@@ -310,7 +312,11 @@ def _write(
     if masking.secrets(planned.keys):
         asked = asked.closed(mode)
     linked = files.link(wanted.link)
-    link = os.path.join("..", os.path.basename(wanted.path)) if wanted.values["autostart"] else None
+    to = item.guest.moved.to()
+    item.away = to is not None and all(row.name != item.name for row in observed.rows)
+    if item.away and wanted.values["autostart"]:
+        item.warnings.append(f"{item.name} was moved to {to}, so that this host does not start it with itself.")
+    link = os.path.join("..", os.path.basename(wanted.path)) if wanted.values["autostart"] and not item.away else None
     if link is not None:
         config_files.check_autostart(wanted.link, linked, wanted.path, replace=options.replace)
     item.screen = screens.Screen(observed.xen, item.name, values if values["screen"] else None, observed.host.version)

@@ -18,7 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.domain import 
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted
 
 # What is no change of the host.
-QUIET = frozenset(("listen", "wait", "forget_start"))
+QUIET = frozenset(("listen", "wait", "forget_start", "forget_move"))
 # By what a guest's domain goes.
 ENDING = frozenset(("end", "save"))
 # What each step is called in a result.
@@ -51,7 +51,9 @@ def steps(guest: Guest, wanted: Wanted) -> List[str]:
     started = guest.starting and guest.has_run()
     # A start takes it away by itself.
     swept = wanted.state in ("stopped", "absent") and guest.left_stub_domain is not None
-    before = {"forget_start": started, "discard": outdated, "sweep": swept}
+    # It has come back another way, or is to be nowhere.
+    back = (wanted.state == "absent" or guest.has_run()) and guest.moved.to() is not None
+    before = {"forget_start": started, "discard": outdated, "sweep": swept, "forget_move": back}
     return [step for step, needed in before.items() if needed] + _life(guest, wanted)
 
 
@@ -75,6 +77,7 @@ def _life(guest: Guest, wanted: Wanted) -> List[str]:
     if wanted.state == "saved":
         return _save(guest, state)
     if not there:
+        guest.moved.refuse()
         start = _start(guest, wanted)
         return _restored(guest, wanted) if start == "restore" else [start]
     if wanted.state == "restarted":

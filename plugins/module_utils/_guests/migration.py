@@ -21,7 +21,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Answer, Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, record, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.moved import Moved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import PATIENCE, Domain, Xen
 
@@ -65,7 +66,8 @@ done"""
 # The link that started a guest with its host, while the guest is away. xendomains does not see it (XENDOMAINS_AUTO/*),
 # and the host from which the guest comes back finds it by the guest's name, of which it has a checksum.
 _AWAY = ".migrated-{}."
-_BACK = """cd -- "$1" 2>/dev/null || exit 0
+_BACK = """[ ! -f "$4" ] || { echo "$4"; [ -n "$3" ] || rm -f -- "$4"; } || exit
+cd -- "$1" 2>/dev/null || exit 0
 for link in "$2"*; do
 [ -L "$link" ] || continue
 echo "$link"
@@ -286,14 +288,25 @@ def migrate(domain: Domain, here: Xen, there: Xen, other: Other, directory: str)
     :param directory: the configurations of guests.
     :raises UserError: it has not moved; why, and where it is.
     """
+    with files.lock(record.LOCK.format(key=record.key(domain.name))):
+        return _migrate(domain, here, there, other, directory)
+
+
+def _migrate(domain: Domain, here: Xen, there: Xen, other: Other, directory: str) -> float:
     begin, name, auto = time.monotonic(), domain.name, os.path.join(directory, "auto")
     for path, content in config_files.found(auto):
         if config_files.guest_name(content) == name:
             _rename(path, f"{_away(name)}{os.path.basename(path)}")
+    note = Moved(name, here.path(""))
+    note.note(other.host)
+    recorded = here.read(record.RECORD.format(domid=domain.domid))
     status, output, errors = here.xl("migrate", "-s", shlex.join(other.ssh), str(domain.domid), other.host)
+    seconds = time.monotonic() - begin
     found = observe(name, here, there)
     if found.moved:
-        return time.monotonic() - begin
+        if found.there is not None and recorded is not None:
+            there.write(record.RECORD.format(domid=found.there.domid), recorded)
+        return seconds
     why = _reason(errors or output) if status else "xl reported no error"
     what = f"The guest {name} has not moved to {other.host}: {why}. It is {_state(found.here)} here, and "
     if found.here is None or found.there is not None or _unfinished(found.here):
@@ -302,6 +315,7 @@ def migrate(domain: Domain, here: Xen, there: Xen, other: Other, directory: str)
             f"{what}{_state(found.there)} there.",
             "Look at both hosts before anything is let go or started: two that run at once destroy the disks.",
         )
+    note.note(None)
     for link in _put_aside(name, auto):
         _rename(os.path.join(auto, link), link[len(_away(name)) :])
     raise UserError(f"{what}absent there.", "Correct that and run again; the guest goes on here.")
@@ -347,7 +361,8 @@ def start_there(name: str, there: Xen, other: Other, directory: str, *, check_mo
     :raises UserError: it did, and does not now.
     """
     auto = os.path.join(directory, "auto")
-    arguments = ["sh", "-c", _BACK, "sh", auto, _away(name), "check" if check_mode else ""]
+    words = [auto, _away(name), "check" if check_mode else "", Moved(name).path]
+    arguments = ["sh", "-c", _BACK, "sh", *words]
     status, links, errors = there.run(arguments, timeout=PATIENCE)
     if status != 0:
         raise UserError(

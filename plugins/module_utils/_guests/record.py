@@ -18,6 +18,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl
 # What the configuration is that a domain runs with (`Record`). The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
 
+# The lock of a guest: who starts, ends or moves it holds it.
+LOCK = "xen.stubdom-guest-{key}"
+
 # What a key of xl.cfg is called that differs, where it is not known which.
 UNKNOWN = "unknown"
 # xenstore takes values of up to 4096 bytes, the path included.
@@ -57,6 +60,11 @@ class Record:
         ]
         texts = (" ".join([self.whole, *keys, *devices]), " ".join([self.whole, *keys]), self.whole)
         return next(text for text in texts if len(text) <= _LONGEST)
+
+
+def key(name: str) -> str:
+    """A guest's name for paths, of which xenstore does not take every letter."""
+    return files.sha256(name.encode())[:32]
 
 
 def of(settings: Mapping[str, xl_cfg.Value]) -> Record:

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import _machine
+import files
 import pytest
 from errors import LabError
 
@@ -78,6 +80,21 @@ def test_apt_failure_is_said_in_two_lines(monkeypatch: pytest.MonkeyPatch, capsy
         _machine.install("bin/test", ["tra"])
     assert str(caught.value).splitlines()[1:] == ["E: Unable to locate package tra"]
     assert "installs the Debian packages tra" in capsys.readouterr().err
+
+
+def test_two_commands_install_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls = played(monkeypatch, 0, "")
+    with files.only_one(files.base_directory() / "apt.lock", lambda: None):
+        other = threading.Thread(target=_machine.install, args=("bin/test", ["tree"]))
+        other.start()
+        while "waits for another command" not in capsys.readouterr().err:
+            assert other.is_alive()
+        assert calls == []
+    other.join()
+    assert [call[-1] for call in calls] == ["update", "tree"]
 
 
 def test_half_made_virtual_environments_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

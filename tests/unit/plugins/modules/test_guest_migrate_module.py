@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.manifest import Manifest
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import migration
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import migration, record
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.moved import Moved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 from ansible_collections.xen.stubdom.plugins.modules import guest_migrate
 from xen_host import Answer, Host
@@ -149,6 +151,45 @@ def test_a_guest_moves_and_comes_back(here: Pair) -> None:
     assert here.migrate()["changed"]
     assert started(here.other) == ["010-web.cfg", "db.cfg"]
     assert (here.other.root / "etc/xen/auto/010-web.cfg").readlink() == Path("../web.cfg")
+
+
+def test_the_record_of_its_configuration_goes_with_the_guest(here: Pair) -> None:
+    """By it the module guests tells there what has changed since the guest was started."""
+    node = record.RECORD.format(domid=here.domains["web"].domid)
+    here.nodes[node] = "aabb memory:ccdd"
+    here.migrate()
+    node = record.RECORD.format(domid=here.other.domains["web"].domid)
+    assert here.other.nodes[node] == "aabb memory:ccdd"
+
+
+def test_this_host_notes_where_the_guest_went_and_the_other_one_that_it_came(here: Pair) -> None:
+    Moved("web", str(here.other.root)).note("xen1")
+    here.migrate(check=True)
+    assert Moved("web", str(here.root)).to() is None and Moved("web", str(here.other.root)).to() == "xen1"
+    here.migrate()
+    assert Moved("web", str(here.root)).to() == "xen2" and Moved("web", str(here.other.root)).to() is None
+    # A run that was killed before it had told the other host.
+    Moved("web", str(here.other.root)).note("xen1")
+    assert [here.migrate(check=check)["changed"] for check in (True, False, True, False)] == [True, True, False, False]
+
+
+def test_a_guest_that_is_being_migrated_is_left_alone_by_other_runs(
+    here: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move, held = here.xl_migrate, []
+
+    def watched(*words: str) -> Answer:
+        held.extend(files._held)
+        return move(*words)
+
+    monkeypatch.setattr(here, "xl_migrate", watched)
+    here.migrate()
+    assert held == [record.LOCK.format(key=record.key("web"))]
+
+
+def test_a_guest_without_a_record_gets_none(here: Pair) -> None:
+    here.migrate()
+    assert record.RECORD.format(domid=here.other.domains["web"].domid) not in here.other.nodes
 
 
 def test_ssh_has_the_arguments_that_are_given_as_they_are(here: Pair) -> None:
@@ -387,6 +428,7 @@ def test_xl_that_fails_leaves_the_guest_and_its_start_here(here: Pair) -> None:
     with pytest.raises(UserError, match="out of memory. It is blocked here, and absent there") as error:
         here.migrate()
     assert "goes on here" in error.value.remedy
+    assert Moved("web", str(here.root)).to() is None
     assert started(here) == ["web.cfg"] and list(here.domains) == ["web"]
     here.outcome = ""
     assert here.migrate()["changed"]
@@ -399,6 +441,7 @@ def test_a_guest_that_may_be_on_both_is_started_by_no_host(here: Pair, states: t
     with pytest.raises(UserError, match="has not moved to xen2") as error:
         here.migrate()
     assert "two that run at once destroy the disks" in error.value.remedy
+    assert Moved("web", str(here.root)).to() == "xen2"
     assert started(here) == []
 
 

@@ -18,9 +18,10 @@ import in_process
 import pytest
 import xen_host
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
-from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
+from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import domain as guest_domain
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.moved import Moved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xen_host import BOOT, Host
@@ -308,6 +309,36 @@ def test_states_of_a_life(host: Host) -> None:
     with pytest.raises(UserError, match="does not run .absent., so there is nothing to save"):
         state("saved")
     assert state("restarted") == (["started"], "blocked")
+
+
+def test_a_guest_that_was_moved_to_another_host_is_not_started_here(host: Host) -> None:
+    """A list that was not changed would have it run twice."""
+    host.run(pv("a", autostart=True), pv("b"))
+    moved, link = Moved("a", str(host.root)), host.root / "etc/xen/auto/a.cfg"
+    moved.note("xen2")
+    link.unlink()
+    for state in ("running", "paused", "restarted", "rebooted"):
+        with pytest.raises(Several, match="The guest a was moved to xen2, and is not started here") as error:
+            host.run(pv("a", state=state, autostart=True), pv("b", state="running"))
+        assert error.value.details["guests"][0]["autostart"] is False
+        assert not link.is_symlink() and [*host.domains] == ["b"]
+    for state in ("present", "stopped"):
+        result = host.run(pv("a", state=state, autostart=True))
+        assert not result["changed"] and "a was moved to xen2, so" in result["warnings"][0] and moved.to() == "xen2"
+
+
+def test_a_guest_that_has_come_back_some_other_way_is_at_home_again(host: Host) -> None:
+    host.run(pv("a", state="running", autostart=True))
+    moved = Moved("a", str(host.root))
+    moved.note("xen2")
+    assert not host.run(pv("a", state="running", autostart=True))["changed"] and moved.to() is None
+    # One that is to be nowhere has no note, either.
+    moved.note("xen2")
+    host.run({"name": "a", "state": "absent", "stop": "force"})
+    assert moved.to() is None
+    moved.note("xen2")
+    host.run({"name": "a", "state": "absent"})
+    assert moved.to() is None
 
 
 @pytest.mark.parametrize("state", ["stopped", "saved"])
