@@ -139,7 +139,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 remedy,
                 fits=fits,
                 unfit=f"The image of the Linux stub domain has no screen, which {guest['name']} asks for."
-                if screen and not path and host.stub_screen is False
+                if screen and not path and host.stub_keymaps == frozenset()
                 else None,
             )
         )
@@ -170,6 +170,14 @@ def _check_screen(guest: Mapping[str, Any], host: Host) -> None:
             raise UserError(f"{parameter} is {account!r}, which is no account.", "Set it to a name or a number.")
     if guest.get("vga") == "none":
         raise UserError(f"The guest {name} has screen, and vga is none.", "Leave out vga, or screen.")
+    keymap = (guest.get("options") or {}).get("keymap")
+    if keymap and host.stub_keymaps and keymap not in host.stub_keymaps and not guest.get("stubdomain_ramdisk"):
+        # QEMU ends without it, after it has said that it runs (7.2).
+        raise UserError(
+            f"options.keymap of {name} is {keymap!r}, which is not among the layouts of keyboards in the image of the "
+            f"Linux stub domain: {', '.join(sorted(host.stub_keymaps))}.",
+            "Set it to one of these, or leave it out.",
+        )
     if host.version is not None and host.version < xl_rules.since("stubdomain_cmdline"):
         raise UserError(
             f"The guest {name} has screen, and xl of Xen {text(host.version)} cannot tell the stub domain.",

@@ -58,7 +58,7 @@ LIVE_TIMEOUT = 30.0
 LOOK = 0.5
 
 # What the hypervisor logs at every start of an HVM guest (hvm_save and hvm_load, xen/common/hvm/save.c).
-_NOISE = re.compile(r"HVM (?:d\d+(?:v\d+)? save|restore d\d+)")
+_NOISE = re.compile(r"HVM ?(?:d\d+(?:v\d+)? save|restore d\d+|\d+ restore)")
 # How its lines name domains.
 _DOMAIN = re.compile(r"\bd(?:om)?(\d{1,5})(?:v\d+)?\b")
 
@@ -428,14 +428,16 @@ class Guest:
                 return
             self.facts["toolstack_log"] = diagnosis.toolstack_lines(visible(errors))
             why = f"`xl create {self.config}` failed: {diagnosis.toolstack_error(errors)}"
-            log = self.xen.text(f"/var/log/xen/qemu-dm-{self.name}.log", 1 << 16) if "evice model" in errors else ""
-            words = diagnosis.last(visible(log or ""))
-            why += f" QEMU's last words were {', '.join(map(repr, words))}." if words else ""
+            why += self._last_words() if "evice model" in errors else ""
             # libxl__domain_rename, libxl.c
             if re.search(rf'with name "{re.escape(self.name)}" already exists', errors):
                 raise Taken(why, "Another program has started it meanwhile: run again to compare it.")
             logs = f"/var/log/xen/qemu-dm-{self.name}.log and xl-{self.name}.log there"
             raise UserError(why, f"Nothing was left running; look at {logs}.")
+
+    def _last_words(self) -> str:
+        words = diagnosis.last(visible(self.xen.text(f"/var/log/xen/qemu-dm-{self.name}.log", 1 << 16) or ""))
+        return f" QEMU's last words were {', '.join(map(repr, words))}." if words else ""
 
     def find_left_stub_domain(self, by_name: Mapping[str, Domain]) -> None:
         """Take down the stub domain whose guest has gone: xl leaves it where QEMU cannot be started in it, and where xl
@@ -494,11 +496,34 @@ class Guest:
                 self.xen.write(PAUSED.format(domid=domain.domid), "1")
             else:
                 self.xen.xl("unpause", str(domain.domid))
+                self._require_living_stub_domain(before)
             self.forget_start()
         except BaseException:
             console.close()
             raise
         return Listening(domain, console, before)
+
+    def _require_living_stub_domain(self, before: str) -> None:
+        """Take a guest back whose QEMU has said that it runs and has ended. Seen with 4.17: `xl unpause` leaves the
+        guest paused then, and reports no error."""
+        if self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()}):
+            with self._taken_back(before):
+                raise UserError(
+                    f"The stub domain of {self.name} has ended as the guest was let go.{self._last_words()}",
+                    f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log.",
+                )
+
+    def _stub_domain_has_ended(self, rows: Mapping[int, Domain]) -> bool:
+        """Whether it has, and the guest has not."""
+        model = self.facts["device_model"]
+        if model is None or not model["stub_domain"]:
+            return False
+        gone = [self._state_in(rows, domid) in _GONE for domid in (self._domid, model["domid"])]
+        return gone == [False, True]
+
+    @staticmethod
+    def _state_in(rows: Mapping[int, Domain], domid: Optional[int]) -> str:
+        return domains.state(rows[domid].state) if domid is not None and domid in rows else "dying"
 
     def listen(self) -> Listening:
         """Open the console of a guest that runs, and that an earlier run has not heard say what it was to say."""
@@ -552,7 +577,8 @@ class Guest:
             return
         alive = self.facts["state"] not in ("absent", *_GONE)
         when = f"within {self._listened:.0f} seconds"
-        end = when if alive else f"before it ended, {when}"
+        halted = self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()})
+        end = f"before its stub domain ended, {when}" if halted else when if alive else f"before it ended, {when}"
         final = diagnosis.last(self.facts["console"])
         words = f"its last words were {', '.join(map(repr, final))}" if final else "it wrote nothing"
         log = self.facts["hypervisor_log"][-1] if self.facts["hypervisor_log"] else ""
@@ -560,8 +586,11 @@ class Guest:
         meaning = diagnosis.shown("\n".join([*final, log]))
         missed = waiting.CONDITIONS[awaited[0]].missed.format(awaited[1])
         raise UserError(
-            f"The guest {self.name} {missed} {end}; {words}{': ' if meaning else ''}{meaning}.",
-            f"It was left running, and the next run waits again: look at it with `xl console {self.name}`, raise "
+            f"The guest {self.name} {missed} {end}; {words}{': ' if meaning else ''}{meaning}."
+            f"{self._last_words() if halted else ''}",
+            f"Look at /var/log/xen/qemu-dm-{self.name}.log, and have the guest start again with state restarted."
+            if halted
+            else f"It was left running, and the next run waits again: look at it with `xl console {self.name}`, raise "
             "timeout, or have it start again with state restarted."
             if alive
             else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
@@ -627,8 +656,8 @@ class Guest:
     def _terminal(self, domid: int) -> Optional[str]:
         """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
         self._may_go_on()
-        states = {domain.domid: domains.state(domain.state) for domain in self.xen.domains()}
-        if states.get(domid, "dying") in _GONE:
+        rows = {domain.domid: domain for domain in self.xen.domains()}
+        if self._state_in(rows, domid) in _GONE or self._stub_domain_has_ended(rows):
             return None
         return self.xen.read(self._tty_path(domid)) or ""
 

@@ -104,7 +104,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         grub2_types=_grub2_types(xen, ours),
         stub_memory_mib=None if record is None else record.memory_mib,
         stub_command_line=None if record is None else record.command_line,
-        stub_screen=None if record is None else record.more.get("screen") is True,
+        stub_keymaps=None if record is None else frozenset(map(str, record.more.get("keymaps") or ())),
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
     )

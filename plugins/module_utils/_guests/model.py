@@ -30,7 +30,7 @@ class Host:
     """What a guest is judged by; None and nothing where it is not known.
 
     :param capabilities: what kernels the hypervisor starts (xen_caps of `xl info`).
-    :param stub_screen: whether that image can show what the guest does.
+    :param stub_keymaps: the layouts of keyboards that a screen can have with that image; empty where it has no screen.
     :param ioemu_release: the release of Xen that the image of the Mini-OS stub domain was made for, as "4.20".
     :param virtualisation: what the processor has for guests (virt_caps of `xl info`).
     :param grub2: the platforms that there are images of our own for, in the firmware directory.
@@ -42,7 +42,7 @@ class Host:
     capabilities: FrozenSet[str] = frozenset()
     stub_memory_mib: Optional[int] = None
     stub_command_line: Optional[str] = None
-    stub_screen: Optional[bool] = None
+    stub_keymaps: Optional[FrozenSet[str]] = None
     ioemu_release: Optional[str] = None
     virtualisation: FrozenSet[str] = frozenset()
     grub2: FrozenSet[str] = frozenset()

@@ -174,7 +174,8 @@ class StubdomHost:
         self.put(f"{LIBRARIES}/xen/libxenother.so.1", elf(["libc.so.6"]))
         for name in ("stdvga", "cirrus", "qxl"):
             self.put(f"usr/share/seabios/vgabios-{name}.bin", name.encode())
-        self.put("usr/share/qemu/keymaps/en-us", b"keys")
+        for name in ("de", "en-us"):
+            self.put(f"usr/share/qemu/keymaps/{name}", b"keys")
         for name in ("rtl8139", "e1000", "e1000e", "virtio"):
             self.put(f"{ipxe}/efi-{name}.rom", name.encode())
         drivers = {

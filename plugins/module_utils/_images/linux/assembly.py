@@ -102,7 +102,7 @@ class Assembly:
                 "kernel_chosen": bool(self.plan.chosen.release or self.plan.chosen.kernel),
                 "contents": self.contents,
                 "stand_ins": sorted(self.plan.stand_ins),
-                "screen": self.plan.screen,
+                "keymaps": self.plan.keymaps,
             },
         )
 

@@ -67,8 +67,10 @@ ROMS = (
     Wanted("share/efi-virtio.rom", "roms", "network_roms"),
 )
 
-# What QEMU's VNC does not start without (ui/vnc.c, init_keyboard_layout). An image without it is one without a screen.
-KEYMAP = Wanted("share/keymaps/en-us", "roms", "qemu")
+# The layouts of keyboards that QEMU's VNC knows. It does not start without the one that it is told to use, by default
+# this one (ui/vnc.c, init_keyboard_layout). An image without it is one without a screen.
+_KEYMAPS = "share/keymaps/"
+KEYMAP = Wanted(f"{_KEYMAPS}en-us", "roms", "qemu")
 
 # Libraries that QEMU names and never calls here, so that a stand-in is enough.
 # Spice: libxl gives a QEMU in a stub domain no screen (tools/libs/light/libxl_dm.c @ stable-4.22, is_stubdom), and QEMU
@@ -144,9 +146,9 @@ class Plan:
     words: Tuple[str, ...] = ()
 
     @property
-    def screen(self) -> bool:
-        """Whether a guest can have a screen."""
-        return any(part.name == KEYMAP.name for part in self.parts)
+    def keymaps(self) -> List[str]:
+        """The layouts of keyboards that a guest's screen can have; none where a guest can have no screen."""
+        return [part.name[len(_KEYMAPS) :] for part in self.parts if part.name.startswith(_KEYMAPS)]
 
     def all_parts(self) -> Tuple[Part, ...]:
         return (self.kernel, self.busybox, *self.start, *self.parts)
@@ -171,8 +173,10 @@ def plan(chosen: Choice, version: Version, run: Runner, *, root: str = "/") -> P
     programs = [_find(host, wanted, version, mode=0o755) for wanted in PROGRAMS]
     libraries, stand_ins = _libraries(host, programs)
     roms = [_find(host, wanted, version) for wanted in ROMS]
-    keymap = host.first(KEYMAP.candidates(host.distribution, version))
-    roms += [] if keymap is None else [Part(KEYMAP.name, keymap)]
+    usual = host.first(KEYMAP.candidates(host.distribution, version))
+    if usual is not None:
+        keymaps = os.path.dirname(usual)
+        roms += [Part(_KEYMAPS + name, f"{keymaps}/{name}") for name in host.names(keymaps)]
     modules = _Modules(host, linux)
     groups: Dict[str, List[Part]] = {}
     orders: Dict[str, str] = {}

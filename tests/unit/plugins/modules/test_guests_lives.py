@@ -203,6 +203,58 @@ def test_a_start_that_goes_wrong_is_taken_back(host: One, wrong: Dict[str, Any],
     assert acts(host) == ["create", "destroy"]
 
 
+LAST_WORDS = "stub domain: 5.20 s: starting QEMU\nxen-qemu: could not read keymap file: 'de'\nreboot: System halted\n"
+
+
+def its_stub_domain_halts(host: One, monkeypatch: pytest.MonkeyPatch, *, runs: bool) -> None:
+    """As seen with 4.17: QEMU says that it runs, ends, and xl says nothing of a guest that it cannot let go."""
+    host.put("etc/xen/web.cfg", HVM)
+    unpause, listed = host.xl_unpause, host.xl_list
+    halted: List[bool] = []
+
+    def let_go(word: str) -> Tuple[int, str, str]:
+        halted.append(True)
+        host.put("var/log/xen/qemu-dm-web.log", LAST_WORDS)
+        return unpause(word) if runs else (0, "", "libxl: error: Domain 3:Failed to resume device model: rc=-9\n")
+
+    def rows() -> Tuple[int, str, str]:
+        status, output, errors = listed()
+        return status, output.replace("136  1  -b----", "136  1  ---s--") if halted else output, errors
+
+    monkeypatch.setattr(host, "xl_unpause", let_go)
+    monkeypatch.setattr(host, "xl_list", rows)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_stub_domain_that_ends_as_its_guest_is_let_go(
+    host: One, monkeypatch: pytest.MonkeyPatch, *, runs: bool
+) -> None:
+    its_stub_domain_halts(host, monkeypatch, runs=runs)
+    with pytest.raises(UserError, match="The stub domain of web has ended.*could not read keymap file: 'de'") as failed:
+        run(host, says="login:", timeout=30)
+    assert facts(failed)["state"] == "absent"
+    assert acts(host) == ["create", "unpause", "destroy"]
+
+
+def test_a_stub_domain_that_ends_while_its_guest_is_listened_to(host: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    its_stub_domain_halts(host, monkeypatch, runs=True)
+    look = guest_domain.Guest._stub_domain_has_ended
+    looks: List[bool] = []
+
+    def later(guest: guest_domain.Guest, *arguments: Any) -> bool:
+        looks.append(True)
+        return len(looks) > 1 and look(guest, *arguments)
+
+    monkeypatch.setattr(guest_domain.Guest, "_stub_domain_has_ended", later)
+    with pytest.raises(
+        UserError, match="did not say 'login:' before its stub domain ended.*keymap file: 'de'"
+    ) as failed:
+        run(host, says="login:", timeout=30)
+    # It is left to be looked at.
+    assert facts(failed)["state"] == "blocked" and acts(host) == ["create", "unpause"]
+    assert "state restarted" in failed.value.remedy
+
+
 def test_what_xl_says_is_said_without_its_source(host: One) -> None:
     host.fails["web"] = CREATE_ERRORS
     with pytest.raises(UserError, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):

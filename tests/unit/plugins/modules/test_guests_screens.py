@@ -109,12 +109,27 @@ def test_a_guest_that_asks_for_none_has_nothing(host: Host, systemd: Systemd) ->
 
 
 def test_the_stub_domain_is_told_and_given_memory(host: Host, systemd: Systemd) -> None:
-    host.put(f"{BOOT}/linux.json", json.dumps({**xen_host_manifest(), "screen": True}))
+    host.put(f"{BOOT}/linux.json", json.dumps({**xen_host_manifest(), "keymaps": ["en-us"]}))
     settings = run(host, screen=True, stubdomain_cmdline="quiet", vga="stdvga")["settings"]
     assert settings["stubdomain_cmdline"] == "console=hvc0 stubdom.screen=vnc quiet"
     assert settings["stubdomain_memory"] == 100 + 32
     with pytest.raises(Several, match="given 120 MiB, and its image needs 132 MiB with a screen"):
         run(host, screen=True, vga="stdvga", stubdomain_memory=120)
+
+
+def test_a_keyboard_that_the_image_does_not_know(host: Host, systemd: Systemd) -> None:
+    """Its QEMU would end as the guest is let go."""
+    de = {"options": {"keymap": "de"}}
+    assert run(host, screen=True, check=True, **de)["settings"]["keymap"] == "de"
+    host.put(f"{BOOT}/linux.json", json.dumps({**xen_host_manifest(), "keymaps": ["en-us", "da"]}))
+    with pytest.raises(Several, match="options.keymap of web is 'de', which is not among .*: da, en-us"):
+        run(host, screen=True, **de)
+    # Without a screen nobody asks for it, and another image may have it.
+    assert run(host, **de)["changed"]
+    host.put("srv/own", "")
+    assert run(host, screen=True, stubdomain_ramdisk="/srv/own", **de)["changed"]
+    host.put(f"{BOOT}/linux.json", json.dumps({**xen_host_manifest(), "keymaps": ["de", "en-us"]}))
+    assert run(host, screen=True, **de)["changed"]
 
 
 def xen_host_manifest() -> Dict[str, Any]:
