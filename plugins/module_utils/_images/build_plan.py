@@ -43,12 +43,15 @@ class Step:
 
     :param stale: glob patterns of what a former attempt at this stage may have left half-made. They are removed before
         the stage starts again.
+    :param remedies: digest of what helps this image alone. Where it has changed, *stale* is removed as well: make would
+        not make again what the source was unpacked for.
     """
 
     stage: str
     command: Tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     stale: Tuple[str, ...] = ()
+    remedies: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,14 +173,13 @@ def _product(given: Input, name: str, tree: str) -> Product:
     wanted = ("xen",) if name in kinds.HELPERS else (*_SHARED, *own)
     sources = tuple(source for source in given.sources if source in wanted)
     kernel = next((kernel for kernel in given.kernels if kernel.image == name), None)
-    remedies = _remedies.choose(given.row.version, given.compiler[0], [name])
     identity = _digest(
         {
             "tree": tree,
             "image": name,
             "sources": {source: given.sources[source] for source in sources},
             "kernel": None if kernel is None else kernel.digest,
-            "remedies": [asdict(remedy) for remedy in remedies if remedy.image is not None],
+            "remedies": _own_remedies(given, name),
         }
     )
     return Product(
@@ -188,6 +190,12 @@ def _product(given: Input, name: str, tree: str) -> Product:
         identity=identity,
         sources=sources,
     )
+
+
+def _own_remedies(given: Input, image: str) -> List[Dict[str, Any]]:
+    """What helps this image alone."""
+    remedies = _remedies.choose(given.row.version, given.compiler[0], [image])
+    return [asdict(remedy) for remedy in remedies if remedy.image is not None]
 
 
 def _steps(
@@ -251,7 +259,8 @@ def _image_step(name: str, given: Input, jobs: int) -> Step:
     if kernel is not None:
         command = (*command[:-1], "-f", kernels.makefile_path(kernel).split("/", 1)[1], command[-1])
     stale = (f"stubdom/mini-os-{image.arch}-{image.directory}", *_STALE.get(name, ()))
-    return Step(f"image {name}", command, stale=stale)
+    own = _own_remedies(given, name)
+    return Step(f"image {name}", command, stale=stale, remedies=_digest(own) if own else "")
 
 
 # --- dom0 helper programs --------------------------------------------------------------------------------------------

@@ -89,9 +89,9 @@ class Tree:
         return bool(self._state()["done"].get(step.stage) == _without_jobs(step.command))
 
     def begin(self, step: Step) -> None:
-        """Record that a stage begins; what an unfinished attempt at it left is removed."""
+        """Record that a stage begins; what an unfinished attempt, or one with other remedies, left is removed."""
         state = self._state()
-        if step.stage in state["begun"]:
+        if step.stage in state["begun"] or state["remedies"].get(step.stage, "") != step.remedies:
             for pattern in step.stale:
                 _remove(os.path.join(self.path, pattern))
         state["begun"] = sorted({*state["begun"], step.stage})
@@ -103,15 +103,16 @@ class Tree:
         state = self._state()
         state["begun"] = [stage for stage in state["begun"] if stage != step.stage]
         state["done"][step.stage] = _without_jobs(step.command)
+        state["remedies"][step.stage] = step.remedies
         self._save(state)
 
     def _state(self) -> Dict[str, Any]:
         """Return the tree's record.
 
-        It has the commands by stage that are done, digests of the sources that are in place, and the stages that were
-        begun and not done, whatever else was built since.
+        It has the commands by stage that are done and the remedies they were done with, digests of the sources that are
+        in place, and the stages that were begun and not done, whatever else was built since.
         """
-        nothing: Dict[str, Any] = {"done": {}, "placed": {}, "begun": []}
+        nothing: Dict[str, Any] = {"done": {}, "placed": {}, "begun": [], "remedies": {}}
         return {**nothing, **(records.read(os.path.join(self.path, _RECORD)) or {})}
 
     def _save(self, state: Mapping[str, Any]) -> None:

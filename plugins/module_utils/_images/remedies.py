@@ -140,6 +140,22 @@ REMEDIES: Tuple[Remedy, ...] = (
             )
         ),
     ),
+    # GRUB 0.97 copies the four bytes of the address that an ARP request asks for into a long, and compares all of the
+    # long with its own address (await_reply, netboot/main.c). Where a long has eight bytes the other four are what was
+    # on the stack, and no request is answered: Linux takes such a guest for gone after eight seconds, in the middle of
+    # a file. PV-GRUB for 32 bits, whose long has four bytes, has no fault. Of the other longs that hold an address
+    # (netmask, and those of udp_transmit, default_netmask and inet_aton) all eight bytes are set.
+    Remedy(
+        "answers-to-arp",
+        image="pv-grub",
+        edits=(
+            Edit(
+                "stubdom/Makefile",
+                r"(?m)^(grub-upstream:.*\n(?:\t.*\n)*\tdone\n)(?!\tsed )",
+                r"\1\tsed -i 's/unsigned long tmp;/unsigned int tmp;/' $@/netboot/main.c\n",
+            ),
+        ),
+    ),
     # The example asks for Mini-OS's tests, which have an app_main of their own; 4.5 took that out.
     Remedy("c-without-tests", until=(4, 4), image="c", edits=(Edit("stubdom/c/minios.cfg", r"CONFIG_TEST=y\n", ""),)),
     # Up to 4.4 the stacks of threads begin eight bytes off the boundary that the System V ABI for x86-64 wants at a

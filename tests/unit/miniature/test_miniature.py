@@ -227,6 +227,41 @@ def test_a_new_compiler_is_helped(builder: Builder, gcc_14: str) -> None:
     assert list(spoken(result).values()) == [b"The miniature speaks: pv-grub", b"The miniature speaks: ioemu"]
 
 
+def answers(builder: Builder) -> bool:
+    """Whether PV-GRUB knows its address in an ARP request, if there was something else on its stack before."""
+    (tree,) = (builder.work / "build" / "trees").iterdir()
+    program = builder.work.parent / "arp"
+    program.with_suffix(".c").write_text(
+        "int arp_asks_for(const char *asked, unsigned own);\n"
+        'int main(void) { return !arp_asks_for("\\300\\0\\002\\017", 0x0f0200c0); }\n'
+    )
+    source = tree / "stubdom" / "grub-upstream" / "netboot" / "main.c"
+    command = ["gcc", "-ftrivial-auto-var-init=pattern", "-o", program, program.with_suffix(".c"), source]
+    subprocess.run(command, check=True)
+    return subprocess.run([program], check=False).returncode == 0
+
+
+def without(name: str) -> Tuple[_remedies.Remedy, ...]:
+    return tuple(remedy for remedy in _remedies.REMEDIES if remedy.name != name)
+
+
+def test_pv_grub_answers_to_arp(builder: Builder) -> None:
+    assert "answers-to-arp" in builder.build("pv-grub")["remedies"]
+    assert answers(builder)
+
+
+def test_a_tree_of_an_older_collection_gets_what_this_one_mends(builder: Builder) -> None:
+    """GRUB was unpacked and compiled there, and make sees no reason to do it again."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_remedies, "REMEDIES", without("answers-to-arp"))
+        before = builder.build("pv-grub", "c")
+    assert not answers(builder)
+    after = builder.build("pv-grub", "c")
+    assert after["built"] == ["pv-grub"] and answers(builder)
+    kernels = [gzip.decompress(Path(made["images"][0]["path"]).read_bytes()) for made in (before, after)]
+    assert kernels[0] != kernels[1]
+
+
 def test_ocaml_is_helped_by_several_jobs_too(builder: Builder) -> None:
     assert spoken(builder.build("caml"))["caml"] == b"The miniature speaks: caml"
 

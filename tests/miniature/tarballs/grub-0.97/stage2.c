@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <xenguest.h>
 
+int arp_asks_for(const char *asked, unsigned own);
+
 int main(int argc, char *argv[])
 {
     (void)argc;
-    printf("The miniature speaks: pv-grub %s, %u blocks, %d words, pixel %u\n", argv[1] ? argv[1] : "(no menu)",
-           sha1_blocks(100), xc_cpuid_words(), graphics_pixel());
+    printf("The miniature speaks: pv-grub %s, %u blocks, %d words, pixel %u, address %d\n", argv[1] ? argv[1] : "(no menu)",
+           sha1_blocks(100), xc_cpuid_words(), graphics_pixel(), arp_asks_for("abcd", 0x64636261));
     return 0;
 }
