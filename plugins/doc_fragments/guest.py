@@ -422,8 +422,8 @@ options:
             C(usbdev),
             C(vfb), C(spice), C(channel) and C(device_model_args) do. Without it, each is refused with what it would do.
             V(false) is the default.
-          - With the flavour V(linux), C(pci) needs an O(guests[].stubdomain_ramdisk) of your own. The image of this
-            collection has neither the frontend nor the C(/sys) by which its QEMU would reach the device.
+          - With the flavour V(linux), QEMU stays root in the stub domain of a guest with C(pci). With an
+            O(guests[].stubdomain_ramdisk) of your own it is yours to pass the devices.
         type: bool
       autostart:
         description:

@@ -22,7 +22,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     Plan,
     firmware_directory,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation import LONGEST_NAME, SCREEN
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation import LONGEST_NAME, PCI, SCREEN
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import kernel
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
@@ -114,16 +114,15 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "The graphics card is qxl, and the image of the Linux stub domain is without the library that serves it.",
             "Set vga to stdvga, or stubdomain_ramdisk to an image that has QEMU with spice.",
         )
-    # libxl gives the device to the stub domain first, waits until its frontend has connected, and has QEMU open it then
-    # (device_pci_add_stubdom_wait, libxl_pci.c @ stable-4.20). Our init loads no xen-pcifront, so that the start would
-    # fail. QEMU would look for it in /sys (xen_host_pci_sysfs_path, hw/xen/xen-host-pci-device.c), which it has given
-    # up by then; 7.2 under the address that it has in dom0, from 9.1 on under that of the stub domain.
-    if (guest.get("options") or {}).get("pci") and not own["rootfs"]:
-        raise UserError(
-            "options.pci is set, and a PCI device cannot work with the image of the Linux stub domain: its kernel has "
-            "no frontend for it, and its QEMU no /sys.",
-            "Leave it out, or set stubdomain_ramdisk to an image that passes PCI devices.",
+    pci = (guest.get("options") or {}).get("pci") if not own["rootfs"] else None
+    lacks = [
+        f"The image of the Linux stub domain {what}, which {guest['name']} {asks}."
+        for wanted, has, what, asks in (
+            (screen, host.stub_keymaps != frozenset(), "has no screen", "asks for"),
+            (pci, host.stub_pci, "has no driver for PCI devices", "is given"),
         )
+        if wanted and has is False
+    ]
     for part, path in own.items():
         if path:
             keys["stubdomain_ramdisk" if part == "rootfs" else "stubdomain_kernel"] = path
@@ -138,15 +137,13 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
                 what,
                 remedy,
                 fits=fits,
-                unfit=f"The image of the Linux stub domain has no screen, which {guest['name']} asks for."
-                if screen and not path and host.stub_keymaps == frozenset()
-                else None,
+                unfit=lacks[0] if lacks and not path else None,
             )
         )
     own_words = (
         host.stub_command_line if host.version is None or host.version >= xl_rules.since("stubdomain_cmdline") else None
     )
-    words = " ".join(filter(None, (own_words, screen and SCREEN, guest.get("stubdomain_cmdline"))))
+    words = " ".join(filter(None, (own_words, screen and SCREEN, pci and PCI, guest.get("stubdomain_cmdline"))))
     if words:
         keys["stubdomain_cmdline"] = words
     planned.needs.append(

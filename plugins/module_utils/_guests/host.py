@@ -105,6 +105,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         stub_memory_mib=None if record is None else record.memory_mib,
         stub_command_line=None if record is None else record.command_line,
         stub_keymaps=None if record is None else frozenset(map(str, record.more.get("keymaps") or ())),
+        stub_pci=None if record is None else record.more.get("pci") is True,
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
     )

@@ -228,6 +228,8 @@ def _linux(guest: _Reading) -> None:
         words = words[len(virtualisation.SCREEN) :].strip()
         guest.values["screen"] = True
         needed += device_models.screen_mib(guest.left)
+    if guest.left.get("pci") and (words + " ").startswith(virtualisation.PCI + " "):
+        words = words[len(virtualisation.PCI) :].strip()
     guest.take("stubdomain_memory", default=(needed,))
     guest.take("stubdomain_ramdisk")
     if words:

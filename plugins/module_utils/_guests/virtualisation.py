@@ -13,6 +13,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 # The word by which the Linux stub domain is told that its guest has a screen (linux/init.py). With a full stop in it,
 # Linux takes it for a module's, and leaves it alone.
 SCREEN = "stubdom.screen=vnc"
+# The same for devices of the host (linux/init.py).
+PCI = "stubdom.pci=yes"
 # The word of an image whose guest can be saved (linux/image.py).
 SAVES = "stubdom.save=yes"
 # The word of an image that has libxl change what lies in a CD-ROM drive.

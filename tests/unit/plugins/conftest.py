@@ -186,6 +186,7 @@ class StubdomHost:
             "drivers/xen/xen-gntalloc": [],
             "drivers/xen/xen-privcmd": [],
             "drivers/block/xen-blkfront": [],
+            "drivers/pci/xen-pcifront": [],
             "drivers/net/xen-netfront": [],
             "drivers/net/tun": [],
             "net/llc/llc": [],

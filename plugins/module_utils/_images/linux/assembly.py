@@ -103,6 +103,7 @@ class Assembly:
                 "contents": self.contents,
                 "stand_ins": sorted(self.plan.stand_ins),
                 "keymaps": self.plan.keymaps,
+                "pci": self.plan.pci,
             },
         )
 

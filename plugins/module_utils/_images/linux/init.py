@@ -39,11 +39,16 @@ load() {
     done < "$1/order"
 }
 
+read -r words < /proc/cmdline
+has_word() { case " $words " in *" $1 "*) ;; *) return 1 ;; esac; }
+
 say "Linux runs"
 load /modules
 # Read-only and compressed, so that only those parts of QEMU take memory that are used.
 mount -t squashfs -o ro,loop /host.squashfs /host || fail "the host's files"
 load /host/modules/base
+# Only for a guest with PCI devices, which says so here (_guests/virtualisation.py). libxl passes them when QEMU runs.
+! has_word stubdom.pci=yes || load /host/modules/pci
 export PATH=/bin:/host/bin
 
 # From QEMU 8.2 on, the one in dom0 reads the console only of a frontend that says it is connected, which Linux never
@@ -140,15 +145,22 @@ dmesg -c > /dev/null
 
 # A picture only for a guest that is to have one: whoever configures it says so here (_guests/virtualisation.py).
 screen=
-read -r words < /proc/cmdline
-case " $words " in
-    *" stubdom.screen=vnc "*) screen=yes; set -- "$@" -vnc unix:/run/vnc ;;
-esac
+! has_word stubdom.screen=vnc || { screen=yes; set -- "$@" -vnc unix:/run/vnc; }
 
 say "starting QEMU for domain $target: $*"
 mkfifo /run/qmp.in /run/qmp.out
 exec 3<> /run/qmp.out 4<> /run/qmp.in 6> /run/state
 read -r give_up_root < /host/give-up-root
+# Linux shows no more than the first 64 bytes of a device's registers to a program that opens them without CAP_SYS_ADMIN
+# (pci_read_config, drivers/pci/pci-sysfs.c), and the tables of MSI-X in /dev/mem to one with CAP_SYS_RAWIO only
+# (xen_pt_msix_init, hw/xen/xen_pt_msi.c), so that QEMU stays root, if without files, where there is such a device.
+if has_word stubdom.pci=yes; then
+    give_up_root=${give_up_root%,user=*}
+    give_up_root=${give_up_root% -runas *}
+    mknod -m 600 /run/empty/dev/mem c 1 1
+    mkdir -p /run/empty/sys/hypervisor
+    mount -o bind /sys/hypervisor /run/empty/sys/hypervisor
+fi
 # libxl has QEMU save the state of its devices to /dev/fdset/1 (tools/libs/light/libxl_qmp.c). QEMU truncates what it
 # saves to (qemu_dup_flags, util/osdep.c), so that this is a file and no console, and forgets the set when nobody is
 # connected to its QMP any more, so that somebody always is.
@@ -205,6 +217,34 @@ insert() {
     ask "${1%%'"/dev/fdset/'*}\"/dev/$disk\"${1#*'"/dev/fdset/'"$number"'"'}"
 }
 
+# QEMU looks for a device in /sys: before 9.1 under the address that it has in dom0, since then under that which it has
+# here (xen_host_pci_sysfs_path, hw/xen/xen-host-pci-device.c). Linux's xen-pciback writes that to xenstore.
+show_device() {
+    address=${1#*'"hostaddr":"'}
+    address=${address%%'"'*}
+    backend=$(xenstore read device/pci/0/backend)
+    number=0
+    until [ "$(xenstore read "$backend/dev-$number")" = "$address" ]; do
+        number=$((number + 1))
+        [ "$number" -lt 32 ] || return
+    done
+    # Its function has two digits there (xen_pcibk_publish_pci_dev, drivers/xen/xen-pciback/xenbus.c).
+    own=$(xenstore read "$backend/vdev-$number")
+    own=${own%.*}.${own#"${own%?}"}
+    # libxl does not wait until Linux has looked for it on its bus.
+    tries=100
+    until [ -e "/sys/bus/pci/devices/$own/config" ]; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || return
+        usleep 50000
+    done
+    for name in "$own" "$address"; do
+        shown=/run/empty/sys/bus/pci/devices/$name
+        mkdir -p "$shown"
+        [ -e "$shown/config" ] || mount -o bind "/sys/bus/pci/devices/$own" "$shown"
+    done
+}
+
 answer() {
     id=${1#*'"id":'}
     id=${id%%[!0-9]*}
@@ -224,6 +264,7 @@ answer() {
         '{"execute":"eject"'*)
             ask "$1"
             case $answer in *'"error": '*) ;; *) ejected=yes ;; esac ;;
+        '{"execute":"device_add"'*'"xen-pci-passthrough"'*) show_device "$1"; ask "$1" ;;
         '{"execute":"query-fdsets"'*) name_media ;;
         '{"execute":"blockdev-change-medium"'*'"/dev/fdset/'*) insert "$1" ;;
         *) ask "$1" ;;

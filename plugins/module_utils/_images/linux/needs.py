@@ -22,15 +22,18 @@ class Module:
 
     :param group: when it is loaded.
     :param parameters: what it is loaded with.
+    :param optional: whether an image without it serves all guests but those that need it.
     """
 
     option: str
     group: str
     parameters: str = ""
+    optional: bool = False
 
 
 # By name, in the order in which they are loaded; a module's own needs come before it. libxl waits 30 seconds for the
-# stub domain, so that those which only a network interface needs are left out without one.
+# stub domain, so that those which only PCI devices or network
+# interfaces need are left out without any.
 # unrestricted=1: the driver allows only what concerns the guest in ways that Debian's libraries do not use
 # (libxendevicemodel first probes with DOMID_INVALID), and the stub domain itself is held by Xen to its guest.
 MODULES: Mapping[str, Module] = {
@@ -41,6 +44,7 @@ MODULES: Mapping[str, Module] = {
     "xen-gntalloc": Module("XEN_GRANT_DEV_ALLOC", "base"),
     "xen-privcmd": Module("XEN_PRIVCMD", "base", "unrestricted=1"),
     "xen-blkfront": Module("XEN_BLKDEV_FRONTEND", "base"),
+    "xen-pcifront": Module("XEN_PCIDEV_FRONTEND", "pci", optional=True),
     "bridge": Module("BRIDGE", "network"),
     "xen-netfront": Module("XEN_NETDEV_FRONTEND", "network"),
     "tun": Module("TUN", "network"),

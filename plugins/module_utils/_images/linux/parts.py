@@ -131,6 +131,7 @@ class Plan:
     :param chosen: what was asked for.
     :param evidence: how the kernel was configured.
     :param words: what the kernel's command line has to have, as it has drivers built in that others load.
+    :param missing: drivers that only some guests need, and this kernel does not have.
     """
 
     release: str
@@ -144,6 +145,12 @@ class Plan:
     chosen: Choice
     evidence: needs.Evidence
     words: Tuple[str, ...] = ()
+    missing: Tuple[str, ...] = ()
+
+    @property
+    def pci(self) -> bool:
+        """Whether a guest can have PCI devices of the host."""
+        return "xen-pcifront" not in self.missing
 
     @property
     def keymaps(self) -> List[str]:
@@ -199,6 +206,7 @@ def plan(chosen: Choice, version: Version, run: Runner, *, root: str = "/") -> P
         chosen=chosen,
         evidence=linux.evidence,
         words=tuple(modules.words),
+        missing=tuple(modules.missing),
     )
 
 
@@ -336,6 +344,7 @@ class _Modules:
         self._directory = linux.modules
         self._loaded: Set[str] = set()
         self.words: List[str] = []
+        self.missing: List[str] = []
         depends = host.text(f"{self._directory}/modules.dep")
         # A kernel may have all of them built in.
         if depends is None and any(self._configured(row.option) != "y" for row in needs.MODULES.values()):
@@ -364,6 +373,9 @@ class _Modules:
             path = self._paths.get(plain)
             if plain in self._built_in or (path is None and self._configured(row.option) == "y"):
                 self.words += [f"{plain}.{row.parameters}"] if row.parameters else []
+                continue
+            if path is None and row.optional:
+                self.missing.append(name)
                 continue
             if path is None:
                 raise UserError(

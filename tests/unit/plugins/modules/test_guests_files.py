@@ -479,10 +479,6 @@ def test_what_leads_past_the_stub_domain_has_to_be_allowed(host: Host, flavour: 
     if "bool" in xl_keys.KEYS[key][-1][2] or key == "gfx_passthru":
         value, off = 1, 0
     wanted = {"type": "hvm", "flavour": flavour, "disks": [], "options": {key: value}}
-    if (flavour, key) == ("linux", "pci"):
-        with pytest.raises(UserError, match="a PCI device cannot work with the image of the Linux stub domain"):
-            run(host, **wanted, allow_weaker_isolation=True)
-        wanted["stubdomain_ramdisk"] = "/srv/own"
     with pytest.raises(UserError, match=rf" options.{key} would weaken the isolation of the guest web: "):
         run(host, **wanted)
     assert run(host, **wanted, allow_weaker_isolation=True)["settings"][key] == value

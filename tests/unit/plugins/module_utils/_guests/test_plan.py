@@ -263,12 +263,6 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
         ({**LINUX, "vga": "qxl"}, HOST, "is qxl, and the image of the Linux stub domain is without the library"),
-        # Whether it is allowed or not.
-        (
-            {**LINUX, "options": {"pci": ["00:1b.0,permissive=1"]}, "allow_weaker_isolation": True},
-            HOST,
-            "a PCI device cannot work with the image of the Linux stub domain",
-        ),
         ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
         ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override is not supported with flavour linux"),
         # minios

@@ -146,6 +146,18 @@ def test_the_memory_of_a_linux_stub_domain_comes_back(
     assert found.parameters.get("stubdomain_memory") == expected
 
 
+def test_a_guest_with_devices_comes_back() -> None:
+    """The word by which its stub domain is told of them is no word of the user's."""
+    host = replace(HOST, stub_command_line="console=hvc0", stub_pci=True)
+    given = {"options": {"pci": ["00:1b.0,permissive=1"]}, "allow_weaker_isolation": True}
+    guest = {"name": "web", "memory": 64, **BASE["linux"], **given, "screen": True, "stubdomain_cmdline": "quiet"}
+    keys = plan.plan(spec.filled(guest), host).keys
+    assert keys["stubdomain_cmdline"] == "console=hvc0 stubdom.screen=vnc stubdom.pci=yes quiet"
+    found = reading.read(keys, host)
+    assert found.parameters["stubdomain_cmdline"] == "quiet"
+    assert found.parameters["options"] == given["options"]
+
+
 def test_every_parameter_can_be_given_to_some_guest() -> None:
     """A row that every guest refuses would make the test above hold of itself."""
     for row in ROWS:

@@ -115,6 +115,14 @@ def test_a_kernel_without_a_needed_module(stubdom_host: Any) -> None:
         plan(stubdom_host)
 
 
+def test_a_module_that_only_some_guests_need_may_be_missing(stubdom_host: Any) -> None:
+    assert plan(stubdom_host).pci
+    del stubdom_host.depends[f"kernel/drivers/pci/xen-pcifront.ko{stubdom_host.module_suffix}"]
+    stubdom_host.write_depends()
+    planned = plan(stubdom_host)
+    assert not planned.pci and planned.orders["pci"] == ""
+
+
 def test_a_module_that_is_built_in_is_not_needed(stubdom_host: Any) -> None:
     del stubdom_host.depends[f"kernel/fs/squashfs/squashfs.ko{stubdom_host.module_suffix}"]
     stubdom_host.write_depends()
