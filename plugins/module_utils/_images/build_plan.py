@@ -130,7 +130,7 @@ def plan(given: Input, *, jobs: int) -> Plan:
         files=files,
         steps=tuple(_steps(given, flags, jobs, environment, remedies)),
         products=products,
-        remedies=tuple(remedy.name for remedy in remedies),
+        remedies=tuple(dict.fromkeys(remedy.name for remedy in remedies)),
         flags=flags,
     )
 

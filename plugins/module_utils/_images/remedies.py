@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: known problems of building old source with new tools, and what helps: flags,
-# wrappers and small edits of our own. A new problem is a new row.
+# Private to the xen.stubdom collection: known problems of building old source with new tools, and faults of PV-GRUB,
+# and what helps: flags, wrappers and small edits of our own. A new problem is a new row.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Sequence, Tuple
 
@@ -111,6 +112,16 @@ int __isoc23_sscanf(const char *text, const char *format, ...)
 # Libraries of tools/libs up to 4.12 that a stub domain has (stubdom/Makefile), each with warnings of its own.
 _LIBRARIES = ("toolcore", "toollog", "evtchn", "gnttab", "call", "foreignmemory", "devicemodel")
 
+
+def _in_grub(path: str, old: str, new: str) -> Edit:
+    """Change a line of GRUB 0.97, which make unpacks and patches."""
+    return Edit(
+        "stubdom/Makefile",
+        rf"(?m)^(grub-upstream:.*\n(?:\t.*\n)*\tdone\n)(?!(?:\t.*\n)*\tsed .*/{re.escape(path)}\n)",
+        rf"\1\tsed -i 's/{old}/{new}/' $@/{path}\n",
+    )
+
+
 REMEDIES: Tuple[Remedy, ...] = (
     Remedy("gcc-14-errors", compiler=14, cflags=_GCC_14),
     # Mini-OS's linker script puts .note.GNU-stack in one section with Xen's notes. The linker that comes with gcc 14
@@ -148,13 +159,23 @@ REMEDIES: Tuple[Remedy, ...] = (
     Remedy(
         "answers-to-arp",
         image="pv-grub",
-        edits=(
-            Edit(
-                "stubdom/Makefile",
-                r"(?m)^(grub-upstream:.*\n(?:\t.*\n)*\tdone\n)(?!\tsed )",
-                r"\1\tsed -i 's/unsigned long tmp;/unsigned int tmp;/' $@/netboot/main.c\n",
+        edits=(_in_grub("netboot/main.c", "unsigned long tmp;", "unsigned int tmp;"),),
+    ),
+    # Blocks of TFTP have numbers of 16 bits. 0 comes after 65535, and GRUB 0.97 waits for 65536 (buf_fill,
+    # netboot/fsys_tftp.c): a file of more than 65535 blocks of 1432 bytes, 94 MB, never comes to its end.
+    *(
+        Remedy(
+            "files-of-many-blocks",
+            image=image,
+            edits=(
+                _in_grub(
+                    "netboot/fsys_tftp.c",
+                    "block != prevblock + (unsigned short) 1",
+                    "block != (unsigned short) (prevblock + 1)",
+                ),
             ),
-        ),
+        )
+        for image in ("pv-grub", "pv-grub-x86_32")
     ),
     # The example asks for Mini-OS's tests, which have an app_main of their own; 4.5 took that out.
     Remedy("c-without-tests", until=(4, 4), image="c", edits=(Edit("stubdom/c/minios.cfg", r"CONFIG_TEST=y\n", ""),)),

@@ -227,27 +227,32 @@ def test_a_new_compiler_is_helped(builder: Builder, gcc_14: str) -> None:
     assert list(spoken(result).values()) == [b"The miniature speaks: pv-grub", b"The miniature speaks: ioemu"]
 
 
-def answers(builder: Builder) -> bool:
-    """Whether PV-GRUB knows its address in an ARP request, if there was something else on its stack before."""
+def of_grub(builder: Builder, expression: str) -> bool:
+    """What the source that PV-GRUB was made of says, if there was something else on its stack before."""
     (tree,) = (builder.work / "build" / "trees").iterdir()
-    program = builder.work.parent / "arp"
+    program = builder.work.parent / "program"
     program.with_suffix(".c").write_text(
         "int arp_asks_for(const char *asked, unsigned own);\n"
-        'int main(void) { return !arp_asks_for("\\300\\0\\002\\017", 0x0f0200c0); }\n'
+        "int tftp_is_next(unsigned short block, unsigned short prevblock);\n"
+        f"int main(void) {{ return {expression}; }}\n"
     )
-    source = tree / "stubdom" / "grub-upstream" / "netboot" / "main.c"
-    command = ["gcc", "-ftrivial-auto-var-init=pattern", "-o", program, program.with_suffix(".c"), source]
+    sources = (tree / "stubdom" / "grub-upstream" / "netboot").glob("*.c")
+    command = ["gcc", "-ftrivial-auto-var-init=pattern", "-o", program, program.with_suffix(".c"), *sources]
     subprocess.run(command, check=True)
-    return subprocess.run([program], check=False).returncode == 0
+    return subprocess.run([program], check=False).returncode == 1
+
+
+ASKED = r'arp_asks_for("\300\0\002\017", 0x0f0200c0)'
 
 
 def without(name: str) -> Tuple[_remedies.Remedy, ...]:
     return tuple(remedy for remedy in _remedies.REMEDIES if remedy.name != name)
 
 
-def test_pv_grub_answers_to_arp(builder: Builder) -> None:
-    assert "answers-to-arp" in builder.build("pv-grub")["remedies"]
-    assert answers(builder)
+def test_pv_grub_answers_to_arp_and_counts_blocks_as_tftp_does(builder: Builder) -> None:
+    assert {"answers-to-arp", "files-of-many-blocks"} <= set(builder.build("pv-grub")["remedies"])
+    assert of_grub(builder, ASKED)
+    assert of_grub(builder, "tftp_is_next(0, 65535) && tftp_is_next(2, 1) && !tftp_is_next(1, 65535)")
 
 
 def test_a_tree_of_an_older_collection_gets_what_this_one_mends(builder: Builder) -> None:
@@ -255,9 +260,9 @@ def test_a_tree_of_an_older_collection_gets_what_this_one_mends(builder: Builder
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(_remedies, "REMEDIES", without("answers-to-arp"))
         before = builder.build("pv-grub", "c")
-    assert not answers(builder)
+    assert not of_grub(builder, ASKED)
     after = builder.build("pv-grub", "c")
-    assert after["built"] == ["pv-grub"] and answers(builder)
+    assert after["built"] == ["pv-grub"] and of_grub(builder, ASKED)
     kernels = [gzip.decompress(Path(made["images"][0]["path"]).read_bytes()) for made in (before, after)]
     assert kernels[0] != kernels[1]
 

@@ -316,6 +316,20 @@ def test_threads_of_old_releases_begin_on_aligned_stacks() -> None:
     assert re.sub(edit.pattern, edit.replacement, line) == line.replace(";", " - sizeof(unsigned long);")
 
 
+def test_both_pv_grubs_are_mended_where_they_are_wrong() -> None:
+    """A long of 32 bits has room for an address and for nothing else."""
+    mended = {
+        images: [name for name in plan("4.17", *images).remedies if name in ("answers-to-arp", "files-of-many-blocks")]
+        for images in (("pv-grub",), ("pv-grub-x86_32",), ("pv-grub", "pv-grub-x86_32"), ("c",))
+    }
+    assert list(mended.values()) == [
+        ["answers-to-arp", "files-of-many-blocks"],
+        ["files-of-many-blocks"],
+        ["answers-to-arp", "files-of-many-blocks"],
+        [],
+    ]
+
+
 # Of stubdom/Makefile up to 4.3, in words of our own.
 LINKS = """
 XEN_ROOT = .
