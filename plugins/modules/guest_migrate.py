@@ -24,7 +24,7 @@ description:
     M(xen.stubdom.linux_stubdom) makes. On the other host it gets a stub domain of the image there. A stub domain hands
     the devices over once in its life. After a migration that has failed in its end, the guest goes on here, and can be
     migrated or saved again when it was restarted.
-  - The screen of such a guest is not shown on the other host.
+  - The other host shows the screen of such a guest when M(xen.stubdom.guests) has the guest in its list there.
   - Root of this host has to be able to log in on the other one by ssh with a key, as C(xl migrate) does.
   - What starts the guest with this host, a link in C(auto), is put aside, so that the guest does not run twice after
     the host has booted. It is put back when the guest comes back. The configuration of the guest stays on this host.
