@@ -21,9 +21,10 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError, needs_root
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import Answer, Runner, last_line
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, record, virtualisation
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import config_files, diagnosis, record, virtualisation
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.moved import Moved
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.console import visible
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import PATIENCE, Domain, Xen
 
 # It asks nobody, and ends when the other host has not answered for 45 seconds: xl then lets the guest go on here. xl
@@ -308,7 +309,8 @@ def _migrate(domain: Domain, here: Xen, there: Xen, other: Other, directory: str
             there.write(record.RECORD.format(domid=found.there.domid), recorded)
         return seconds
     why = _reason(errors or output) if status else "xl reported no error"
-    what = f"The guest {name} has not moved to {other.host}: {why}. It is {_state(found.here)} here, and "
+    words = _last_words(name, there) if re.search(r"[Dd]evice model|[Ss]tubdom", errors) else ""
+    what = f"The guest {name} has not moved to {other.host}: {why}.{words} It is {_state(found.here)} here, and "
     if found.here is None or found.there is not None or _unfinished(found.here):
         # Nothing starts it with this host, either.
         raise UserError(
@@ -319,6 +321,14 @@ def _migrate(domain: Domain, here: Xen, there: Xen, other: Other, directory: str
     for link in _put_aside(name, auto):
         _rename(os.path.join(auto, link), link[len(_away(name)) :])
     raise UserError(f"{what}absent there.", "Correct that and run again; the guest goes on here.")
+
+
+def _last_words(name: str, there: Xen) -> str:
+    """What its stub domain has said there, where it has the name of a guest that is still coming (libxl_dm.c)."""
+    log = f"/var/log/xen/qemu-dm-{name}--incoming.log"
+    output = there.run(["sh", "-c", 'tail -c 4096 -- "$1"', "sh", log], timeout=PATIENCE)[1]
+    words = diagnosis.last(visible(output))
+    return f" Its stub domain's last words there were {', '.join(map(repr, words))}." if words else ""
 
 
 def _put_aside(name: str, auto: str) -> List[str]:

@@ -434,6 +434,18 @@ def test_xl_that_fails_leaves_the_guest_and_its_start_here(here: Pair) -> None:
     assert here.migrate()["changed"]
 
 
+def test_what_the_stub_domain_said_on_the_other_host(here: Pair) -> None:
+    is_stubbed(here)
+    here.other.put("var/log/xen/qemu-dm-web--incoming.log", "Linux\n\x07Kernel panic - not syncing: no init\n")
+    here.outcome = "libxl: error: libxl_dm.c:2:x: Domain 12:device model did not start: -9\n"
+    with pytest.raises(UserError, match="last words there were 'Linux', 'Kernel panic - not syncing: no init'. It is"):
+        here.migrate()
+    # Where no stub domain was made they are those of an earlier one.
+    here.outcome = "libxl: error: libxl_create.c:1243:initiate_domain_create: Domain 12:out of memory\n"
+    with pytest.raises(UserError, match="out of memory. It is blocked here"):
+        here.migrate()
+
+
 @pytest.mark.parametrize("states", [("---s--", "-b----"), ("---s--", "--p---"), ("-b----", "--p---")])
 def test_a_guest_that_may_be_on_both_is_started_by_no_host(here: Pair, states: tuple[str, str]) -> None:
     autostarted(here, "web.cfg")
