@@ -398,7 +398,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._boot.tree import HYPE
 from ansible_collections.xen.stubdom.plugins.module_utils._common.module import run_module
 from ansible_collections.xen.stubdom.plugins.module_utils._common.process import run_program
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import survey
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import record, survey
 from ansible_collections.xen.stubdom.plugins.module_utils._images import found, freshness, intact
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, firmware, history, support
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
@@ -471,6 +471,7 @@ def run(module: AnsibleModule) -> Dict[str, Any]:
         result["warnings"] = found.damaged([*images, *helpers])
     if "guests" in subsets:
         nodes = xen.nodes() if rows else {}
+        nodes.update(record.carried(xen, rows, nodes))
         read = survey.observe(xen, rows, nodes, module.params["directory"])
         result["guests"] = survey.guests(domains.guests(rows, nodes), nodes, read)
         result["configurations"] = survey.configurations(read)

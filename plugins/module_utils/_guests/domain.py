@@ -105,6 +105,9 @@ def observe(xen: Xen, rows: Sequence[Domain], guests: Sequence[Guest]) -> None:
     domids = [domain.domid for _guest, domain in there]
     nodes = domains.nodes_of(xen, domids)
     nodes.update(xen.read_many([path.format(domid=domid) for domid in domids for path in (record.RECORD, PROOF)]))
+    if any(record.RECORD.format(domid=domid) not in nodes for domid in domids):
+        nodes.update(record.latest(xen))
+        nodes.update(record.carried(xen, [domain for _guest, domain in there], nodes))
     unrecorded = [domid for domid in domids if record.RECORD.format(domid=domid) not in nodes]
     nodes.update(xen.read_many([f"/vm/{domains.uuid(nodes, domid)}/start_time" for domid in unrecorded]))
     for guest in guests:
@@ -197,7 +200,7 @@ class Guest:
         Nothing is recorded of a domain that is another one, or that was started with an older configuration.
         """
         if self.facts["domid"] is not None and self.uuid == uuid and not self.facts["restart_required"]:
-            self.xen.write(record.RECORD.format(domid=self.facts["domid"]), record.of(settings).text)
+            record.write(self.xen, self.name, self.facts["domid"], record.of(settings).text)
 
     def interrupted_start(self) -> Optional[str]:
         """Return the record of what an interrupted start was made with; None if there is none."""
@@ -249,6 +252,7 @@ class Guest:
         """
         with self.saved.written(self.recorded) as path:
             self._xl("save", str(self.facts["domid"]), path)
+        record.forget(self.xen, self.name)
         self.observe()
 
     def restore(self) -> None:
@@ -263,7 +267,7 @@ class Guest:
             )
         # With the configuration that it was saved with, whatever the file is by now.
         if recorded is not None:
-            self.xen.write(record.RECORD.format(domid=domain.domid), recorded)
+            record.write(self.xen, self.name, domain.domid, recorded)
         self.look_inside(domain)
         self.find_changes()
 
@@ -290,7 +294,7 @@ class Guest:
         )
         if recorded is not None:
             # xl starts it with what it was started with the first time, whatever the file is by now.
-            self.xen.write(record.RECORD.format(domid=domain.domid), recorded)
+            record.write(self.xen, self.name, domain.domid, recorded)
         self.look_inside(domain)
 
     def foresee_restore(self) -> Dict[str, List[live.Command]]:
@@ -337,7 +341,7 @@ class Guest:
             numbers = {*self.xen.children(f"/libxl/{row.domid}/device/vif")} if key == "vif" else before.nics
             nics = live.nics_now(before, {*numbers}) if key == "vif" else now.nics
             now = record.changed(now, self.settings, key, nics)
-            self.xen.write(record.RECORD.format(domid=row.domid), now.text)
+            record.write(self.xen, self.name, row.domid, now.text)
             self.facts["changed_live"].append(key)
         domain = self.observe()
         if domain is not None:
@@ -486,7 +490,7 @@ class Guest:
             if domain is None:
                 raise UserError(f"xl has created no domain {self.name}.", f"Look at /var/log/xen/xl-{self.name}.log.")
             self.look_inside(domain)
-            self.xen.write(record.RECORD.format(domid=domain.domid), made_with)
+            record.write(self.xen, self.name, domain.domid, made_with)
             self.facts["restart_required"] = record.differing(made_with, self.settings)
             self.require_stub_domain()
             console = Console(self._tty(domain.domid))
@@ -567,6 +571,7 @@ class Guest:
                 self.observe()
             self.remove_left_stub_domain()
             self.forget_start()
+            record.forget(self.xen, self.name)
             if isinstance(error, UserError):
                 self._log(before)
             raise
@@ -650,6 +655,7 @@ class Guest:
         if self.starting:
             self.remove_left_stub_domain()
         self.forget_start()
+        record.forget(self.xen, self.name)
         self.observe()
         self.facts.update(device_model=None, restart_required=[])
 

@@ -305,8 +305,9 @@ def _migrate(domain: Domain, here: Xen, there: Xen, other: Other, directory: str
     seconds = time.monotonic() - begin
     found = observe(name, here, there)
     if found.moved:
+        record.forget(here, name)
         if found.there is not None and recorded is not None:
-            there.write(record.RECORD.format(domid=found.there.domid), recorded)
+            record.write(there, name, found.there.domid, recorded)
         return seconds
     why = _reason(errors or output) if status else "xl reported no error"
     words = _last_words(name, there) if re.search(r"[Dd]evice model|[Ss]tubdom", errors) else ""

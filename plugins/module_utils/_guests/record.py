@@ -8,15 +8,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import files
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_devices
+from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Domain, Xen
 
 # What the configuration is that a domain runs with (`Record`). The node goes with the domain.
 RECORD = "/libxl/{domid}/xen-stubdom-config"
+
+# The same of the last domain of a guest that was recorded, behind its number. It stays when the domain goes, as that is
+# what xl makes the next one from when the guest reboots, whatever its file is by then.
+_LATEST = "/tool/xen-stubdom/latest/{key}"
+# What xl writes when it begins to watch a domain. It goes on in one log after it has made a domain again, and begins
+# another one for each `xl create` (create_domain, tools/xl/xl_vmcontrol.c @ stable-4.20; seen on 4.20).
+_WATCHED = re.compile(r"^Waiting for domain .* \(domid ([0-9]+)\) to die", re.M)
+# The second is that of a guest that has come by a migration.
+_LOGS = ("/var/log/xen/xl-{name}.log", "/var/log/xen/xl-{name}--incoming.log")
+_LONGEST_LOG = 1 << 20
 
 # The lock of a guest: who starts, ends or moves it holds it.
 LOCK = "xen.stubdom-guest-{key}"
@@ -90,6 +102,40 @@ def read(text: str) -> Record:
         kind, _slash, device = name.rpartition("/")
         found.get(kind or "keys", {})[device] = checksum
     return Record(whole, **found)
+
+
+def write(xen: Xen, name: str, domid: int, text: str) -> None:
+    """Take down what a domain of a guest runs with."""
+    xen.write(RECORD.format(domid=domid), text)
+    xen.write(_LATEST.format(key=key(name)), f"{domid} {text}")
+
+
+def forget(xen: Xen, name: str) -> None:
+    """Have no record any more of what a guest ran with that has ended."""
+    xen.remove(_LATEST.format(key=key(name)))
+
+
+def latest(xen: Xen) -> Dict[str, str]:
+    """What `carried` reads of xenstore, by full path."""
+    directory = os.path.dirname(_LATEST)
+    return xen.read_many([f"{directory}/{child}" for child in xen.children(directory)])
+
+
+def carried(xen: Xen, rows: Sequence[Domain], nodes: Mapping[str, str]) -> Dict[str, str]:
+    """The records of domains that have none of their own, as xl has made them when their guests rebooted.
+
+    :param rows: the domains.
+    :param nodes: xenstore, by full path.
+    :return: each by the path of a record of the domain's own.
+    """
+    found = {}
+    for row in rows:
+        of, _space, text = nodes.get(_LATEST.format(key=key(row.name)), "").partition(" ")
+        for log in _LOGS if text and RECORD.format(domid=row.domid) not in nodes else ():
+            watched = _WATCHED.findall(xen.text(log.format(name=row.name), _LONGEST_LOG) or "")
+            if watched and watched[-1] == str(row.domid) and of in watched:
+                found[RECORD.format(domid=row.domid)] = text
+    return found
 
 
 def changed(old: Record, settings: Mapping[str, xl_cfg.Value], key: str, nics: Mapping[str, str]) -> Record:

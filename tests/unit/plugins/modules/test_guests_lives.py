@@ -157,6 +157,47 @@ def test_a_guest_that_the_host_itself_started_is_compared_by_time(host: One) -> 
         assert run(host)["restart_required"] == required
 
 
+# As xl writes it.
+WATCHED = "Waiting for domain web (domid {}) to die [pid 904]\n"
+REBOOTED = (
+    "Domain {0} has shut down, reason code 1 0x1\nAction for shutdown reason code 1 is restart\nDone. Rebooting now\n"
+)
+
+
+def test_a_guest_that_reboots_itself_runs_on_with_what_it_was_started_with(host: One) -> None:
+    """xl makes the new domain from what it remembers, and reads no file for that."""
+    log = "var/log/xen/xl-web.log"
+    run(host)
+    host.put(log, WATCHED.format(3))
+    host.put("etc/xen/web.cfg", PV.replace("256", "512"))
+    written = os.stat(host.root / "etc/xen/web.cfg").st_mtime
+    text = WATCHED.format(3)
+    for domid in (4, 5):
+        text += REBOOTED.format(domid - 1) + WATCHED.format(domid)
+        host.put(log, text)
+        host.gone("web")
+        host.there("web", UUID)
+        host.nodes[f"/vm/{UUID}/start_time"] = f"{written + 60:.2f}"
+        for check in (True, False):
+            result = run(host, check=check, live=False)
+            assert (result["changed"], result["restart_required"]) == (False, ["memory"])
+    # What another `xl create` has made is of the file.
+    host.put(log, WATCHED.format(5))
+    assert run(host)["restart_required"] == []
+    # And so is what runs where the log has gone.
+    (host.root / log).unlink()
+    assert run(host)["restart_required"] == []
+
+
+def test_a_guest_that_has_ended_leaves_no_record(host: One) -> None:
+    before = set(host.nodes)
+    for state in ("stopped", "saved"):
+        run(host)
+        assert any(node.startswith("/tool/xen-stubdom/latest/") for node in host.nodes)
+        run(host, state=state)
+        assert {node for node in set(host.nodes) - before if node.startswith("/tool")} == set()
+
+
 def stopped(host: One, letters: str, *, uuid: str = UUID) -> None:
     host.there("web", uuid, letters)
 
@@ -383,7 +424,7 @@ class Killed(BaseException):
 
 
 def starting(host: One) -> List[str]:
-    return [path for path in host.nodes if path.startswith("/tool/")]
+    return [path for path in host.nodes if path.startswith("/tool/xen-stubdom/starting/")]
 
 
 def kill_at(host: One, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
