@@ -165,8 +165,8 @@ guests:
     restart_required:
       description:
         - The keys in which the configuration differs from the one that the guest runs with; V(unknown) where it is
-          known
-          only that it differs.
+          known only that it differs.
+        - A guest that reboots by itself runs on with what it was started with, as C(xl) does not read its file then.
       type: list
       elements: str
       sample: [memory]
