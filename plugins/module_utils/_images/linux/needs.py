@@ -32,8 +32,7 @@ class Module:
 
 
 # By name, in the order in which they are loaded; a module's own needs come before it. libxl waits 30 seconds for the
-# stub domain, so that those which only PCI devices or network
-# interfaces need are left out without any.
+# stub domain, so that those which only PCI devices or network interfaces need are left out without any.
 # unrestricted=1: the driver allows only what concerns the guest in ways that Debian's libraries do not use
 # (libxendevicemodel first probes with DOMID_INVALID), and the stub domain itself is held by Xen to its guest.
 MODULES: Mapping[str, Module] = {
