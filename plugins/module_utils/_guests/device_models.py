@@ -115,6 +115,13 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "Set vga to stdvga, or stubdomain_ramdisk to an image that has QEMU with spice.",
         )
     pci = (guest.get("options") or {}).get("pci") if not own["rootfs"] else None
+    if pci and host.virtualisation and "hvm_directio" not in host.virtualisation:
+        # libxl refuses it when the guest is started (xc_test_assign_device, libxl_pci.c).
+        raise UserError(
+            f"{guest['name']} is given PCI devices, and Xen has no IOMMU for that here: `xl info` has no word for it "
+            f"among {' '.join(sorted(host.virtualisation))}.",
+            "Enable it in the firmware (VT-d, AMD-Vi), or leave out options.pci.",
+        )
     lacks = [
         f"The image of the Linux stub domain {what}, which {guest['name']} {asks}."
         for wanted, has, what, asks in (

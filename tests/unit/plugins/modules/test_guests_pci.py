@@ -63,3 +63,14 @@ def test_a_device_in_restricted_mode(host: Host) -> None:
     image(host, pci=True)
     with pytest.raises(UserError, match="which a Linux stub domain drives in permissive mode only"):
         run(host, options={"pci": ["00:1b.0"]})
+
+
+def test_a_host_without_an_iommu(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    image(host, pci=True)
+    told = host.xl_info()[1]
+    monkeypatch.setattr(host, "xl_info", lambda: (0, f"{told}virt_caps : pv hvm hap\n", ""))
+    for check in (True, False):
+        with pytest.raises(UserError, match="web is given PCI devices, and Xen has no IOMMU .* among hap hvm pv"):
+            run(host, options=DEVICES, check=check)
+    monkeypatch.setattr(host, "xl_info", lambda: (0, f"{told}virt_caps : pv hvm hvm_directio hap\n", ""))
+    assert run(host, options=DEVICES)["changed"]
