@@ -500,34 +500,33 @@ class Guest:
                 self.xen.write(PAUSED.format(domid=domain.domid), "1")
             else:
                 self.xen.xl("unpause", str(domain.domid))
-                self._require_living_stub_domain(before)
+                self._require_living_stub_domain(domain.domid, before)
             self.forget_start()
         except BaseException:
             console.close()
             raise
         return Listening(domain, console, before)
 
-    def _require_living_stub_domain(self, before: str) -> None:
+    def _require_living_stub_domain(self, domid: int, before: str) -> None:
         """Take a guest back whose QEMU has said that it runs and has ended. Seen with 4.17: `xl unpause` leaves the
         guest paused then, and reports no error."""
-        if self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()}):
+        if self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()}, domid):
             with self._taken_back(before):
                 raise UserError(
                     f"The stub domain of {self.name} has ended as the guest was let go.{self._last_words()}",
                     f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log.",
                 )
 
-    def _stub_domain_has_ended(self, rows: Mapping[int, Domain]) -> bool:
-        """Whether it has, and the guest has not."""
+    def _stub_domain_has_ended(self, rows: Mapping[int, Domain], domid: int) -> bool:
+        """Whether it has, and the domain of the guest that it was made for has not."""
         model = self.facts["device_model"]
         if model is None or not model["stub_domain"]:
             return False
-        gone = [self._state_in(rows, domid) in _GONE for domid in (self._domid, model["domid"])]
-        return gone == [False, True]
+        return self._has_gone(rows, model["domid"]) and not self._has_gone(rows, domid)
 
     @staticmethod
-    def _state_in(rows: Mapping[int, Domain], domid: Optional[int]) -> str:
-        return domains.state(rows[domid].state) if domid is not None and domid in rows else "dying"
+    def _has_gone(rows: Mapping[int, Domain], domid: int) -> bool:
+        return domid not in rows or domains.state(rows[domid].state) in _GONE
 
     def listen(self) -> Listening:
         """Open the console of a guest that runs, and that an earlier run has not heard say what it was to say."""
@@ -556,7 +555,7 @@ class Guest:
         finally:
             console.close()
             self._log(listening.before)
-        self.require_awaited(awaited)
+        self._require_awaited(awaited, domain.domid)
 
     @contextlib.contextmanager
     def _taken_back(self, before: str) -> Iterator[None]:
@@ -576,13 +575,13 @@ class Guest:
                 self._log(before)
             raise
 
-    def require_awaited(self, awaited: Optional[Tuple[str, Any]]) -> None:
+    def _require_awaited(self, awaited: Optional[Tuple[str, Any]], domid: int) -> None:
         """:raises UserError: what the guest was waited for has not come."""
         if awaited is None or self.facts["said"]:
             return
         alive = self.facts["state"] not in ("absent", *_GONE)
         when = f"within {self._listened:.0f} seconds"
-        halted = self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()})
+        halted = self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()}, domid)
         end = f"before its stub domain ended, {when}" if halted else when if alive else f"before it ended, {when}"
         final = diagnosis.last(self.facts["console"])
         words = f"its last words were {', '.join(map(repr, final))}" if final else "it wrote nothing"
@@ -663,7 +662,7 @@ class Guest:
         """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
         self._may_go_on()
         rows = {domain.domid: domain for domain in self.xen.domains()}
-        if self._state_in(rows, domid) in _GONE or self._stub_domain_has_ended(rows):
+        if self._has_gone(rows, domid) or self._stub_domain_has_ended(rows, domid):
             return None
         return self.xen.read(self._tty_path(domid)) or ""
 

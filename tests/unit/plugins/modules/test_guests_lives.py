@@ -296,6 +296,23 @@ def test_a_stub_domain_that_ends_while_its_guest_is_listened_to(host: One, monke
     assert "state restarted" in failed.value.remedy
 
 
+def test_a_guest_that_reboots_while_it_is_listened_to(host: One, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first stub domain ends with its first domain, and the second one runs."""
+    host.put("etc/xen/web.cfg", HVM)
+    unpause = host.xl_unpause
+
+    def reboots(word: str) -> Tuple[int, str, str]:
+        answer = unpause(word)
+        host.gone("web")
+        host.there("web", UUID)
+        return answer
+
+    monkeypatch.setattr(host, "xl_unpause", reboots)
+    with pytest.raises(UserError, match="did not say 'login:' within") as failed:
+        run(host, says="login:", timeout=30)
+    assert facts(failed)["state"] == "blocked" and acts(host) == ["create", "unpause"]
+
+
 def test_what_xl_says_is_said_without_its_source(host: One) -> None:
     host.fails["web"] = CREATE_ERRORS
     with pytest.raises(UserError, match="Stubdom 4 for 3 startup: startup timed out; .*device model did not start"):
