@@ -277,7 +277,10 @@ guests:
       contains:
         version: {description: Version of the device model., type: str, sample: qemu-xen}
         domid: {description: Number of the domain in which it runs., type: int, sample: 4}
-        state: {description: Its state in xenstore., type: str, sample: running}
+        state:
+          description: Its state in xenstore, or that of its stub domain where this has ended.
+          type: str
+          sample: running
         stub_domain: {description: Whether that domain is a stub domain of this guest., type: bool, sample: true}
         place:
           description: Where it runs; in dom0 as root or as another user.

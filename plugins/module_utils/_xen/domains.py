@@ -13,6 +13,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 
 # What one letter of `xl list` says (docs/man/xl.1.pod.in @ stable-4.20); a domain that waits for a processor has none.
 STATES = {"d": "dying", "c": "crashed", "s": "shutdown", "p": "paused", "b": "blocked", "r": "running", "": "running"}
+_ENDED = ("dying", "crashed", "shutdown")
 
 
 def state(letters: str) -> str:
@@ -26,6 +27,7 @@ def guests(domains: Sequence[Domain], nodes: Mapping[str, str]) -> List[Dict[str
     :param nodes: what xenstore holds, by full path.
     """
     names = {domain.domid: domain.name for domain in domains}
+    ended = {domain.domid: state(domain.state) for domain in domains if state(domain.state) in _ENDED}
     return [
         {
             "name": domain.name,
@@ -34,12 +36,19 @@ def guests(domains: Sequence[Domain], nodes: Mapping[str, str]) -> List[Dict[str
             "vcpus": domain.vcpus,
             "state": state(domain.state),
             "uuid": uuid(nodes, domain.domid),
-            "device_model": device_model(nodes, domain.domid),
+            "device_model": _as_it_is(device_model(nodes, domain.domid), ended),
             "stub_domain_of": names.get(served_by(nodes, domain.domid)),
         }
         for domain in domains
         if domain.domid != 0
     ]
+
+
+def _as_it_is(model: Optional[Dict[str, Any]], ended: Mapping[int, str]) -> Optional[Dict[str, Any]]:
+    """A stub domain that has ended leaves in xenstore that its device model runs."""
+    if model is None or not model["stub_domain"] or model["domid"] not in ended:
+        return model
+    return {**model, "state": ended[model["domid"]]}
 
 
 def uuid(nodes: Mapping[str, str], domid: int) -> Optional[str]:

@@ -317,5 +317,8 @@ if [ -d /proc/$qemu ]; then
         tr '\n' ,) $(sed -n 's/^MemAvailable: *//p' /proc/meminfo) of $total kB available"
 fi
 wait $qemu
-fail "QEMU ended with status $?"
+status=$?
+# Linux counts whom it kills for want of memory (oom_kill_process, mm/oom_kill.c). Here that is who has most of it.
+! grep -q '^oom_kill [1-9]' /proc/vmstat || fail "QEMU was killed, as the memory of the stub domain is used up"
+fail "QEMU ended with status $status"
 """

@@ -36,6 +36,13 @@ def test_a_guest_and_its_stub_domain() -> None:
     assert (stub["device_model"], stub["stub_domain_of"], stub["state"]) == (None, "web", "running")
 
 
+@pytest.mark.parametrize(("letters", "state"), [("s", "shutdown"), ("c", "crashed"), ("pd", "dying"), ("b", "running")])
+def test_a_stub_domain_that_has_ended_does_not_serve_its_guest(letters: str, state: str) -> None:
+    """Xenstore keeps what its device model has said."""
+    rows = [DOM0, Domain(3, "web", 256, 2, "b"), Domain(4, "web-dm", 136, 1, letters)]
+    assert domains.guests(rows, WITH_STUB)[0]["device_model"]["state"] == state
+
+
 @pytest.mark.parametrize(
     ("changed", "device_model"),
     [

@@ -279,6 +279,18 @@ def test_a_device_that_xenstore_does_not_have_is_for_qemu_to_refuse(tmp_path: Pa
     assert not (tmp_path / "mounts").exists()
 
 
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [(0, "QEMU ended with status 137"), (1, "QEMU was killed, as the memory of the stub domain is used up")],
+)
+def test_why_qemu_has_ended(tmp_path: Path, counted: int, said: str) -> None:
+    (tmp_path / "vmstat").write_text(f"drop_slab 5\noom_kill {counted}\nkswapd 0\n")
+    end = INIT[INIT.rindex("wait $qemu\n") :].replace("/proc/vmstat", f"{tmp_path}/vmstat")
+    script = f'fail() {{ echo "$*"; exit; }}\nsh -c "kill -9 \\$\\$" & qemu=$!\n{end}'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [said]
+
+
 @pytest.mark.parametrize(("told", "keeps"), [("console=hvc0 stubdom.pci=yes", True), ("stubdom.pci=yesterday", False)])
 @pytest.mark.parametrize(
     ("words", "without_user"),
