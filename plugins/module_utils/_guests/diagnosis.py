@@ -62,6 +62,11 @@ def last(text: str) -> List[str]:
     return lines[-_LINES:]
 
 
+def quoted(lines: Sequence[str]) -> str:
+    """Such lines as a message shows them; empty where there are none."""
+    return ", ".join(map(repr, lines))
+
+
 def toolstack_lines(errors: str) -> List[str]:
     """What xl says, line by line, without the places in its source."""
     lines = [re.sub(r"^(?:libxl|xl|xc): (?:error: )?", "", line.strip()) for line in errors.splitlines()]

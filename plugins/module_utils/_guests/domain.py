@@ -68,7 +68,6 @@ MADE_OF = ("kernel", "ramdisk", "stubdomain_kernel", "stubdomain_ramdisk", "firm
 # What libxl starts stub domains from, unless it is told otherwise (libxl__domain_build_info_setdefault).
 _STUB_KERNELS = ("qemu-stubdom-linux-kernel", "ioemu-stubdom.gz")
 
-_GONE = ("shutdown", "crashed", "dying")
 ENDED = ("absent", "shutdown", "crashed")
 # How often xl is given time to take away a domain that has ended, which it does not where on_poweroff is preserve.
 _KEPT = 5
@@ -283,7 +282,7 @@ class Guest:
         def rebooted() -> Optional[Domain]:
             domain = self.observe()
             # xl makes the new domain paused, as any.
-            there = domain is not None and domain.domid != old and self.facts["state"] not in (*_GONE, "paused")
+            there = domain is not None and domain.domid != old and self.facts["state"] not in (*domains.GONE, "paused")
             return domain if there else None
 
         domain = self._wait(
@@ -440,8 +439,9 @@ class Guest:
             raise UserError(why, f"Nothing was left running; look at {logs}.")
 
     def _last_words(self) -> str:
-        words = diagnosis.last(visible(self.xen.text(f"/var/log/xen/qemu-dm-{self.name}.log", 1 << 16) or ""))
-        return f" QEMU's last words were {', '.join(map(repr, words))}." if words else ""
+        log = self.xen.text(f"/var/log/xen/qemu-dm-{self.name}.log", 1 << 16) or ""
+        words = diagnosis.quoted(diagnosis.last(visible(log)))
+        return f" QEMU's last words were {words}." if words else ""
 
     def find_left_stub_domain(self, by_name: Mapping[str, Domain]) -> None:
         """Take down the stub domain whose guest has gone: xl leaves it where QEMU cannot be started in it, and where xl
@@ -510,12 +510,15 @@ class Guest:
     def _require_living_stub_domain(self, domid: int, before: str) -> None:
         """Take a guest back whose QEMU has said that it runs and has ended. Seen with 4.17: `xl unpause` leaves the
         guest paused then, and reports no error."""
-        if self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()}, domid):
+        if self._stub_domain_has_ended(self._rows(), domid):
             with self._taken_back(before):
                 raise UserError(
                     f"The stub domain of {self.name} has ended as the guest was let go.{self._last_words()}",
                     f"Nothing was left running; look at /var/log/xen/qemu-dm-{self.name}.log.",
                 )
+
+    def _rows(self) -> Dict[int, Domain]:
+        return {row.domid: row for row in self.xen.domains()}
 
     def _stub_domain_has_ended(self, rows: Mapping[int, Domain], domid: int) -> bool:
         """Whether it has, and the domain of the guest that it was made for has not."""
@@ -526,7 +529,7 @@ class Guest:
 
     @staticmethod
     def _has_gone(rows: Mapping[int, Domain], domid: int) -> bool:
-        return domid not in rows or domains.state(rows[domid].state) in _GONE
+        return domid not in rows or domains.state(rows[domid].state) in domains.GONE
 
     def listen(self) -> Listening:
         """Open the console of a guest that runs, and that an earlier run has not heard say what it was to say."""
@@ -579,25 +582,29 @@ class Guest:
         """:raises UserError: what the guest was waited for has not come."""
         if awaited is None or self.facts["said"]:
             return
-        alive = self.facts["state"] not in ("absent", *_GONE)
-        when = f"within {self._listened:.0f} seconds"
-        halted = self._stub_domain_has_ended({row.domid: row for row in self.xen.domains()}, domid)
-        end = f"before its stub domain ended, {when}" if halted else when if alive else f"before it ended, {when}"
+        before, model = "", ""
+        if self._stub_domain_has_ended(self._rows(), domid):
+            before, model = "before its stub domain ended, ", self._last_words()
+            logs = f"/var/log/xen/qemu-dm-{self.name}.log"
+            remedy = f"Look at {logs}, and have the guest start again with state restarted."
+        elif self.facts["state"] in ("absent", *domains.GONE):
+            before = "before it ended, "
+            remedy = f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`."
+        else:
+            remedy = (
+                f"It was left running, and the next run waits again: look at it with `xl console {self.name}`, raise "
+                "timeout, or have it start again with state restarted."
+            )
         final = diagnosis.last(self.facts["console"])
-        words = f"its last words were {', '.join(map(repr, final))}" if final else "it wrote nothing"
+        words = f"its last words were {diagnosis.quoted(final)}" if final else "it wrote nothing"
         log = self.facts["hypervisor_log"][-1] if self.facts["hypervisor_log"] else ""
         words += f", the hypervisor's {log!r}" if log else ""
         meaning = diagnosis.shown("\n".join([*final, log]))
         missed = waiting.CONDITIONS[awaited[0]].missed.format(awaited[1])
         raise UserError(
-            f"The guest {self.name} {missed} {end}; {words}{': ' if meaning else ''}{meaning}."
-            f"{self._last_words() if halted else ''}",
-            f"Look at /var/log/xen/qemu-dm-{self.name}.log, and have the guest start again with state restarted."
-            if halted
-            else f"It was left running, and the next run waits again: look at it with `xl console {self.name}`, raise "
-            "timeout, or have it start again with state restarted."
-            if alive
-            else f"Look at /var/log/xen/xl-{self.name}.log and `xl dmesg`.",
+            f"The guest {self.name} {missed} {before}within {self._listened:.0f} seconds; {words}"
+            f"{': ' if meaning else ''}{meaning}.{model}",
+            remedy,
         )
 
     def require_stub_domain(self) -> None:
@@ -630,7 +637,7 @@ class Guest:
         model = self.facts["device_model"] or {"domid": 0}
         # -F: a guest without Xen's drivers is sent the power button instead.
         words = ("destroy",) if force else ("shutdown", "-F")
-        if self.facts["state"] not in _GONE or force:
+        if self.facts["state"] not in domains.GONE or force:
             self._xl(*words, str(domain.domid))
 
         kept = 0
@@ -661,7 +668,7 @@ class Guest:
     def _terminal(self, domid: int) -> Optional[str]:
         """Return the terminal that a guest has now, empty for none at the moment; None after the guest's end."""
         self._may_go_on()
-        rows = {domain.domid: domain for domain in self.xen.domains()}
+        rows = self._rows()
         if self._has_gone(rows, domid) or self._stub_domain_has_ended(rows, domid):
             return None
         return self.xen.read(self._tty_path(domid)) or ""

@@ -314,10 +314,11 @@ def _write(
     linked = files.link(wanted.link)
     to = item.guest.moved.to()
     item.away = to is not None and all(row.name != item.name for row in observed.rows)
-    if item.away and wanted.values["autostart"]:
+    link: Optional[str] = None
+    if wanted.values["autostart"] and item.away:
         item.warnings.append(f"{item.name} was moved to {to}, so that this host does not start it with itself.")
-    link = os.path.join("..", os.path.basename(wanted.path)) if wanted.values["autostart"] and not item.away else None
-    if link is not None:
+    elif wanted.values["autostart"]:
+        link = os.path.join("..", os.path.basename(wanted.path))
         config_files.check_autostart(wanted.link, linked, wanted.path, replace=options.replace)
     item.screen = screens.Screen(observed.xen, item.name, values if values["screen"] else None, observed.host.version)
     item.screen.require_systemd()

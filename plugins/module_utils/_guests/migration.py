@@ -328,8 +328,8 @@ def _last_words(name: str, there: Xen) -> str:
     """What its stub domain has said there, where it has the name of a guest that is still coming (libxl_dm.c)."""
     log = f"/var/log/xen/qemu-dm-{name}--incoming.log"
     output = there.run(["sh", "-c", 'tail -c 4096 -- "$1"', "sh", log], timeout=PATIENCE)[1]
-    words = diagnosis.last(visible(output))
-    return f" Its stub domain's last words there were {', '.join(map(repr, words))}." if words else ""
+    words = diagnosis.quoted(diagnosis.last(visible(output)))
+    return f" Its stub domain's last words there were {words}." if words else ""
 
 
 def _put_aside(name: str, auto: str) -> List[str]:

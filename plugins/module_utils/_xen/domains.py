@@ -13,7 +13,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import 
 
 # What one letter of `xl list` says (docs/man/xl.1.pod.in @ stable-4.20); a domain that waits for a processor has none.
 STATES = {"d": "dying", "c": "crashed", "s": "shutdown", "p": "paused", "b": "blocked", "r": "running", "": "running"}
-_ENDED = ("dying", "crashed", "shutdown")
+# Those in which a domain does nothing any more.
+GONE = ("shutdown", "crashed", "dying")
 
 
 def state(letters: str) -> str:
@@ -27,7 +28,7 @@ def guests(domains: Sequence[Domain], nodes: Mapping[str, str]) -> List[Dict[str
     :param nodes: what xenstore holds, by full path.
     """
     names = {domain.domid: domain.name for domain in domains}
-    ended = {domain.domid: state(domain.state) for domain in domains if state(domain.state) in _ENDED}
+    ended = {domain.domid: state(domain.state) for domain in domains if state(domain.state) in GONE}
     return [
         {
             "name": domain.name,

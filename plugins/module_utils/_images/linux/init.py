@@ -23,14 +23,15 @@ fail() {
 }
 
 # Waits until a file or directory is there that the kernel makes when dom0's side has connected.
-appears() {
+comes() {
     tries=100
     until [ "$1" "$2" ]; do
         tries=$((tries - 1))
-        [ $tries -gt 0 ] || fail "$3 does not appear"
+        [ $tries -gt 0 ] || return
         usleep 50000
     done
 }
+appears() { comes "$1" "$2" || fail "$3 does not appear"; }
 
 # Each line of a list is a module and its parameters.
 load() {
@@ -232,12 +233,7 @@ show_device() {
     own=$(xenstore read "$backend/vdev-$number")
     own=${own%.*}.${own#"${own%?}"}
     # libxl does not wait until Linux has looked for it on its bus.
-    tries=100
-    until [ -e "/sys/bus/pci/devices/$own/config" ]; do
-        tries=$((tries - 1))
-        [ "$tries" -gt 0 ] || return
-        usleep 50000
-    done
+    comes -e "/sys/bus/pci/devices/$own/config" || return
     for name in "$own" "$address"; do
         shown=/run/empty/sys/bus/pci/devices/$name
         mkdir -p "$shown"

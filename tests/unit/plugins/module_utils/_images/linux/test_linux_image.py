@@ -154,7 +154,8 @@ def answered(directory: Path, asked: List[str], told: List[str], *, sends: bool 
     """What libxl gets for what it asks, and what QEMU is asked of that."""
     for name, lines in (("asked", asked), ("told", told)):
         (directory / name).write_bytes("".join(f"{line}\r\n" for line in lines).encode())
-    parts_of_init = functions("show_disk", "show_disk", directory) + functions("ask", "answer", directory)
+    wanted = (("comes", "comes"), ("show_disk", "show_disk"), ("ask", "answer"))
+    parts_of_init = "".join(functions(*names, directory) for names in wanted)
     for place, played in (("/sys/bus/xen/devices", "bus"), ("/sys/class/block", "class"), (' "/sys/bus/pci', ' "pci')):
         parts_of_init = parts_of_init.replace(place, f"{directory}/{played}" if place.startswith("/") else played)
     script = f"""
