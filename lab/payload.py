@@ -55,11 +55,16 @@ def reads(mebibytes: int) -> bytes:
     return code + each + bytes([0xE2, -len(each) - 2 & 0xFF]) + b"\x83\xc4\x10"
 
 
-def boot_sector(line: str, stay: bool = False, mebibytes: int = 0) -> bytes:
+# push ds; pop es; mov ax, 0x0301; mov bx, LOAD_ADDRESS; mov cx, 1; mov dx, 0x80; int 0x13: one sector, the first.
+WRITES_ITSELF = b"\x1e\x07\xb8\x01\x03\xbb\x00\x7c\xb9\x01\x00\xba\x80\x00\xcd\x13"
+
+
+def boot_sector(line: str, stay: bool = False, mebibytes: int = 0, write: bool = False) -> bytes:
     """The 512 bytes that write `line` to COM1 at 115200 8n1, then power off, or repeat it if `stay` is set.
 
     A number at the end of a line that is repeated is counted up, in the guest's memory. What is typed meanwhile stands
-    before the next line. With `mebibytes` it does not wait between its lines but reads so much of its disk.
+    before the next line. With `mebibytes` it does not wait between its lines but reads so much of its disk. With
+    `write` it writes itself to its disk after each line, with the number that it has come to.
 
     Raises ValueError for a line that is not ASCII or does not fit.
     """
@@ -103,7 +108,7 @@ def boot_sector(line: str, stay: bool = False, mebibytes: int = 0) -> bytes:
     if stay:
         # sti; mov cx, TICKS; hlt; loop back to the hlt: the timer ends each hlt
         wait = bytes([0xB9, TICKS & 0xFF, TICKS >> 8, 0xF4, 0xE2, 0xFD])
-        code += b"\xfb" + (reads(mebibytes) if mebibytes else wait)
+        code += b"\xfb" + (WRITES_ITSELF if write else b"") + (reads(mebibytes) if mebibytes else wait)
         # What was typed goes where the line goes. mov ah, 1; int 0x16; jz over the rest: no key is waiting
         code += b"\xb4\x01\xcd\x16\x74\x16"
         code += b"\x30\xe4\xcd\x16\x88\xc4"  # xor ah, ah; int 0x16; mov ah, al
@@ -199,11 +204,12 @@ menuentry 'payload' {
 """
 
 
-def write_hvm(output: Path, line: str, stay: bool, mebibytes: int = 0) -> None:
+def write_hvm(output: Path, line: str, stay: bool, mebibytes: int = 0, write: bool = False) -> None:
     """Writes the HVM disk: 1 MiB, of which the first sector counts; or so many, where the guest reads them."""
     with output.open("wb") as disk:
-        disk.write(boot_sector(line, stay, mebibytes))
-        disk.truncate(1024 * 1024)
+        disk.write(boot_sector(line, stay, mebibytes, write))
+        if output.is_file():
+            disk.truncate(1024 * 1024)
         # A file without holes.
         for _ in range(mebibytes):
             disk.write(bytes(1024 * 1024))
@@ -259,6 +265,9 @@ def main(arguments: Sequence[str]) -> int:
         metavar="MIB",
         help="hvm: read so much of the disk between two lines, with --stay",
     )
+    parser.add_argument(
+        "--write", action="store_true", help="hvm: write the number to the disk after each line, with --stay"
+    )
     parser.add_argument("--partitioned", action="store_true", help="linux: put the file system in a partition")
     parser.add_argument(
         "--filesystem",
@@ -275,7 +284,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     try:
         if asked.kind == "hvm":
-            write_hvm(asked.output, asked.say, asked.stay, asked.read)
+            write_hvm(asked.output, asked.say, asked.stay, asked.read, asked.write)
         elif asked.kind == "ramdisk":
             asked.output.write_bytes(packed_initramfs(asked.say, asked.stay))
         else:
