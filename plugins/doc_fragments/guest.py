@@ -205,6 +205,12 @@ options:
       screen_group:
         description: The group that may connect to O(guests[].screen).
         type: str
+      debug:
+        description:
+          - Whether root of dom0 gets a shell in the Linux stub domain (V(linux); Xen 4.16 and newer), as root there, by
+            C(xl console -t pv -n 4 NAME-dm). For examination, and not for daily use.
+          - The guest's hardware stays the same.
+        type: bool
       stubdomain_memory:
         description:
           - Memory of the stub domain in MiB. Without it, what its image is recorded to need, or else what libxl gives,

@@ -22,7 +22,13 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     Plan,
     firmware_directory,
 )
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation import LONGEST_NAME, PCI, SCREEN
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation import (
+    DEBUG,
+    DEBUG_SERIAL,
+    LONGEST_NAME,
+    PCI,
+    SCREEN,
+)
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import kernel
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
@@ -92,9 +98,18 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     # Linux stub domains does.
     keys["vkb_device"] = 0
     own = {"kernel": guest.get("stubdomain_kernel"), "rootfs": guest.get("stubdomain_ramdisk")}
-    screen = guest.get("screen")
+    screen, debug = guest.get("screen"), guest.get("debug")
+    for parameter in ("screen", "debug"):
+        if guest.get(parameter) and host.version is not None and host.version < xl_rules.since("stubdomain_cmdline"):
+            raise UserError(
+                f"The guest {guest['name']} has {parameter}, and xl of Xen {text(host.version)} cannot tell the stub "
+                "domain.",
+                f"Leave out {parameter}, or use Xen 4.16 or newer.",
+            )
     if screen:
         _check_screen(guest, host)
+    if debug:
+        keys["serial"] = DEBUG_SERIAL
     needed, more = image_memory_mib(host, own["rootfs"]), screen_mib(guest) if screen else 0
     needed = None if needed is None else needed + more
     given_mib = guest.get("stubdomain_memory")
@@ -150,7 +165,9 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     own_words = (
         host.stub_command_line if host.version is None or host.version >= xl_rules.since("stubdomain_cmdline") else None
     )
-    words = " ".join(filter(None, (own_words, screen and SCREEN, pci and PCI, guest.get("stubdomain_cmdline"))))
+    words = " ".join(
+        filter(None, (own_words, screen and SCREEN, pci and PCI, debug and DEBUG, guest.get("stubdomain_cmdline")))
+    )
     if words:
         keys["stubdomain_cmdline"] = words
     planned.needs.append(
@@ -181,11 +198,6 @@ def _check_screen(guest: Mapping[str, Any], host: Host) -> None:
             f"options.keymap of {name} is {keymap!r}, which is not among the layouts of keyboards in the image of the "
             f"Linux stub domain: {', '.join(sorted(host.stub_keymaps))}.",
             "Set it to one of these, or leave it out.",
-        )
-    if host.version is not None and host.version < xl_rules.since("stubdomain_cmdline"):
-        raise UserError(
-            f"The guest {name} has screen, and xl of Xen {text(host.version)} cannot tell the stub domain.",
-            "Leave out screen, or use Xen 4.16 or newer.",
         )
     if len(name) > LONGEST_NAME:
         raise UserError(

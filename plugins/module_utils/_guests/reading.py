@@ -224,12 +224,14 @@ def _linux(guest: _Reading) -> None:
     words, own = str(guest.left.pop("stubdomain_cmdline", "")), guest.host.stub_command_line or ""
     if own and (words + " ").startswith(own + " "):
         words = words[len(own) :].strip()
-    if (words + " ").startswith(virtualisation.SCREEN + " "):
-        words = words[len(virtualisation.SCREEN) :].strip()
-        guest.values["screen"] = True
+    for word, name in ((virtualisation.SCREEN, "screen"), (virtualisation.PCI, ""), (virtualisation.DEBUG, "debug")):
+        if (words + " ").startswith(word + " ") and (name or guest.left.get("pci")):
+            words = words[len(word) :].strip()
+            guest.values.update({name: True} if name else {})
+    if "screen" in guest.values:
         needed += device_models.screen_mib(guest.left)
-    if guest.left.get("pci") and (words + " ").startswith(virtualisation.PCI + " "):
-        words = words[len(virtualisation.PCI) :].strip()
+    if "debug" in guest.values and guest.values.get("serial") == virtualisation.DEBUG_SERIAL:
+        del guest.values["serial"]
     guest.take("stubdomain_memory", default=(needed,))
     guest.take("stubdomain_ramdisk")
     if words:

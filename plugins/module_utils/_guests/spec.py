@@ -163,6 +163,7 @@ GUEST = (
     Parameter("screen", "bool", whose=_LINUX),
     Parameter("screen_owner", whose=_LINUX),
     Parameter("screen_group", whose=_LINUX),
+    Parameter("debug", "bool", whose=_LINUX),
     Parameter("stubdomain_memory", "int", whose=_STUBBED),
     Parameter("stubdomain_kernel", "path", whose=_STUBBED),
     Parameter("stubdomain_ramdisk", "path", whose=_LINUX),

@@ -15,6 +15,9 @@ from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg
 SCREEN = "stubdom.screen=vnc"
 # The same for devices of the host (linux/init.py).
 PCI = "stubdom.pci=yes"
+# The same for a shell on the console of a second serial port: libxl gives the stub domain one for each port.
+DEBUG = "stubdom.debug=yes"
+DEBUG_SERIAL = ["pty", "pty"]
 # The word of an image whose guest can be saved (linux/image.py).
 SAVES = "stubdom.save=yes"
 # The word of an image that has libxl change what lies in a CD-ROM drive.

@@ -264,6 +264,8 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
         ({**LINUX, "vga": "qxl"}, HOST, "is qxl, and the image of the Linux stub domain is without the library"),
         ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
+        ({**LINUX, "screen": True}, host(version=(4, 15)), "has screen, and xl of Xen 4.15 cannot tell the stub domain"),
+        ({**LINUX, "debug": True}, host(version=(4, 15)), "has debug, and xl of Xen 4.15 cannot tell the stub domain"),
         ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override is not supported with flavour linux"),
         # minios
         (MINIOS, host(version=(4, 21)), "Xen 4.21 has no flavour minios"),

@@ -90,7 +90,7 @@ def normal(guest: dict[str, Any]) -> dict[str, Any]:
 
 
 # Of the others no key of xl.cfg is made.
-WRITTEN = {*xl_keys.KEYS, "arch", "menu", "menu_file", "screen"} - {"name", "type"}
+WRITTEN = {*xl_keys.KEYS, "arch", "menu", "menu_file", "screen", "debug"} - {"name", "type"}
 ROWS = [row for row in spec.GUEST if row.key is not None or row.name in WRITTEN]
 
 
@@ -118,7 +118,8 @@ def came_back(guest: dict[str, Any]) -> None:
     expected["vnc"] = (
         expected["vnc"] if guest["flavour"] == "dom0" and guest["type"] == "hvm" else expected["vnc"] or None
     )
-    expected["screen"] = expected["screen"] or None
+    for name in ("screen", "debug"):
+        expected[name] = expected[name] or None
     expected["serial"] = expected["serial"] if guest["flavour"] == "dom0" else None
     # Another kernel has the architecture that it has.
     named = guest["type"] == "pv" and guest["flavour"] != "dom0" and not guest.get("kernel")
@@ -156,6 +157,15 @@ def test_a_guest_with_devices_comes_back() -> None:
     found = reading.read(keys, host)
     assert found.parameters["stubdomain_cmdline"] == "quiet"
     assert found.parameters["options"] == given["options"]
+
+
+def test_a_second_serial_port_is_that_of_debug_only_with_its_word() -> None:
+    keys = plan.plan(spec.filled({"name": "web", "memory": 64, **BASE["linux"], "debug": True}), HOST).keys
+    assert (keys["serial"], keys["stubdomain_cmdline"]) == (["pty", "pty"], "console=hvc0 stubdom.debug=yes")
+    found = reading.read(keys, HOST)
+    assert (found.parameters.get("serial"), found.parameters["debug"]) == (None, True)
+    found = reading.read({**keys, "stubdomain_cmdline": "quiet"}, HOST)
+    assert (found.parameters["serial"], found.parameters.get("debug")) == (["pty", "pty"], None)
 
 
 def test_every_parameter_can_be_given_to_some_guest() -> None:

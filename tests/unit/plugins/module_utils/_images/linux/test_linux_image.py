@@ -7,6 +7,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import signal
 import subprocess
 from pathlib import Path
 from typing import List, Optional, Tuple
@@ -83,6 +85,34 @@ def test_init_sees_whether_the_guest_has_a_network(tmp_path: Path, netdev: str, 
         ["sh", "-c", loop + 'printf "%s|" "$network" "$@"'], capture_output=True, text=True, check=True
     )
     assert done.stdout == "|".join([network, *arguments.read_text().splitlines(), ""])
+
+
+@pytest.mark.parametrize(("debug", "port"), [("", "/dev/hvc4"), ("yes", "none")])
+def test_the_guest_does_not_get_the_port_of_the_shell(tmp_path: Path, debug: str, port: str) -> None:
+    arguments = tmp_path / "arguments"
+    arguments.write_text("-serial\n/dev/hvc3\n-serial\n/dev/hvc4\n")
+    loop = INIT[INIT.index("set --\n") : INIT.index("done < /run/arguments")] + f'done < {arguments}\necho "$@"'
+    done = subprocess.run(["sh", "-c", f"debug={debug}\n{loop}"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"-serial /dev/hvc3 -serial {port}\n"
+
+
+def test_a_shell_is_served_again_and_again_on_its_console(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    (tmp_path / "hvc4").symlink_to(os.ttyname(slave))
+    script = f"usleep() {{ sleep 0.1; }}\n{functions('examine', 'examine', tmp_path)}examine"
+    with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
+        try:
+            for number in (6, 7):
+                os.write(master, f"echo =$(({number} * 7))=; exit\n".encode())
+                seen = b""
+                while f"={number * 7}=".encode() not in seen:
+                    assert select.select([master], [], [], 30)[0], seen
+                    seen += os.read(master, 4096)
+                assert b"stub domain:" in seen
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    os.close(master)
+    os.close(slave)
 
 
 def test_each_interface_has_an_address_of_its_own() -> None:
