@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
@@ -62,9 +63,13 @@ _QEMU_XEN: Mapping[str, str] = {"bios": "seabios", "uefi": "ovmf"}
 BIOS: Mapping[str, Mapping[str, str]] = {"linux": _QEMU_XEN, "minios": {"bios": "rombios"}, "dom0": _QEMU_XEN}
 
 
-def image_memory_mib(host: Host, ramdisk: Optional[Any]) -> Optional[int]:
-    """What the image is recorded to need; None where that is not known, or *ramdisk* names another one."""
-    return None if ramdisk else host.stub_memory_mib
+def image_memory_mib(host: Host, ramdisk: Optional[Any], disks: Optional[Sequence[Any]]) -> Optional[int]:
+    """What the image is recorded to need, with what disks beyond the first take: 1.3 MiB each of Linux 6.12.
+
+    None where that is not known, or *ramdisk* names another one.
+    """
+    more = math.ceil(1.5 * (len(disks or ()) - 1))
+    return None if ramdisk or host.stub_memory_mib is None else host.stub_memory_mib + max(more, 0)
 
 
 def screen_mib(keys: Mapping[str, Any]) -> int:
@@ -110,13 +115,14 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
         _check_screen(guest, host)
     if debug:
         keys["serial"] = DEBUG_SERIAL
-    needed, more = image_memory_mib(host, own["rootfs"]), screen_mib(guest) if screen else 0
+    more = screen_mib(guest) if screen else 0
+    needed = image_memory_mib(host, own["rootfs"], guest.get("disks"))
     needed = None if needed is None else needed + more
     given_mib = guest.get("stubdomain_memory")
     if given_mib is not None and needed is not None and given_mib < needed:
         raise UserError(
             f"The stub domain is given {given_mib} MiB, and its image needs {needed} MiB"
-            f"{' with a screen' if screen else ''}.",
+            f"{' with a screen' if screen else ''} for this guest.",
             "Raise stubdomain_memory, or leave it out.",
         )
     usual = needed or STUB_MEMORY["linux"] + more

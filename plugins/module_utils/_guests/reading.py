@@ -220,7 +220,10 @@ def _linux(guest: _Reading) -> None:
     for key in ("vnc", "vkb_device"):
         if guest.left.get(key) in (0, "0"):
             del guest.left[key]
-    needed = device_models.image_memory_mib(guest.host, guest.left.get("stubdomain_ramdisk")) or STUB_MEMORY["linux"]
+    listed = guest.left.get("disk")
+    given = listed if isinstance(listed, list) else ()
+    needed = device_models.image_memory_mib(guest.host, guest.left.get("stubdomain_ramdisk"), given)
+    needed = needed or STUB_MEMORY["linux"]
     words, own = str(guest.left.pop("stubdomain_cmdline", "")), guest.host.stub_command_line or ""
     if own and (words + " ").startswith(own + " "):
         words = words[len(own) :].strip()

@@ -262,9 +262,18 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "nics": [{}] * 5}, HOST, "serves 4 network interfaces"),
         ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
+        (
+            {**LINUX, "stubdomain_memory": 112, "disks": [{**DISK, "vdev": f"xvd{n}"} for n in "abc"]},
+            host(stub_memory_mib=110),
+            "given 112 MiB, and its image needs 113 MiB for this guest",
+        ),
         ({**LINUX, "vga": "qxl"}, HOST, "is qxl, and the image of the Linux stub domain is without the library"),
         ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
-        ({**LINUX, "screen": True}, host(version=(4, 15)), "has screen, and xl of Xen 4.15 cannot tell the stub domain"),
+        (
+            {**LINUX, "screen": True},
+            host(version=(4, 15)),
+            "has screen, and xl of Xen 4.15 cannot tell the stub domain",
+        ),
         ({**LINUX, "debug": True}, host(version=(4, 15)), "has debug, and xl of Xen 4.15 cannot tell the stub domain"),
         ({**LINUX, "firmware_override": "/x"}, HOST, "firmware_override is not supported with flavour linux"),
         # minios

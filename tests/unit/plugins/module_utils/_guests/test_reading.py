@@ -131,14 +131,22 @@ def came_back(guest: dict[str, Any]) -> None:
 @pytest.mark.parametrize("given_mib", [None, 120, 128, 200])
 @pytest.mark.parametrize("ramdisk", [None, "/opt/rootfs"])
 @pytest.mark.parametrize(("screen", "more"), [({}, 0), ({"screen": True}, 16), ({"screen": True, "videoram": 20}, 40)])
+@pytest.mark.parametrize(("disks", "more_of_image"), [(0, 0), (1, 0), (2, 2), (3, 3), (26, 38)])
 def test_the_memory_of_a_linux_stub_domain_comes_back(
-    needed: int | None, given_mib: int | None, ramdisk: str | None, screen: dict[str, Any], more: int
+    needed: int | None,
+    given_mib: int | None,
+    ramdisk: str | None,
+    screen: dict[str, Any],
+    more: int,
+    disks: int,
+    more_of_image: int,
 ) -> None:
     """An image that needs less than libxl gives, or more; what it needs is no parameter, as the next one may differ."""
     host = replace(HOST, stub_memory_mib=needed)
     given_keys = {"stubdomain_memory": given_mib, "stubdomain_ramdisk": ramdisk}
-    guest = {"name": "web", "memory": 64, **BASE["linux"], **given_keys, **screen}
-    recorded = None if ramdisk or needed is None else needed + more
+    named = [{"target": f"/srv/{n}", "vdev": f"xvd{chr(97 + n)}"} for n in range(disks)]
+    guest = {"name": "web", "memory": 64, **BASE["linux"], **given_keys, **screen, "disks": named}
+    recorded = None if ramdisk or needed is None else needed + more + more_of_image
     if given_mib is not None and recorded is not None and given_mib < recorded:
         return
     found = reading.read(plan.plan(spec.filled(guest), host).keys, host)

@@ -177,7 +177,7 @@ def test_a_kernel_without_modules(
         stubdom_host.put("srv/linux/config-6.15-own", text.encode())
     planned = plan(stubdom_host, kernel="/srv/linux/bzImage")
     assert set(planned.orders.values()) == {""} and planned.start == ()
-    assert planned.words == ("xen_privcmd.unrestricted=1",)
+    assert planned.words == ("xen_privcmd.unrestricted=1", "xen_blkfront.feature_persistent=0")
 
 
 def test_a_kernel_that_is_packed_by_zstd(
