@@ -213,8 +213,8 @@ options:
         type: bool
       stubdomain_memory:
         description:
-          - Memory of the stub domain in MiB. Without it, what its image is recorded to need, or else what libxl gives,
-            and more with O(guests[].screen).
+          - Memory of the stub domain in MiB. Without it, what its image is recorded to need, with a MiB for each disk
+            beyond the first, or else what libxl gives; and more with O(guests[].screen).
         type: int
       stubdomain_kernel:
         description:

@@ -263,9 +263,9 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "disks": [{**DISK, "vdev": f"d{n}p0"} for n in range(27)]}, HOST, "serves 26 disks"),
         ({**LINUX, "stubdomain_memory": 128}, host(stub_memory_mib=160), "given 128 MiB, and its image needs 160"),
         (
-            {**LINUX, "stubdomain_memory": 112, "disks": [{**DISK, "vdev": f"xvd{n}"} for n in "abc"]},
+            {**LINUX, "stubdomain_memory": 111, "disks": [{**DISK, "vdev": f"xvd{n}"} for n in "abc"]},
             host(stub_memory_mib=110),
-            "given 112 MiB, and its image needs 113 MiB for this guest",
+            "given 111 MiB, and its image needs 112 MiB for this guest",
         ),
         ({**LINUX, "vga": "qxl"}, HOST, "is qxl, and the image of the Linux stub domain is without the library"),
         ({**LINUX, "stubdomain_cmdline": "quiet"}, host(version=(4, 15)), "4.15 does not know stubdomain_cmdline"),
