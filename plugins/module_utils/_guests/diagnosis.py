@@ -35,6 +35,7 @@ _SAID: Sequence[Tuple[str, str]] = (
     (r"no loader found|not supported by hypervisor|invalid kernel", "its kernel is none that such a guest can start"),
     (r"[Ss]tubdom.* startup timed out", "the stub domain was too slow, or its image cannot run here"),
     (r"device model did not start|[Dd]evice model.* startup timed out", "QEMU has not started"),
+    (r"console tty: timed out", "xenconsoled in dom0 has ended or hangs"),
     (r"already exists", "another domain has its name or UUID"),
     (r"hotplug scripts? .*timed out|script: (.+)", "a script of /etc/xen/scripts has failed"),
     (r"failed to stat (\S+)|(\S+): No such file or directory", "a file that it is made of is not there"),

@@ -35,6 +35,7 @@ SAID = [
         "the stub domain was too slow",
     ),
     ("Domain 3:device model did not start: -9", "QEMU has not started"),
+    ("libxl: error: x.c:1:y: domain 5 console tty: timed out", "xenconsoled in dom0"),
     ('libxl: error: Domain with name "web" already exists.', "another domain has its name"),
     ("script: ip link set vif3.0 up failed", "a script of /etc/xen/scripts"),
     ("Disk vdev=xvda failed to stat /dev/none: No such file or directory", "a file that it is made of"),
