@@ -230,7 +230,8 @@ def _linux(guest: _Reading) -> None:
     for word, name in ((virtualisation.SCREEN, "screen"), (virtualisation.PCI, ""), (virtualisation.DEBUG, "debug")):
         if (words + " ").startswith(word + " ") and (name or guest.left.get("pci")):
             words = words[len(word) :].strip()
-            guest.values.update({name: True} if name else {})
+            if name:
+                guest.values[name] = True
     if "screen" in guest.values:
         needed += device_models.screen_mib(guest.left)
     if "debug" in guest.values and guest.values.get("serial") == virtualisation.DEBUG_SERIAL:

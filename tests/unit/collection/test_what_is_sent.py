@@ -32,14 +32,16 @@ MOST = {
     # who serves its drives, 900. Whether Xen starts a kernel of the user's own for a stub domain, and that one is told
     # of PCI devices, took 2,900; that a guest is not started which was moved to another host, 1,100, that its stub
     # domain may end as it is let go, and keyboards that an image does not know, 500; what guests that have rebooted
-    # by themselves run with, 900; PCI devices without an IOMMU, 100; and stub domains that have ended, 100.
+    # by themselves run with, 900; PCI devices without an IOMMU, 100; stub domains that have ended, 100; and
+    # a shell in them, and the memory that their disks take, 400.
     "guests": 172_800,
-    # Of that, 600.
+    # Of that, 600; of the last, 500.
     "guests_info": 134_300,
     # The library that takes the place of one which is never used: 3,500; what saves and restores a guest, 1,100; what
     # renews the image without a run of Ansible, 7,300; what changes media, 500. A kernel that is chosen, and whether
     # one has what the stub domain needs, read from four kinds of evidence: 6,900; why its start leaves out what it
-    # does, 700; PCI devices, 800; QEMU that was killed for want of memory, 100.
+    # does, 700; PCI devices, 800; QEMU that was killed for want of memory, 100; a shell for whoever examines a
+    # stub domain, and disks without buffers, 500.
     "linux_stubdom": 88_800,
     # What releases up to 4.16 need where compilers are new and wget and as86 missing took 450, and that the log of a
     # failed stage is shown by lines 100. What mends PV-GRUB, in trees where it was built before as well, took 850.
@@ -49,7 +51,8 @@ MOST = {
     # Every boot loader, and the configurations of guests whoever wrote them; screens on sockets of dom0
     # took 400, whether images are what was installed and hosts come back by themselves 1,300; what
     # shares of processors there are 100, media that a stub domain changes 100, the lock of a guest 100, what
-    # guests that have rebooted by themselves run with, 800, and stub domains that have ended, 200.
+    # guests that have rebooted by themselves run with, 800, stub domains that have ended, 200, and
+    # the word for a shell in one, 200.
     "xen_info": 159_200,
     "xl_conf": 25_000,
 }
