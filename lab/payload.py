@@ -7,6 +7,8 @@
 payload.py hvm --say LINE OUTPUT    a disk whose boot sector writes LINE to the serial port and powers off
 payload.py linux --say LINE OUTPUT  a disk with grub.cfg and a stock Linux that writes LINE to the console and ends
 payload.py ramdisk --say LINE OUTPUT    what xl.cfg calls ramdisk, for that Linux without a disk or a boot loader
+payload.py kernel --say LINE OUTPUT a kernel for HVM guests that writes LINE, its command line and the first line of
+                                    its initrd to the serial port, and powers off
 """
 
 from __future__ import annotations
@@ -132,6 +134,60 @@ def boot_sector(line: str, stay: bool = False, mebibytes: int = 0, write: bool =
     return bytes(code).ljust(SECTOR - 2, b"\0") + b"\x55\xaa"
 
 
+# Where a kernel is loaded that does not say it can be elsewhere, and room for its stack.
+KERNEL_ADDRESS = 0x100000
+STACK_ADDRESS = 0x90000
+
+# What writes a text at ESI to COM1, up to its end or that of its line. lodsb; test al, al; jz to the ret;
+# cmp al, newline; je to the ret; mov ah, al; mov dx, COM1 + 5; in al, dx; test al, transmitter holding register empty;
+# jz back to the in; mov al, ah; mov dl, COM1; out dx, al; jmp to the lodsb; ret
+WRITES_TEXT = bytes.fromhex("ac 84c0 7416 3c0a 7412 88c4 66bafd03 ec a820 74fb 88e0 b2f8 ee ebe5 c3")
+
+
+def kernel_image(line: str) -> bytes:
+    """A kernel that is started as Linux is, by the 32-bit boot protocol (Linux Documentation/arch/x86/boot.rst).
+
+    Raises ValueError for a line that is not ASCII.
+    """
+    code = bytearray(b"\xeb" + bytes([len(WRITES_TEXT)]) + WRITES_TEXT)  # jmp over it
+    code += b"\xbc" + STACK_ADDRESS.to_bytes(4, "little") + b"\xfc\x89\xf3"  # mov esp, ...; cld; mov ebx, esi
+    call = 5
+    # cmd_line_ptr and ramdisk_image of struct boot_params, between texts of this kernel's own.
+    texts = (line + " ", 0x228, " ", 0x218, "\r\n")
+    # mov esi, a text; or mov esi, [ebx + field]
+    length = len(code) + sum(call + (5 if isinstance(text, str) else 6) for text in texts)
+    power_off = b"\x66\xba\xfd\x03\xec\xa8\x40\x74\xfb"  # mov dx, COM1 + 5; in al, dx; until all is transmitted
+    # mov dx, PM1A_CONTROL; mov ax, SLP_EN; out dx, ax; hlt; jmp back to the hlt
+    power_off += b"\x66\xba" + PM1A_CONTROL.to_bytes(2, "little") + b"\x66\xb8" + SLP_EN.to_bytes(2, "little")
+    power_off += b"\x66\xef\xf4\xeb\xfd"
+    own = b""
+    for text in texts:
+        if isinstance(text, str):
+            code += b"\xbe" + (KERNEL_ADDRESS + length + len(power_off) + len(own)).to_bytes(4, "little")
+            own += text.encode("ascii") + b"\0"
+        else:
+            code += b"\x8b\xb3" + text.to_bytes(4, "little")
+        code += b"\xe8" + ((2 - len(code) - call) & 0xFFFFFFFF).to_bytes(4, "little")
+    code += power_off + own
+    setup = bytearray(2 * SECTOR)
+    fields = {
+        0x1F1: b"\1",  # setup_sects
+        0x1F4: (-(-len(code) // 16)).to_bytes(4, "little"),  # syssize
+        0x1FE: b"\x55\xaa",
+        0x200: b"\xeb\x66HdrS\x0c\x02",  # a jump over the header, its magic, its version
+        0x211: b"\1",  # loadflags: above 1 MiB
+        0x214: KERNEL_ADDRESS.to_bytes(4, "little"),  # code32_start
+        0x22C: (0x37FFFFFF).to_bytes(4, "little"),  # initrd_addr_max
+        0x230: KERNEL_ADDRESS.to_bytes(4, "little"),  # kernel_alignment
+        0x238: (0x7FF).to_bytes(4, "little"),  # cmdline_size
+        0x258: KERNEL_ADDRESS.to_bytes(8, "little"),  # pref_address
+        0x260: (1 << 16).to_bytes(4, "little"),  # init_size
+    }
+    for place, value in fields.items():
+        setup[place : place + len(value)] = value
+    return bytes(setup + code)
+
+
 def partition_table(sectors: int) -> bytes:
     """A first sector without code: one active Linux partition of so many sectors at PARTITION_START."""
     entry = b"\x80\xfe\xff\xff\x83\xfe\xff\xff"
@@ -249,7 +305,7 @@ def write_linux(output: Path, line: str, stay: bool, kernel: bytes, filesystem: 
 def main(arguments: Sequence[str]) -> int:
     """Writes the file that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("hvm", "linux", "ramdisk"))
+    parser.add_argument("kind", choices=("hvm", "linux", "ramdisk", "kernel"))
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write")
     parser.add_argument("--say", required=True, metavar="LINE", help="what the guest prints")
     parser.add_argument(
@@ -285,6 +341,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if asked.kind == "hvm":
             write_hvm(asked.output, asked.say, asked.stay, asked.read, asked.write)
+        elif asked.kind == "kernel":
+            asked.output.write_bytes(kernel_image(asked.say))
         elif asked.kind == "ramdisk":
             asked.output.write_bytes(packed_initramfs(asked.say, asked.stay))
         else:

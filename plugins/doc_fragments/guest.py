@@ -68,7 +68,11 @@ options:
         description:
           - The kernel or boot loader of a PV or PVH guest, for example a unikernel or that of NetBSD. Without it, the
             one of O(guests[].flavour).
-          - An HVM guest has one only with V(dom0), as QEMU would look for the file in the stub domain.
+          - The kernel of an HVM guest (V(linux)), which is Linux, or is started like it (a bzImage). QEMU in the stub
+            domain does not see the file, so it is put on a CD with O(guests[].ramdisk) and GRUB 2, from which the
+            guest's BIOS starts it, before any disk. That takes one of the drives C(hda) to C(hdd), and the image
+            V(i386-pc-eltorito) of M(xen.stubdom.grub_image). A file that has changed is put on the CD by the next
+            execution, and is started when the guest starts or reboots the next time.
         type: path
       arch:
         description:
@@ -162,9 +166,11 @@ options:
         description:
           - Options for the kernel of a PV or PVH guest (V(grub2)). GRUB 2 itself reads nothing of it before release
             2.14, and then variables of its environment whose names begin with C(xen_grub_env_).
+          - Options for O(guests[].kernel) of an HVM guest (V(linux)), without quotes and backslashes.
         type: str
       ramdisk:
-        description: Initial RAM disk of the kernel of a PV or PVH guest (V(grub2)).
+        description:
+          - Initial RAM disk of the kernel of a PV or PVH guest (V(grub2)), or of O(guests[].kernel) (V(linux)).
         type: path
       boot:
         description: Order in which an HVM guest tries to boot, for example V(cd).

@@ -10,14 +10,15 @@ module: grub_image
 short_description: Make GRUB 2 for the guests of a Xen host from the host's own packages
 version_added: 0.1.0
 description:
-  - Makes images of GRUB 2 that PV and PVH guests boot as their kernel, with C(grub-mkimage) and the modules of the
-    distribution. Nothing is compiled or fetched.
-  - An image searches all disks of its guest, partitions and logical volumes among them, for a menu of GRUB 2
-    (C(/boot/grub/grub.cfg), C(/grub/grub.cfg), C(/boot/grub2/grub.cfg), C(/grub2/grub.cfg)), then for one of extlinux
-    or syslinux, then for entries of the Boot Loader Specification (C(loader/entries)). It knows the command C(blscfg),
-    which Fedora and its relatives have in their menus.
+  - Makes images of GRUB 2 that PV and PVH guests boot as their kernel, and one that starts a kernel of dom0 for an HVM
+    guest, with C(grub-mkimage) and the modules of the distribution. Nothing is compiled or fetched.
+  - An image for PV and PVH guests searches all disks of its guest, partitions and logical volumes among them, for a
+    menu of GRUB 2 (C(/boot/grub/grub.cfg), C(/grub/grub.cfg), C(/boot/grub2/grub.cfg), C(/grub2/grub.cfg)), then for
+    one of extlinux or syslinux, then for entries of the Boot Loader Specification (C(loader/entries)). It knows the
+    command C(blscfg), which Fedora and its relatives have in their menus.
   - The images are installed in the firmware directory as C(grub2-PLATFORM.bin), with a manifest C(grub2-PLATFORM.json)
-    beside each. M(xen.stubdom.guests) takes them for guests of the flavour V(grub2) in place of the distribution's own.
+    beside each. M(xen.stubdom.guests) takes them for guests of the flavour V(grub2) in place of the distribution's own,
+    and the one for HVM guests where such a guest has a kernel of dom0.
   - An image is made again when a module of the distribution, or this module's way of making it, has changed. Equal
     files give an equal image.
   - The image that was there before is kept, as C(FILE.previous), for O(state=rollback).
@@ -38,7 +39,7 @@ attributes:
     platforms: linux
 requirements:
   - C(grub-mkimage), and the modules of GRUB 2 for Xen guests; Debian has them in the packages C(grub-common) and
-    C(grub-xen-bin)
+    C(grub-xen-bin), and those for HVM guests in C(grub-pc-bin)
 options:
   state:
     description:
@@ -51,12 +52,13 @@ options:
     default: present
   platforms:
     description:
-      - What the images are for, V(i386-xen_pvh) for PVH guests, V(x86_64-xen) for 64-bit PV guests and V(i386-xen) for
-        32-bit PV guests.
+      - What the images are for, V(i386-xen_pvh) for PVH guests, V(x86_64-xen) for 64-bit PV guests, V(i386-xen) for
+        32-bit PV guests and V(i386-pc-eltorito) for HVM guests.
       - The default is each that the host has modules for; with V(rollback) and V(absent), each that is installed.
+        Modules for HVM guests alone, which a host has that boots by its BIOS, are not enough for V(present).
     type: list
     elements: str
-    choices: [i386-xen_pvh, x86_64-xen, i386-xen]
+    choices: [i386-xen_pvh, x86_64-xen, i386-xen, i386-pc-eltorito]
   firmware_directory:
     description:
       - The directory of the images.

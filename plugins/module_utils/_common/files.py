@@ -98,6 +98,14 @@ class Change:
         """Whether a file that stays is to have another mode, owner or group."""
         return self.after is not None and self.found is not None and not self.permissions.satisfied_by(self.found)
 
+    def read(self, stream: BinaryIO) -> bytes:
+        """What `before` is of the file that is there now."""
+        return stream.read()
+
+    def write(self, stream: BinaryIO) -> None:
+        """Write what `after` is of the new file."""
+        stream.write(self.after or b"")
+
 
 @dataclass(frozen=True)
 class Link:
@@ -656,7 +664,7 @@ class _Transaction:
             if creates:
                 raise
             if change.needed:
-                raise _changed_meanwhile(change.path) from None
+                raise changed_meanwhile(change.path) from None
             return
         step = _Step(change, target, target.status() is not None)
         for ending in _ALL:
@@ -666,7 +674,7 @@ class _Transaction:
         self._temporaries += [step.new, step.old]
         if isinstance(change, Link):
             if _link_target(target) != change.before:
-                raise _changed_meanwhile(change.path)
+                raise changed_meanwhile(change.path)
             if change.after is not None:
                 os.symlink(change.after, step.new.name, dir_fd=target.directory)
         else:
@@ -684,12 +692,12 @@ class _Transaction:
             old: Optional[BinaryIO] = None
             if step.exists:
                 old = opened.enter_context(os.fdopen(place.open_regular(target), "rb"))
-            if (None if old is None else old.read()) != change.before:
-                raise _changed_meanwhile(change.path)
+            if (None if old is None else change.read(old)) != change.before:
+                raise changed_meanwhile(change.path)
             if change.after is None:
                 return
             with _create(step.new) as new:
-                new.write(change.after)
+                change.write(new)
                 new.flush()
                 wanted = change.permissions
                 if old is None:
@@ -767,7 +775,8 @@ def _clean(stray: Place) -> None:
         stayed.append(f"{stray.path} could not be removed: {error.strerror}. The next run tries it again.")
 
 
-def _changed_meanwhile(path: str) -> UserError:
+def changed_meanwhile(path: str) -> UserError:
+    """What to raise where a file is not as it was when it was read."""
     return UserError(
         f"{path} was changed by another program or administrator while this was running.",
         "Nothing was written; run again to work on its new content.",

@@ -14,11 +14,13 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common import distrib
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._common.requirement import Requirement
 from ansible_collections.xen.stubdom.plugins.module_utils._common.version import text
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import menus
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import (
     STUB_MEMORY,
     VIDEO_MEMORY,
     Flavour,
     Host,
+    Menu,
     Plan,
     firmware_directory,
 )
@@ -30,6 +32,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests.virtualisation
     SCREEN,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._images import helpers
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._images.linux import kernel
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import uefi, xl_cfg, xl_rules
 
@@ -96,6 +99,7 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "Set model to e1000, e1000e, rtl8139 or virtio-net-pci, or stubdomain_ramdisk to an image that has it.",
         )
     add_firmware(guest, host, planned)
+    _start_kernel(guest, host, planned)
     _no_screen(keys)
     # Dom0's QEMU would give the stub domain a keyboard, too. xl knows the key from 4.13 on, so that every release with
     # Linux stub domains does.
@@ -182,6 +186,41 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             + distributions.install_hint("toolstack_programs", host.distribution, version=host.version)
             + ", as the toolstack of the running release has it.",
             executable=True,
+        )
+    )
+
+
+def _start_kernel(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
+    """Have the guest's BIOS start a kernel of dom0 from a CD, as QEMU does not see the file in the stub domain."""
+    given = guest.get("kernel")
+    if not given:
+        for name in ("cmdline", "ramdisk"):
+            if guest.get(name):
+                raise UserError(
+                    f"{name} is not supported with flavour linux and no kernel: nothing would read it.",
+                    f"Leave out {name}, or set kernel.",
+                )
+        return
+    if guest.get("firmware") == "uefi":
+        raise UserError(
+            "firmware is uefi, and it is a BIOS that starts a kernel of dom0.",
+            "Leave out firmware, or have the guest boot from its own disk.",
+        )
+    if guest.get("boot"):
+        raise UserError(
+            f"boot is {guest['boot']}, and the guest has a kernel of dom0, which is started first.", "Leave out boot."
+        )
+    text = menus.of_cd(guest.get("cmdline") or "", initrd=bool(guest.get("ramdisk")))
+    image = grub2.path(firmware_directory(host), grub2.platform_for("hvm", "x86_64"))
+    planned.menu = Menu(menus.path(guest["name"], menus.CD), text, image, given, guest.get("ramdisk"))
+    planned.keys["boot"] = "d"
+    planned.needs.append(
+        Requirement(
+            (given,),
+            "a kernel that a boot loader starts as Linux (bzImage)",
+            "Make it, or correct kernel.",
+            to_start=False,
+            fits=kernel.bootable,
         )
     )
 

@@ -152,20 +152,43 @@ def without_usual(disks: Sequence[Mapping[str, Any]], version: Optional[Version]
 
 
 def check_emulated(disks: Sequence[Mapping[str, Any]]) -> None:
-    """:raises UserError: QEMU would have to show a disk that is only read as an IDE disk, and libxl refuses that.
-
-    It shows hda to hdd, and xvda to xvdd too (libxl__build_device_model_args_new, libxl_dm.c).
-    """
+    """:raises UserError: QEMU would have to show a disk that is only read as an IDE disk, and libxl refuses that."""
     for disk in disks:
-        match = _VDEV.match(disk["vdev"])
-        if match is None or disk.get("access") != "ro" or disk.get("cdrom") or match["kind"] == "sd":
-            continue
-        number = _letters(match["letters"]) if match["kind"] else int(match["disk"])
-        if number < 4 and not device(disk["vdev"]).partition:
+        if disk.get("access") == "ro" and not disk.get("cdrom") and ide_place(disk["vdev"]) is not None:
             raise UserError(
                 f"The disk {disk['vdev']} has the access ro, and QEMU has no IDE disks that are only read.",
                 "Set vdev to a name that is not emulated as such, for example xvde or sda, or cdrom to true.",
             )
+
+
+def ide_place(vdev: str) -> Optional[int]:
+    """Which of the four IDE drives QEMU shows a disk as, counted from 0; None where it is none of them.
+
+    It shows hda to hdd, and xvda to xvdd too (libxl__build_device_model_args_new, libxl_dm.c).
+    """
+    match = _VDEV.match(vdev)
+    if match is None or match["kind"] == "sd" or device(vdev).partition:
+        return None
+    number = _letters(match["letters"]) if match["kind"] else int(match["disk"])
+    return number if number < 4 else None
+
+
+def boot_drive(disks: Sequence[Mapping[str, Any]], target: str) -> Dict[str, Any]:
+    """Return a CD-ROM drive that a BIOS starts a guest from: the first one among those of its disks (SeaBIOS, boot.c).
+
+    :param target: the file in it.
+    :raises UserError: they leave no such drive free.
+    """
+    places = {ide_place(disk["vdev"]): disk for disk in disks}
+    drives = [place for place, disk in places.items() if place is not None and disk.get("cdrom")]
+    free = [place for place in range(4) if place not in places]
+    if not free or free[0] > min(drives, default=4):
+        raise UserError(
+            "The kernel is started from a CD-ROM drive, and the guest's disks leave none free of hda to hdd that comes "
+            "before its own CD-ROM drives.",
+            "Set vdev of one of them to xvde or further on, or of a CD-ROM drive to a later one of hda to hdd.",
+        )
+    return {"vdev": f"hd{'abcd'[free[0]]}", "target": target, "cdrom": True, "format": "raw", "access": "ro"}
 
 
 def written(disks: Sequence[Mapping[str, Any]]) -> List[str]:

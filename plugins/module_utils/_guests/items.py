@@ -12,9 +12,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import files, masking
+from ansible_collections.xen.stubdom.plugins.module_utils._common import assembled, files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
+    boot_disc,
     boot_loaders,
     config_files,
     disks,
@@ -29,13 +30,13 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     virtualisation,
 )
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.host import Observed
-from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Plan
+from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Menu, Plan
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.wanted import Wanted, permissions
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image as grub2
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
-_GRUB2_REMEDY = "Install it with the role xen.stubdom.stubdom_build (image grub2), or shorten menu_entries."
+_MAKE_GRUB2 = "Install it with the role xen.stubdom.stubdom_build (image grub2)"
 
 # States that need no Xen, and those in which a guest has to be startable.
 _FILES_ONLY = ("present", "absent")
@@ -358,26 +359,46 @@ def _menu(
     menu = planned.menu
     if menu is None:
         return []
-    content: Optional[bytes] = menu.text.encode()
-    if menu.image is not None:
-        base = files.read(observed.xen.path(menu.image))
-        try:
-            content = None if base is None else grub2.with_menu(base, menu.text)
-            error = UserError(f"There is no {menu.image}, which the menu of {item.name} is put in.", _GRUB2_REMEDY)
-        except ValueError as why:
-            content, error = (
-                None,
-                UserError(f"The menu of {item.name} cannot be put in {menu.image}: {why}.", _GRUB2_REMEDY),
-            )
-        if content is None:
-            if not options.check_mode:
-                raise error
-            item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
-            return []
+    content = menu.text.encode()
+    try:
+        if menu.image is not None:
+            content = _with_menu(item, menu, observed)
+        if menu.kernel is not None:
+            return [_disc(menu, content, observed)]
+    except UserError as error:
+        if not options.check_mode:
+            raise
+        item.warnings.append(f"{item.name}: {error.what} {error.remedy}")
+        return []
     before, mode = files.read(menu.path), files.permissions(menu.path)
     hide(set(menus.passwords(before or b"")))
     asked = files.UNCHANGED.closed(mode) if item.values["menu_password"] else files.UNCHANGED
     return [files.Change(menu.path, before, content, permissions=asked, found=mode)]
+
+
+def _with_menu(item: Item, menu: Menu, observed: Observed) -> bytes:
+    """:raises UserError: there is no image of GRUB 2 for the menu, or no room in it."""
+    path = str(menu.image)
+    base = files.read(observed.xen.path(path))
+    remedy = f"{_MAKE_GRUB2}, or shorten {'menu_entries' if menu.kernel is None else 'cmdline'}."
+    if base is None:
+        raise UserError(f"There is no {path}, which the menu of {item.name} is put in.", remedy)
+    try:
+        return grub2.with_menu(base, menu.text)
+    except ValueError as why:
+        raise UserError(f"The menu of {item.name} cannot be put in {path}: {why}.", remedy) from why
+
+
+def _disc(menu: Menu, loader: bytes, observed: Observed) -> files.AnyChange:
+    """The change of a CD with a kernel of dom0. It is for root alone, as a ramdisk may hold secrets.
+
+    :raises UserError: there is no such file, or none that has room there.
+    """
+    given = [assembled.source(observed.xen.path(path)) for path in (menu.kernel, menu.ramdisk) if path]
+    try:
+        return assembled.change(menu.path, boot_disc.parts(loader, *given), mode=0o600)
+    except ValueError as why:
+        raise UserError(f"{why}.", "Make it smaller, or have the guest boot from its own disk.") from why
 
 
 def _remove(item: Item, options: Options) -> None:
@@ -390,8 +411,9 @@ def _remove(item: Item, options: Options) -> None:
         *_former_links(item),
         files.Change(item.wanted.path, item.before, None),
     ]
-    for path in (menus.path(item.name, ending) for ending in menus.ENDINGS):
+    for path in (menus.path(item.name, ending) for ending in menus.ENDINGS if ending != menus.CD):
         item.changes.append(files.Change(path, files.read(path), None))
+    item.changes.append(assembled.change(menus.path(item.name, menus.CD), None))
     item.screen = screens.Screen(item.guest.xen, item.name)
 
 

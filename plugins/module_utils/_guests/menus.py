@@ -16,9 +16,10 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
 
-# The files of dom0 that hold menus, or images of GRUB 2 with a menu in it.
+# The files of dom0 that hold menus, or images of GRUB 2 with a menu in it, or CDs with such an image.
 DIRECTORY = "/var/lib/xen.stubdom/guests"
-ENDINGS = ("bin", "lst")
+CD = "iso"
+ENDINGS = ("bin", "lst", CD)
 
 # GRUB 0.97 reads a line into a buffer of this many bytes (NEW_HEAPSIZE, stage2/shared.h), with a NUL behind it.
 _LONGEST_LINE = 1499
@@ -55,6 +56,11 @@ def passwords(menu: bytes) -> List[str]:
 
 
 _NO_RULES = Rules()
+
+# What GRUB 2 calls the drive that a BIOS has started it from (grub-core/disk/i386/pc/biosdisk.c).
+_CD_DRIVE = "cd"
+# The files on a CD.
+CD_KERNEL, CD_INITRD = "/kernel", "/initrd"
 
 
 def path(name: str, ending: str) -> str:
@@ -129,20 +135,48 @@ def grub2(
         _check(entry)
         if entry["title"].startswith("-"):
             raise _refusal("title", entry["title"], "GRUB 2 takes it for an option", "Set another")
-        cmdline = entry.get("cmdline") or ""
-        if re.search(r"[\\'\"]", cmdline):
-            raise _refusal(
-                "cmdline", cmdline, "GRUB 2 puts a backslash before each quote and backslash", "Leave them out of"
-            )
-        words = [_quoted(word) for word in (entry["kernel"], *cmdline.split())]
-        lines += [
-            f"menuentry {free}{_quoted(entry['title'])} {{",
-            f"  set root={_quoted(_device(vdevs, entry.get('disk'), entry.get('partition')))}",
-            f"  linux {' '.join(words)}",
-            *([f"  initrd {_quoted(entry['initrd'])}"] if entry.get("initrd") else []),
-            "}",
-        ]
+        lines += _entry(entry, _device(vdevs, entry.get("disk"), entry.get("partition")), _refusal, free)
     return "".join(f"{line}\n" for line in lines)
+
+
+def of_cd(cmdline: str, *, initrd: bool) -> str:
+    """Return the menu of GRUB 2 on a CD, whose only entry starts at once.
+
+    :param initrd: whether there is one, too.
+    :raises UserError: GRUB would change the words of `cmdline`.
+    """
+    entry = {
+        "title": "kernel of dom0",
+        "kernel": CD_KERNEL,
+        "cmdline": cmdline,
+        "initrd": CD_INITRD if initrd else None,
+    }
+    _check_line("cmdline", cmdline, _refused_parameter)
+    # What GRUB says is heard where the kernel is, too.
+    lines = ["serial --unit=0 --speed=115200", *(f"terminal_{way}put serial console" for way in ("in", "out"))]
+    lines += ["set menu=dom0", "set timeout=0", *_entry(entry, _CD_DRIVE, _refused_parameter)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _entry(entry: Mapping[str, Any], device: str, refusal: Callable[..., UserError], free: str = "") -> List[str]:
+    """One entry of a menu of GRUB 2.
+
+    :param device: what GRUB calls the place of its files.
+    :param free: options of the entry.
+    """
+    cmdline = entry.get("cmdline") or ""
+    if re.search(r"[\\'\"]", cmdline):
+        raise refusal(
+            "cmdline", cmdline, "GRUB 2 puts a backslash before each quote and backslash", "Leave them out of"
+        )
+    words = [_quoted(word) for word in (entry["kernel"], *cmdline.split())]
+    return [
+        f"menuentry {free}{_quoted(entry['title'])} {{",
+        f"  set root={_quoted(device)}",
+        f"  linux {' '.join(words)}",
+        *([f"  initrd {_quoted(entry['initrd'])}"] if entry.get("initrd") else []),
+        "}",
+    ]
 
 
 def _fallback(entries: Sequence[Mapping[str, Any]], title: str) -> int:
@@ -173,17 +207,24 @@ def _root(entry: Mapping[str, Any], guest_disks: Sequence[Mapping[str, Any]]) ->
 
 def _check(entry: Mapping[str, Any]) -> None:
     for name in ("title", "cmdline"):
-        text = entry.get(name) or ""
-        if not text.isprintable():
-            raise _refusal(name, text, "it is not one line of printable text", "Set another")
-        if text != " ".join(text.split()):
-            raise _refusal(name, text, "it has blanks that a boot loader leaves out", "Set one blank between words of")
+        _check_line(name, entry.get(name) or "", _refusal)
     if not entry["title"]:
         raise _refusal("title", "", "it is empty", "Set a")
     for name in ("kernel", "initrd"):
         path = entry.get(name)
         if path is not None and not _PATH.match(path):
             raise _refusal(name, path, "it is no absolute path of printable ASCII without blanks", "Correct")
+
+
+def _check_line(name: str, text: str, refusal: Callable[..., UserError]) -> None:
+    if not text.isprintable():
+        raise refusal(name, text, "it is not one line of printable text", "Set another")
+    if text != " ".join(text.split()):
+        raise refusal(name, text, "it has blanks that a boot loader leaves out", "Set one blank between words of")
+
+
+def _refused_parameter(name: str, value: str, why: str, remedy: str) -> UserError:
+    return UserError(f"{name} is {value!r}, and {why}.", f"{remedy} {name}.")
 
 
 def _refusal(name: str, value: str, why: str, remedy: str) -> UserError:

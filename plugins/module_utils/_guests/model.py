@@ -57,11 +57,15 @@ class Menu:
     """A menu that is written for one guest, in a file of dom0.
 
     :param image: the image of GRUB 2 that the menu is put in; None for one that is a file of its own.
+    :param kernel: the file of dom0 that lies with the image on a CD; None where the image is the guest's own kernel.
+    :param ramdisk: the same of that kernel's ramdisk.
     """
 
     path: str
     text: str
     image: Optional[str] = None
+    kernel: Optional[str] = None
+    ramdisk: Optional[str] = None
 
 
 @dataclass

@@ -18,6 +18,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     device_models,
     disks,
     in_dom0,
+    menus,
     options,
     spec,
     virtualisation,
@@ -53,20 +54,26 @@ def plan(guest: Mapping[str, Any], host: Host) -> Plan:
     """
     guest = {**guest, "disks": disks.named(guest.get("disks") or (), hvm=guest["type"] == "hvm")}
     if guest["flavour"] == "linux":
+        if guest.get("kernel"):
+            guest["disks"] = [*guest["disks"], disks.boot_drive(guest["disks"], menus.path(guest["name"], menus.CD))]
         guest["disks"] = disks.without_qemu(guest["disks"], host.version)
     _check(guest, host)
     spec.refuse_foreign(guest)
     planned = Plan()
     _identity(guest, host, planned.keys)
     FLAVOURS[guest["flavour"]].write(guest, host, planned)
-    planned.keys.update(spec.keys(guest))
+    # What a kernel needs is with it on a CD where QEMU does not see it in dom0.
+    planned.keys.update(
+        spec.keys({**guest, "cmdline": None, "ramdisk": None} if guest["flavour"] == "linux" else guest)
+    )
     for disk in guest["disks"]:
-        if disks.in_dom0(disk):
+        if disks.in_dom0(disk) and (planned.menu is None or disk["target"] != planned.menu.path):
             remedy = "Make it, or correct the target of the disk."
             planned.needs.append(Requirement((disk["target"],), f"the disk {disk['vdev']}", remedy, to_start=False))
     if guest.get("ramdisk"):
         remedy = "Make it, or correct ramdisk."
-        planned.needs.append(Requirement((guest["ramdisk"],), "the ramdisk of the guest's kernel", remedy))
+        to_start = planned.menu is None
+        planned.needs.append(Requirement((guest["ramdisk"],), "the ramdisk of the guest's kernel", remedy, to_start))
     asked = guest.get("options") or {}
     options.validate(
         asked,

@@ -65,15 +65,16 @@ class Parameter:
 
 
 _HVM = Whose(types=("hvm",), why="it is hardware of HVM guests")
-_NOT_STUBBED = Whose(
-    flavours=("grub2", "legacy", "dom0"), why="QEMU would look for the file in the stub domain, where it is not"
+_NOT_MINIOS = Whose(
+    flavours=("grub2", "legacy", "linux", "dom0"),
+    why="QEMU would look for the file in the stub domain, where it is not",
 )
 _LEGACY = Whose(flavours=("legacy",), why="only PV-GRUB on Mini-OS reads it")
 _LINUX = Whose(flavours=("linux",), why="only a Linux stub domain has it")
 _MINIOS = Whose(types=("hvm",), flavours=("minios", "dom0"), why="only qemu-xen-traditional in Mini-OS uses it")
 _STUBBED = Whose(flavours=("linux", "minios"), why="only a stub domain has it")
 _QEMU_XEN = Whose(flavours=("linux", "dom0"), why="only qemu-xen starts such a firmware")
-_GRUB2 = Whose(flavours=("grub2", "dom0"), why="only GRUB 2 and other kernels use it")
+_KERNELS = Whose(flavours=("grub2", "linux", "dom0"), why="only GRUB 2 and other kernels use it")
 _NOT_PV = Whose(types=("pvh", "hvm"), why="the timers of a PV guest are the hypervisor's")
 _TIMERS = (
     "delay_for_missed_ticks",
@@ -141,7 +142,7 @@ GUEST = (
     Parameter("type", choices=TYPES),
     Parameter("flavour", choices=FLAVOURS),
     Parameter("uuid"),
-    Parameter("kernel", "path", whose=_NOT_STUBBED),
+    Parameter("kernel", "path", whose=_NOT_MINIOS),
     Parameter("arch", default="x86_64", choices=("x86_64", "x86_32"), whose=_BITS),
     Parameter("menu", whose=_LEGACY),
     Parameter("menu_disk", whose=_LEGACY),
@@ -153,8 +154,8 @@ GUEST = (
     Parameter("menu_password", whose=_MENUS, no_log=True),
     Parameter("menu_splash", whose=_LEGACY),
     Parameter("look_at_disks", "bool", default=True),
-    Parameter("cmdline", key="extra", whose=_GRUB2),
-    Parameter("ramdisk", "path", key="ramdisk", whose=_GRUB2),
+    Parameter("cmdline", key="extra", whose=_KERNELS),
+    Parameter("ramdisk", "path", key="ramdisk", whose=_KERNELS),
     Parameter("boot", whose=_HVM),
     Parameter("firmware", choices=("bios", "uefi"), whose=_HVM),
     Parameter("bios_path_override", "path", key="bios_path_override", whose=_QEMU_XEN),

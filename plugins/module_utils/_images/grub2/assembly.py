@@ -49,24 +49,33 @@ def find(row: Distribution, asked: Optional[Sequence[str]], *, root: str = "/") 
     :param root: where the host's files are; only tests give another one.
     :raises UserError: something is missing.
     """
-    remedy = f"Install {distributions.install_hint('grub_xen', row)}."
     found = []
     for platform in image.PLATFORMS if asked is None else asked:
-        directories = distributions.paths("grub_modules", row, platform=platform)
+        remedy = f"Install {_package(platform, row)}."
+        directories = distributions.paths("grub_modules", row, platform=image.modules(platform))
         directory = next((path for path in directories if os.path.isfile(_at(root, path, "kernel.img"))), None)
         if directory is None and asked is not None:
             raise UserError(f"GRUB 2 has no modules for {platform} here: no {' and no '.join(directories)}.", remedy)
         if directory is not None:
             needs = files.read(_at(root, directory, "moddep.lst")) or b""
-            chosen = recipe.modules(os.listdir(_at(root, directory)), needs.decode("ascii", "replace"))
+            chosen = recipe.modules(platform, os.listdir(_at(root, directory)), needs.decode("ascii", "replace"))
             found.append(Parts(platform, _mkimage(row, root), directory, tuple(chosen)))
-    if not found:
-        raise UserError("GRUB 2 has no modules for Xen guests here.", remedy)
+    # A host that boots by its BIOS has modules for that, which are no reason not to say that those for Xen are missing.
+    if asked is None and all(image.PLATFORMS[parts.platform].guest == "hvm" for parts in found):
+        raise UserError(
+            "GRUB 2 has no modules for Xen guests here.", f"Install {distributions.install_hint('grub_xen', row)}."
+        )
     for parts in found:
         missing = next((path for path in parts.files if not os.path.isfile(_at(root, path))), None)
         if missing is not None:
-            raise UserError(f"There is no {missing}, which is part of GRUB 2.", remedy)
+            raise UserError(
+                f"There is no {missing}, which is part of GRUB 2.", f"Install {_package(parts.platform, row)}."
+            )
     return found
+
+
+def _package(platform: str, row: Distribution) -> str:
+    return distributions.install_hint(image.PLATFORMS[platform].package, row)
 
 
 def identity(parts: Parts, *, root: str = "/") -> str:
@@ -100,7 +109,7 @@ def make(parts: Parts, xen: str, run: Runner, *, root: str = "/") -> Tuple[Dict[
     if status != 0 or not made:
         raise UserError(
             f"grub-mkimage failed for {parts.platform}: {last_line(errors or output)}.",
-            f"Install {distributions.install_hint('grub_xen', distributions.detect(root))} again.",
+            f"Install {_package(parts.platform, distributions.detect(root))} again.",
         )
     name = image.file_name(parts.platform)
     digest = files.sha256(made)

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# Private to the xen.stubdom collection: an image of GRUB 2 as the kernel of a guest, and the menu that dom0 puts in it.
+# Private to the xen.stubdom collection: an image of GRUB 2 as the kernel of a guest, or as what its BIOS starts from a
+# CD, and the menu that dom0 puts in it.
 
 from __future__ import annotations
 
@@ -18,10 +19,14 @@ class Platform:
 
     :param guest: the type of guests whose kernel it is.
     :param arch: the architecture of the kernels that it starts; any where the guest's processor can change over.
+    :param modules: the name of the directory of its modules, where that is another one.
+    :param package: the purpose of the package that has them (distributions.PURPOSES).
     """
 
     guest: str
     arch: Tuple[str, ...]
+    modules: str = ""
+    package: str = "grub_xen"
 
 
 # grub-mkimage names them (util/mkimage.c, image_targets); GRUB for PVH starts kernels of both kinds.
@@ -29,11 +34,17 @@ PLATFORMS: Mapping[str, Platform] = {
     "i386-xen_pvh": Platform("pvh", ("x86_64", "x86_32")),
     "x86_64-xen": Platform("pv", ("x86_64",)),
     "i386-xen": Platform("pv", ("x86_32",)),
+    "i386-pc-eltorito": Platform("hvm", ("x86_64", "x86_32"), modules="i386-pc", package="grub_pc"),
 }
 
 # The menu of dom0 stands in this place of the image, and the place is as large whatever stands in it.
 _MENU_BYTES = 1 << 15
 NO_MENU = b"# no menu of dom0\n".ljust(_MENU_BYTES - 1, b"#") + b"\n"
+
+
+def modules(platform: str) -> str:
+    """The name of the directory of its modules."""
+    return PLATFORMS[platform].modules or platform
 
 
 def file_name(platform: str) -> str:

@@ -10,8 +10,7 @@ import io
 import tarfile
 from typing import Dict, Iterable, List, Set
 
-from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import program
-from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2.image import NO_MENU
+from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image, program
 
 # To be raised when this code makes another image of the same modules.
 RECIPE_NUMBER = 2
@@ -37,12 +36,21 @@ MODULES = (
 )  # fmt: skip
 
 
-def modules(there: Iterable[str], needs: str) -> List[str]:
+# What starts one kernel from a CD, and says so where the guest's serial port and its screen show it. A BIOS has less
+# than 480 KiB of room for an image (grub-core/boot/i386/pc/startup_raw.S, util/mkimage.c).
+_CD_MODULES = (
+    "normal", "configfile", "memdisk", "tar", "test", "true", "echo", "sleep", "regexp", "minicmd", "terminal",
+    "serial", "biosdisk", "iso9660", "boot", "halt", "reboot",
+)  # fmt: skip
+
+
+def modules(platform: str, there: Iterable[str], needs: str) -> List[str]:
     """The modules that become part of an image, with those that the loader of Linux needs.
 
     That loader comes with the program inside (program.LOADER), which loads and unloads it, so that no module is taken
     that would bring it: GRUB 2.12 unloads none that another one needs.
 
+    :param platform: a key of image.PLATFORMS.
     :param there: names of files in the directory of the platform.
     :param needs: moddep.lst, a line for each module.
     """
@@ -58,7 +66,8 @@ def modules(there: Iterable[str], needs: str) -> List[str]:
             waiting += new
         return found
 
-    wanted = [name for name in MODULES if "linux" not in reached(name)]
+    chosen = _CD_MODULES if image.PLATFORMS[platform].guest == "hvm" else MODULES
+    wanted = [name for name in chosen if "linux" not in reached(name)]
     return [name for name in dict.fromkeys((*wanted, *needed.get("linux", ()))) if f"{name}.mod" in files]
 
 
@@ -69,7 +78,7 @@ def memdisk(loader: bytes) -> bytes:
     """
     content: Dict[str, bytes] = {
         "grub.cfg": program.PROGRAM.encode(),
-        program.MENU: NO_MENU,
+        program.MENU: image.NO_MENU,
         program.LOADER: loader,
     }
     output = io.BytesIO()

@@ -59,6 +59,15 @@ def header(content: bytes) -> Header:
     return Header(_number("<I", content, 0x260), release)
 
 
+def bootable(content: bytes) -> bool:
+    """Whether a boot loader can start a file as Linux."""
+    try:
+        header(content)
+    except ValueError:
+        return False
+    return True
+
+
 def payload_start(head: bytes) -> int:
     """Where the packed kernel begins in a bzImage of protocol 2.8 or later.
 

@@ -16,7 +16,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import 
 from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import image
 from ansible_collections.xen.stubdom.plugins.modules import grub_image
 
-PVH, PV = "i386-xen_pvh", "x86_64-xen"
+PVH, PV, CD = "i386-xen_pvh", "x86_64-xen", "i386-pc-eltorito"
 
 
 class Machine:
@@ -99,6 +99,29 @@ def test_what_is_made_of_what(machine: Machine) -> None:
     assert b"normal (memdisk)/grub.cfg" in made and b"linux.mod" in made
     record = _files.read(str(machine.directory / f"grub2-{PVH}.json")) or b""
     assert b'"name": "grub-xen-bin"' in record and b'"version": "2.12-9"' in record
+
+
+def test_what_starts_a_kernel_of_dom0_is_made_of_what_a_bios_has_room_for(machine: Machine) -> None:
+    for name in ("kernel.img", "normal.mod", "ext2.mod", "iso9660.mod", "serial.mod", "relocator.mod", "linux.mod"):
+        machine.host.put(f"usr/lib/grub/i386-pc/{name}", name.encode())
+    machine.host.put("usr/lib/grub/i386-pc/moddep.lst", b"linux: relocator video\n")
+    result = machine.run()
+    assert [one["platform"] for one in result["images"]] == [PVH, PV, CD]
+    command, modules = machine.made[-1], f"{machine.host.root}/usr/lib/grub/i386-pc"
+    assert command[1:3] == [f"--format={CD}", f"--directory={modules}"]
+    assert command[7:] == ["normal", "serial", "iso9660", "relocator"]
+    assert (machine.directory / f"grub2-{CD}.bin").read_bytes().count(image.NO_MENU) == 1
+    assert not machine.run()["changed"]
+    # It alone is what many hosts have by chance.
+    for platform in (PVH, PV):
+        (machine.host.root / f"usr/lib/grub/{platform}/kernel.img").unlink()
+    with pytest.raises(UserError, match="has no modules for Xen guests here"):
+        machine.run()
+    assert not machine.run(platforms=[CD])["changed"]
+    (machine.host.root / "usr/lib/grub/i386-pc/kernel.img").unlink()
+    with pytest.raises(UserError, match=f"has no modules for {CD} here: no /usr/lib/grub/i386-pc and no") as refused:
+        machine.run(platforms=[CD])
+    assert refused.value.remedy == "Install the package grub-pc-bin."
 
 
 def test_equal_files_give_an_equal_image(machine: Machine) -> None:

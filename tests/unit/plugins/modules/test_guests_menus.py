@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import pytest
 import xen_host
@@ -130,6 +130,91 @@ def test_a_guest_starts_with_a_menu_that_was_just_written(host: Host) -> None:
     given = {"name": "web", "flavour": "grub2", "memory": 256, "disks": [{"target": "/srv/web.img"}]}
     result = host.run({**given, "menu_entries": [ENTRY], "state": "running"})
     assert result["guests"][0]["actions"] == ["written", "started"]
+
+
+BZIMAGE = "\0" * 0x202 + "HdrS\x0c\x02" + "\0" * 0x100
+DIRECT = {"flavour": "linux", "kernel": "/srv/vmlinuz", "ramdisk": "/srv/initrd", "cmdline": "console=ttyS0 quiet"}
+
+
+@pytest.fixture
+def direct(host: Host) -> Host:
+    host.put("srv/vmlinuz", BZIMAGE)
+    host.put("srv/initrd", "words")
+    # With room for where it lies on the disc.
+    host.put(OURS["i386-pc-eltorito"].lstrip("/"), "image\n".rjust(64) + image.NO_MENU.decode())
+    return host
+
+
+def test_a_kernel_of_dom0_comes_and_goes_with_its_guest(direct: Host) -> None:
+    virgin = direct.tree()
+    disc = direct.root / KEPT / "web.iso"
+    steps = [run(direct, check=check, **DIRECT) for check in (True, False, True, False)]
+    assert [step["actions"] for step in steps] == [["written"], ["written"], [], []]
+    assert steps[0]["diff"] == steps[1]["diff"] and steps[0]["diff"][1]["after"].startswith(
+        f"{disc.stat().st_size} bytes"
+    )
+    assert steps[1]["settings"]["disk"][-1].endswith(f",devtype=cdrom,backendtype=phy,target={disc}")
+    assert steps[1]["settings"]["boot"] == "d" and not {"kernel", "ramdisk", "extra"} & set(steps[1]["settings"])
+    content = disc.read_bytes()
+    assert BZIMAGE.encode() in content and b"words" in content
+    # The ramdisk may hold secrets.
+    assert disc.stat().st_mode & 0o777 == 0o600
+    assert (
+        b"serial --unit=0 --speed=115200\nterminal_input serial console\nterminal_output serial console\n"
+        b"set menu=dom0\nset timeout=0\nmenuentry 'kernel of dom0' {\n  set root='cd'\n"
+        b"  linux '/kernel' 'console=ttyS0' 'quiet'\n  initrd '/initrd'\n}\n"
+    ) in content
+    steps = [run(direct, check=check, state="absent") for check in (True, False, True, False)]
+    assert [step["changed"] for step in steps] == [True, True, False, False]
+    assert direct.tree() == virgin
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "params"),
+    [
+        ("srv/vmlinuz", BZIMAGE + "newer", {}),
+        ("srv/initrd", "other", {}),
+        (OURS["i386-pc-eltorito"].lstrip("/"), f"newer\n{image.NO_MENU.decode()}", {}),
+        ("srv/other", "", {"cmdline": "console=ttyS0"}),
+        ("srv/other", "", {"ramdisk": None}),
+    ],
+)
+def test_a_changed_kernel_of_dom0_changes_its_disc(
+    direct: Host, path: str, content: str, params: Dict[str, Any]
+) -> None:
+    run(direct, **DIRECT)
+    direct.put(path, content)
+    for check in (True, False):
+        assert run(direct, check=check, **{**DIRECT, **params})["actions"] == ["written"]
+    assert not run(direct, **{**DIRECT, **params})["changed"]
+    written = (direct.root / KEPT / "web.iso").read_bytes()
+    assert path.startswith("usr") or content.encode() in written
+    assert b"newer\n" in written or not path.startswith("usr")
+
+
+@pytest.mark.parametrize(
+    ("gone", "content", "message"),
+    [
+        (OURS["i386-pc-eltorito"].lstrip("/"), None, "grub2-i386-pc-eltorito.bin, which the menu of web is put in"),
+        ("srv/vmlinuz", None, "There is no /srv/vmlinuz: a kernel that a boot loader starts as Linux"),
+        ("srv/vmlinuz", "\x7fELF", "/srv/vmlinuz is not a kernel that a boot loader starts as Linux"),
+        ("srv/initrd", None, "There is no /srv/initrd"),
+    ],
+)
+def test_without_its_parts_there_is_no_disc(direct: Host, gone: str, content: Optional[str], message: str) -> None:
+    (direct.root / gone).unlink()
+    if content is not None:
+        direct.put(gone, content)
+    before = direct.tree()
+    with pytest.raises(UserError, match=message):
+        run(direct, **DIRECT)
+    if gone.startswith("srv"):
+        with pytest.raises(UserError, match=message):
+            run(direct, **DIRECT, check=True)
+    else:
+        # What an earlier task of the play would make.
+        assert any(message in warning for warning in run(direct, check=True, **DIRECT)["warnings"])
+    assert direct.tree() == before
 
 
 def test_why_a_guest_has_its_type(host: Host) -> None:

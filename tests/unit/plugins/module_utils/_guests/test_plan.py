@@ -104,6 +104,13 @@ def host(**changes: Any) -> Host:
             "memory = 256\nvcpus = 1\n",
         ),
         (
+            {**LINUX, "kernel": "/boot/vmlinuz", "ramdisk": "/boot/initrd", "cmdline": "console=ttyS0"},
+            HOST,
+            'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
+            'boot = "d"\nvnc = 0\nvkb_device = 0\n'
+            "memory = 256\nvcpus = 1\n",
+        ),
+        (
             {**LINUX, "boot": "c", "stubdomain_cmdline": "quiet"},
             host(stub_memory_mib=192, stub_command_line="console=hvc0"),
             'type = "hvm"\ndevice_model_version = "qemu-xen"\ndevice_model_stubdomain_override = 1\nserial = "pty"\n'
@@ -190,6 +197,24 @@ def test_a_guest_in_the_words_of_xl(guest: dict[str, Any], on: Host, text: str) 
     assert xl_cfg.emit(keys).decode() == text
 
 
+@pytest.mark.parametrize(
+    ("vdevs", "drive"),
+    [([], "hda"), (["hda", "hdc"], "hdb"), (["xvda", "d1p0", "sda"], "hdc"), (["hda1", "xvde"], "hda")],
+)
+def test_a_kernel_of_dom0_is_on_a_cd_before_all_others(vdevs: list[str], drive: str) -> None:
+    own = [{**DISK, "vdev": vdev} for vdev in vdevs] + [{**DISK, "vdev": "hdd", "cdrom": True}]
+    planned = plan.plan({**LINUX, "kernel": "/boot/vmlinuz", "ramdisk": "/boot/initrd", "disks": own}, HOST)
+    path = "/var/lib/xen.stubdom/guests/web.iso"
+    written = planned.keys["disk"]
+    assert isinstance(written, list) and len(written) == len(own) + 1
+    assert written[-1] == f"format=raw,vdev={drive},access=ro,devtype=cdrom,backendtype=phy,target={path}"
+    menu = planned.menu
+    assert menu is not None and (menu.path, menu.kernel, menu.ramdisk) == (path, "/boot/vmlinuz", "/boot/initrd")
+    # It is written before the guest starts, and is nothing that has to be there.
+    assert path not in [named for need in planned.needs for named in need.paths]
+    assert "/boot/vmlinuz" in [named for need in planned.needs for named in need.paths]
+
+
 def test_a_uuid_belongs_to_a_name() -> None:
     assert plan.identity("web") == plan.identity("web") != plan.identity("db")
     assert plan.plan({**GRUB2, "uuid": "74d0eec1-fe6e-402b-84b5-077b0f288fe4"}, HOST).keys["uuid"][:8] == "74d0eec1"
@@ -248,7 +273,23 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LEGACY, "disks": [{**DISK, "vdev": "xvda1"}]}, HOST, r"xvda1 is a partition and is \(hd0\) itself"),
         # linux
         (LINUX, host(version=(4, 13)), "Xen 4.13 has no flavour linux"),
-        ({**LINUX, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with flavour linux: QEMU would look"),
+        ({**MINIOS, "kernel": "/boot/vmlinuz"}, HOST, "kernel is not supported with flavour minios: QEMU would look"),
+        ({**LINUX, "kernel": "/k", "firmware": "uefi"}, HOST, "it is a BIOS that starts a kernel of dom0"),
+        ({**LINUX, "kernel": "/k", "boot": "c"}, HOST, "boot is c, and the guest has a kernel of dom0"),
+        ({**LINUX, "kernel": "/k", "cmdline": "a 'b'"}, HOST, "GRUB 2 puts a backslash before each quote"),
+        ({**LINUX, "kernel": "/k", "cmdline": "a  b"}, HOST, "cmdline is 'a  b', and it has blanks that a boot loader"),
+        ({**LINUX, "cmdline": "quiet"}, HOST, "cmdline is not supported with flavour linux and no kernel: nothing"),
+        ({**LINUX, "ramdisk": "/i"}, HOST, "ramdisk is not supported with flavour linux and no kernel: nothing would"),
+        (
+            {**LINUX, "kernel": "/k", "disks": [{**DISK, "vdev": vdev} for vdev in ("hda", "xvdb", "hdc", "hdd")]},
+            HOST,
+            "the guest's disks leave none free of hda to hdd",
+        ),
+        (
+            {**LINUX, "kernel": "/k", "disks": [{**DISK, "vdev": "hda", "cdrom": True}]},
+            HOST,
+            "leave none free of hda to hdd that comes before its own CD-ROM drives",
+        ),
         ({**LINUX, "boot": "network"}, HOST, "boot order 'network' is none that QEMU can follow"),
         ({**LINUX, "boot": "cc"}, HOST, "boot order 'cc' is none that QEMU can follow"),
         ({**LINUX, "options": {"vkb_device": 0}}, host(version=(4, 12)), "Xen 4.12 has no flavour linux"),
