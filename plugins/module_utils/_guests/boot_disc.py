@@ -22,32 +22,39 @@ _LOADED = 4
 # Behind its first jump the loader has room for where it lies: in little endian the sector of the volume descriptor, its
 # own, its length in bytes and the sum of what follows these 64 bytes, as `mkisofs -boot-info-table` writes it.
 _TABLE = slice(8, 64)
+# GRUB reads so many at once, and gets nothing where the disc ends among them, but no error either: a BIOS of QEMU's
+# (SeaBIOS 1.16) has none (GRUB_DISK_CACHE_SIZE, include/grub/disk.h).
+_AT_ONCE = 16
 # A length on a disc has 32 bits (9.1.4).
 _LONGEST = (1 << 32) - _SECTOR
 
 
-def parts(loader: bytes, kernel: Source, initrd: Optional[Source] = None) -> List[Part]:
+def parts(loader: bytes, menu: bytes, kernel: Source, initrd: Optional[Source] = None) -> List[Part]:
     """Return the disc, part by part.
 
     :param loader: an image of GRUB 2 for i386-pc-eltorito.
-    :param kernel: goes by the name menus.CD_KERNEL there, and the other one by CD_INITRD.
+    :param menu: goes by the name menus.CD_MENU there, the kernel by CD_KERNEL, and the last one by CD_INITRD.
     :raises ValueError: there is no room for a file on a disc.
     """
     sector = _LOADER + _sectors(len(loader))
-    entries, rest = [], []
-    for name, file in ((menus.CD_KERNEL, kernel), (menus.CD_INITRD, initrd)):
+    entries: List[bytes] = []
+    rest: List[Part] = []
+    named = ((menus.CD_MENU, menu), (menus.CD_KERNEL, kernel), (menus.CD_INITRD, initrd))
+    for name, file in named:
         if file is not None:
-            if file.size > _LONGEST:
-                raise ValueError(f"{file.path} has {file.size} bytes, and a file on a disc has {_LONGEST} at most")
-            # In alphabetical order (9.3).
-            entries.append(_entry(f"{name[1:].upper()}.;1".encode(), sector, file.size))
-            rest += [file, bytes(-file.size % _SECTOR)]
-            sector += _sectors(file.size)
+            size = file.size if isinstance(file, Source) else len(file)
+            if isinstance(file, Source) and size > _LONGEST:
+                raise ValueError(f"{file.path} has {size} bytes, and a file on a disc has {_LONGEST} at most")
+            entries.append(_entry(_name(name), sector, size))
+            rest += [file, bytes(-size % _SECTOR)]
+            sector += _sectors(size)
+    left = -sector % _AT_ONCE
+    # In alphabetical order (9.3).
     entries.sort(key=lambda entry: entry[33:])
     head = bytes(_VOLUME * _SECTOR) + b"".join(
         part.ljust(_SECTOR, b"\0")
         for part in (
-            _volume(sector),
+            _volume(sector + left),
             b"\0CD001\1" + b"EL TORITO SPECIFICATION".ljust(64, b"\0") + _CATALOG.to_bytes(4, "little"),
             b"\xffCD001\1",
             *_PATHS,
@@ -55,7 +62,13 @@ def parts(loader: bytes, kernel: Source, initrd: Optional[Source] = None) -> Lis
             _catalog(),
         )
     )
-    return [head + _placed(loader).ljust(_sectors(len(loader)) * _SECTOR, b"\0"), *rest]
+    return [head + _placed(loader).ljust(_sectors(len(loader)) * _SECTOR, b"\0"), *rest, bytes(left * _SECTOR)]
+
+
+def _name(path: str) -> bytes:
+    """A path in the letters of a disc, with a full stop in any case, and a version (7.5.1)."""
+    name = path[1:].upper()
+    return f"{name}{'' if '.' in name else '.'};1".encode()
 
 
 def _sectors(size: int) -> int:

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set
 
-from ansible_collections.xen.stubdom.plugins.module_utils._common import assembled, files, masking
+from ansible_collections.xen.stubdom.plugins.module_utils._common import assembled, distributions, files, masking
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import Several, UserError
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import (
     boot_disc,
@@ -36,7 +36,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._images.grub2 import i
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import domains, xl_cfg
 from ansible_collections.xen.stubdom.plugins.module_utils._xen.toolstack import Xen
 
-_MAKE_GRUB2 = "Install it with the role xen.stubdom.stubdom_build (image grub2)"
+_GRUB2_REMEDY = "Install it with the role xen.stubdom.stubdom_build (image grub2), or shorten menu_entries."
 
 # States that need no Xen, and those in which a guest has to be startable.
 _FILES_ONLY = ("present", "absent")
@@ -361,10 +361,10 @@ def _menu(
         return []
     content = menu.text.encode()
     try:
+        if menu.kernel is not None:
+            return [_disc(item, menu, observed)]
         if menu.image is not None:
             content = _with_menu(item, menu, observed)
-        if menu.kernel is not None:
-            return [_disc(menu, content, observed)]
     except UserError as error:
         if not options.check_mode:
             raise
@@ -380,23 +380,29 @@ def _with_menu(item: Item, menu: Menu, observed: Observed) -> bytes:
     """:raises UserError: there is no image of GRUB 2 for the menu, or no room in it."""
     path = str(menu.image)
     base = files.read(observed.xen.path(path))
-    remedy = f"{_MAKE_GRUB2}, or shorten {'menu_entries' if menu.kernel is None else 'cmdline'}."
     if base is None:
-        raise UserError(f"There is no {path}, which the menu of {item.name} is put in.", remedy)
+        raise UserError(f"There is no {path}, which the menu of {item.name} is put in.", _GRUB2_REMEDY)
     try:
         return grub2.with_menu(base, menu.text)
     except ValueError as why:
-        raise UserError(f"The menu of {item.name} cannot be put in {path}: {why}.", remedy) from why
+        raise UserError(f"The menu of {item.name} cannot be put in {path}: {why}.", _GRUB2_REMEDY) from why
 
 
-def _disc(menu: Menu, loader: bytes, observed: Observed) -> files.AnyChange:
+def _disc(item: Item, menu: Menu, observed: Observed) -> files.AnyChange:
     """The change of a CD with a kernel of dom0. It is for root alone, as a ramdisk may hold secrets.
 
-    :raises UserError: there is no such file, or none that has room there.
+    :raises UserError: there is no GRUB 2 for it, no such file, or none that has room there.
     """
+    loader = files.read(observed.xen.path(str(menu.image)))
+    if loader is None:
+        modules = distributions.install_hint("grub_pc", observed.host.distribution)
+        raise UserError(
+            f"There is no {menu.image}, which starts the kernel of {item.name}.",
+            f"Install {modules}, then the image grub2 with the role xen.stubdom.stubdom_build.",
+        )
     given = [assembled.source(observed.xen.path(path)) for path in (menu.kernel, menu.ramdisk) if path]
     try:
-        return assembled.change(menu.path, boot_disc.parts(loader, *given), mode=0o600)
+        return assembled.change(menu.path, boot_disc.parts(loader, menu.text.encode(), *given), mode=0o600)
     except ValueError as why:
         raise UserError(f"{why}.", "Make it smaller, or have the guest boot from its own disk.") from why
 

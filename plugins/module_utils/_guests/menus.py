@@ -59,8 +59,8 @@ _NO_RULES = Rules()
 
 # What GRUB 2 calls the drive that a BIOS has started it from (grub-core/disk/i386/pc/biosdisk.c).
 _CD_DRIVE = "cd"
-# The files on a CD.
-CD_KERNEL, CD_INITRD = "/kernel", "/initrd"
+# The files on a CD; where GRUB 2 looks for the menu is in program.EARLY_ON_CD (_images/grub2).
+CD_MENU, CD_KERNEL, CD_INITRD = "/menu.cfg", "/kernel", "/initrd"
 
 
 def path(name: str, ending: str) -> str:
@@ -154,7 +154,7 @@ def of_cd(cmdline: str, *, initrd: bool) -> str:
     _check_line("cmdline", cmdline, _refused_parameter)
     # What GRUB says is heard where the kernel is, too.
     lines = ["serial --unit=0 --speed=115200", *(f"terminal_{way}put serial console" for way in ("in", "out"))]
-    lines += ["set menu=dom0", "set timeout=0", *_entry(entry, _CD_DRIVE, _refused_parameter)]
+    lines += ["set timeout=0", *_entry(entry, _CD_DRIVE, _refused_parameter)]
     return "".join(f"{line}\n" for line in lines)
 
 

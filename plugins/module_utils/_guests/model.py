@@ -56,8 +56,8 @@ class Host:
 class Menu:
     """A menu that is written for one guest, in a file of dom0.
 
-    :param image: the image of GRUB 2 that the menu is put in; None for one that is a file of its own.
-    :param kernel: the file of dom0 that lies with the image on a CD; None where the image is the guest's own kernel.
+    :param image: the image of GRUB 2 that the menu is put in, or is on a CD with; None for one that stands alone.
+    :param kernel: the file of dom0 that is on the CD, too; None where there is no CD.
     :param ramdisk: the same of that kernel's ramdisk.
     """
 

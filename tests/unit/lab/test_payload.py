@@ -94,6 +94,31 @@ def test_lines_a_boot_sector_cannot_say(line: str) -> None:
         payload.boot_sector(line)
 
 
+def test_a_kernel_finds_its_texts_and_what_writes_them() -> None:
+    kernel = payload.kernel_image("direct has booted:")
+    assert (kernel[0x1F1], kernel[0x1FE:0x200], kernel[0x202:0x206], kernel[0x211]) == (1, b"\x55\xaa", b"HdrS", 1)
+    code = kernel[2 * payload.SECTOR :]
+    assert int.from_bytes(kernel[0x1F4:0x1F8], "little") * 16 >= len(code)
+    assert code[2:].startswith(payload.WRITES_TEXT) and code[1] == len(payload.WRITES_TEXT)
+    said = []
+    at = code.index(b"\x89\xf3") + 2
+    while code[at] in (0xBE, 0x8B):
+        if code[at] == 0xBE:
+            place = int.from_bytes(code[at + 1 : at + 5], "little") - payload.KERNEL_ADDRESS
+            said.append(code[place:].split(b"\0")[0].decode())
+            at += 5
+        else:
+            said.append(hex(int.from_bytes(code[at + 2 : at + 6], "little")))
+            at += 6
+        assert code[at] == 0xE8
+        at += 5
+        assert (at + int.from_bytes(code[at - 4 : at], "little", signed=True)) == 2
+    # The fields of struct boot_params: cmd_line_ptr, and ramdisk_image.
+    assert said == ["direct has booted: ", "0x228", " ", "0x218", "\r\n"]
+    with pytest.raises(ValueError, match="ascii"):
+        payload.kernel_image("é")
+
+
 def test_a_cpio_archive_is_aligned_and_ends() -> None:
     archive = payload.cpio([payload.Entry("init", 0o100755, b"12345")])
     assert archive[:6] == b"070701"

@@ -58,10 +58,11 @@ def find(row: Distribution, asked: Optional[Sequence[str]], *, root: str = "/") 
             raise UserError(f"GRUB 2 has no modules for {platform} here: no {' and no '.join(directories)}.", remedy)
         if directory is not None:
             needs = files.read(_at(root, directory, "moddep.lst")) or b""
-            chosen = recipe.modules(platform, os.listdir(_at(root, directory)), needs.decode("ascii", "replace"))
-            found.append(Parts(platform, _mkimage(row, root), directory, tuple(chosen)))
+            chosen = recipe.modules(os.listdir(_at(root, directory)), needs.decode("ascii", "replace"))
+            taken = recipe.CD_MODULES if image.on_cd(platform) else tuple(chosen)
+            found.append(Parts(platform, _mkimage(row, root), directory, taken))
     # A host that boots by its BIOS has modules for that, which are no reason not to say that those for Xen are missing.
-    if asked is None and all(image.PLATFORMS[parts.platform].guest == "hvm" for parts in found):
+    if asked is None and all(image.on_cd(parts.platform) for parts in found):
         raise UserError(
             "GRUB 2 has no modules for Xen guests here.", f"Install {distributions.install_hint('grub_xen', row)}."
         )
@@ -84,7 +85,7 @@ def identity(parts: Parts, *, root: str = "/") -> str:
     status = {path: os.stat(_at(root, path)) for path in parts.files}
     return manifest.identity(
         recipe.RECIPE_NUMBER,
-        program.EARLY,
+        _early(parts.platform),
         files.sha256(recipe.memdisk(b"")),
         parts.platform,
         [(path, found.st_size, found.st_mtime_ns) for path, found in status.items()],
@@ -101,7 +102,7 @@ def make(parts: Parts, xen: str, run: Runner, *, root: str = "/") -> Tuple[Dict[
     needed = sum(os.stat(_at(root, path)).st_size for path in parts.files)
     with files.scratch(2 * needed) as scratch:
         files.put(f"{scratch}/memdisk.tar", recipe.memdisk(loader))
-        files.put(f"{scratch}/early.cfg", program.EARLY.encode())
+        files.put(f"{scratch}/early.cfg", _early(parts.platform).encode())
         status, output, errors = run(
             recipe.command(parts.mkimage, parts.platform, _at(root, parts.directory), scratch, parts.modules)
         )
@@ -125,6 +126,10 @@ def make(parts: Parts, xen: str, run: Runner, *, root: str = "/") -> Tuple[Dict[
         files={name: digest},
         more={"platform": parts.platform, "modules": list(parts.modules)},
     )
+
+
+def _early(platform: str) -> str:
+    return program.EARLY_ON_CD if image.on_cd(platform) else program.EARLY
 
 
 def _mkimage(row: Distribution, root: str) -> str:

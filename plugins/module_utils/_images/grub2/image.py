@@ -42,6 +42,11 @@ _MENU_BYTES = 1 << 15
 NO_MENU = b"# no menu of dom0\n".ljust(_MENU_BYTES - 1, b"#") + b"\n"
 
 
+def on_cd(platform: str) -> bool:
+    """Whether a BIOS starts it from a CD, on which its menu is."""
+    return PLATFORMS[platform].guest == "hvm"
+
+
 def modules(platform: str) -> str:
     """The name of the directory of its modules."""
     return PLATFORMS[platform].modules or platform

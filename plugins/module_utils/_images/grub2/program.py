@@ -26,6 +26,7 @@ LOADER = "linux.mod"
 
 # Read before scripts are understood.
 EARLY = "normal (memdisk)/grub.cfg\n"
+EARLY_ON_CD = "normal (cd)/menu.cfg\n"
 
 # GRUB runs a command before a function of the same name, and knows no function in a function. So the words of an entry
 # of the Boot Loader Specification are functions here, two of which are seen while the loader of Linux is not there:

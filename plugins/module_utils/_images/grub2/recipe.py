@@ -36,21 +36,19 @@ MODULES = (
 )  # fmt: skip
 
 
-# What starts one kernel from a CD, and says so where the guest's serial port and its screen show it. A BIOS has less
-# than 480 KiB of room for an image (grub-core/boot/i386/pc/startup_raw.S, util/mkimage.c).
-_CD_MODULES = (
-    "normal", "configfile", "memdisk", "tar", "test", "true", "echo", "sleep", "regexp", "minicmd", "terminal",
-    "serial", "biosdisk", "iso9660", "boot", "halt", "reboot",
+# What starts one kernel from a CD, by a menu that is on it, too, and speaks on the guest's serial port and its screen.
+CD_MODULES = (
+    "normal", "echo", "sleep", "minicmd", "terminal", "serial", "biosdisk", "iso9660", "boot", "linux", "halt",
+    "reboot",
 )  # fmt: skip
 
 
-def modules(platform: str, there: Iterable[str], needs: str) -> List[str]:
+def modules(there: Iterable[str], needs: str) -> List[str]:
     """The modules that become part of an image, with those that the loader of Linux needs.
 
     That loader comes with the program inside (program.LOADER), which loads and unloads it, so that no module is taken
     that would bring it: GRUB 2.12 unloads none that another one needs.
 
-    :param platform: a key of image.PLATFORMS.
     :param there: names of files in the directory of the platform.
     :param needs: moddep.lst, a line for each module.
     """
@@ -66,8 +64,7 @@ def modules(platform: str, there: Iterable[str], needs: str) -> List[str]:
             waiting += new
         return found
 
-    chosen = _CD_MODULES if image.PLATFORMS[platform].guest == "hvm" else MODULES
-    wanted = [name for name in chosen if "linux" not in reached(name)]
+    wanted = [name for name in MODULES if "linux" not in reached(name)]
     return [name for name in dict.fromkeys((*wanted, *needed.get("linux", ()))) if f"{name}.mod" in files]
 
 
@@ -92,7 +89,7 @@ def memdisk(loader: bytes) -> bytes:
 
 
 def command(program_path: str, platform: str, directory: str, scratch: str, chosen: Iterable[str]) -> List[str]:
-    """Return the command that makes an image.
+    """Return the command that makes an image; one for a CD has nothing inside that could change.
 
     :param program_path: grub-mkimage.
     :param directory: the modules.
@@ -102,8 +99,7 @@ def command(program_path: str, platform: str, directory: str, scratch: str, chos
         program_path,
         f"--format={platform}",
         f"--directory={directory}",
-        "--prefix=(memdisk)",
-        f"--memdisk={scratch}/memdisk.tar",
+        *(["--prefix=(cd)"] if image.on_cd(platform) else ["--prefix=(memdisk)", f"--memdisk={scratch}/memdisk.tar"]),
         f"--config={scratch}/early.cfg",
         f"--output={scratch}/image",
         *chosen,

@@ -14,6 +14,7 @@ from ansible_collections.xen.stubdom.plugins.module_utils._common.assembled impo
 from ansible_collections.xen.stubdom.plugins.module_utils._guests import boot_disc, menus
 
 SECTOR = 2048
+MENU = b"menu of " + bytes(3000)
 LOADER = bytes(range(256)) * 11 + b"end"
 
 
@@ -23,7 +24,7 @@ def source(path: Path, content: bytes) -> Source:
 
 
 def disc(*files: Source, loader: bytes = LOADER) -> bytes:
-    parts = boot_disc.parts(loader, *files)
+    parts = boot_disc.parts(loader, MENU, *files)
     return b"".join(part if isinstance(part, bytes) else Path(part.path).read_bytes() for part in parts)
 
 
@@ -38,10 +39,12 @@ def test_grub_reads_the_files(tmp_path: Path, sizes: tuple[int, int | None]) -> 
     image = tmp_path / "disc.iso"
     image.write_bytes(disc(*files))
     listed = subprocess.run(["grub-fstest", image, "ls", "(loop0)/"], capture_output=True, text=True, check=True)
-    assert sorted(listed.stdout.split()) == sorted(Path(file.path).name for file in files)
-    for name, file in zip((menus.CD_KERNEL, menus.CD_INITRD), files):
+    assert sorted(listed.stdout.split()) == sorted(["menu.cfg", *(Path(file.path).name for file in files)])
+    given = dict(zip((menus.CD_KERNEL, menus.CD_INITRD), files))
+    for name, file in {**given, menus.CD_MENU: source(tmp_path / "menu", MENU)}.items():
         subprocess.run(["grub-fstest", image, "cmp", f"(loop0){name}", file.path], check=True)
-    assert image.stat().st_size % SECTOR == 0
+    # Behind the end GRUB would read nothing, and take it for the file.
+    assert image.stat().st_size % (16 * SECTOR) == 0
 
 
 def test_a_bios_finds_the_loader_and_the_loader_itself(tmp_path: Path) -> None:
@@ -75,4 +78,4 @@ def test_a_file_that_is_too_long_is_refused() -> None:
     with pytest.raises(
         ValueError, match="/srv/initrd has 4294967296 bytes, and a file on a disc has 4294965248 at most"
     ):
-        boot_disc.parts(LOADER, Source("/boot/vmlinuz", 1), Source("/srv/initrd", 1 << 32))
+        boot_disc.parts(LOADER, b"", Source("/boot/vmlinuz", 1), Source("/srv/initrd", 1 << 32))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible_collections.xen.stubdom.plugins.module_utils._common import distributions
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._guests import plan, reading, spec
+from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks, plan, reading, spec
 from ansible_collections.xen.stubdom.plugins.module_utils._guests.model import Host
 from ansible_collections.xen.stubdom.plugins.module_utils._xen import xl_cfg, xl_keys
 from hypothesis import given, settings
@@ -123,8 +123,9 @@ def came_back(guest: dict[str, Any]) -> None:
     expected["serial"] = expected["serial"] if guest["flavour"] == "dom0" else None
     if guest["flavour"] == "linux" and guest.get("kernel"):
         # It comes back as what it is on.
-        drive = {"vdev": "hda", "target": "/var/lib/xen.stubdom/guests/web.iso", "cdrom": True, "access": "rw"}
-        expected.update(kernel=None, boot="d", disks=[{**spec.filled(drive, spec.DISK), "direct_io_safe": None}])
+        drive = disks.boot_drive(expected["disks"], "/var/lib/xen.stubdom/guests/web.iso")
+        expected.update(kernel=None, cmdline=None, ramdisk=None, boot="d")
+        expected["disks"].append({**spec.filled(drive, spec.DISK), "access": "rw"})
     # Another kernel has the architecture that it has.
     named = guest["type"] == "pv" and guest["flavour"] != "dom0" and not guest.get("kernel")
     expected["arch"] = expected["arch"] if named else "x86_64"
