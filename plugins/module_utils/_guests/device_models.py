@@ -98,6 +98,9 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             "stub domain.",
             "Set model to e1000, e1000e, rtl8139 or virtio-net-pci, or stubdomain_ramdisk to an image that has it.",
         )
+    # Without the words that it is recorded to need, guests would be written anew that can no longer be saved.
+    if host.stub_damage and not guest.get("stubdomain_ramdisk"):
+        raise UserError(host.stub_damage, _MAKE_IMAGE)
     add_firmware(guest, host, planned)
     _start_kernel(guest, host, planned)
     _no_screen(keys)

@@ -105,6 +105,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         stub_memory_mib=None if record is None else record.memory_mib,
         stub_command_line=None if record is None else record.command_line,
         stub_keymaps=None if record is None else frozenset(map(str, record.more.get("keymaps") or ())),
+        stub_damage=None if directory is None else _damage(xen, directory),
         stub_pci=None if record is None else record.more.get("pci") is True,
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
@@ -130,6 +131,16 @@ def _grub2_types(xen: Xen, ours: FrozenSet[str]) -> FrozenSet[str]:
 
 def _is_file(xen: Xen, path: str) -> bool:
     return os.path.isfile(xen.path(path))
+
+
+def _damage(xen: Xen, directory: str) -> Optional[str]:
+    """Why it is not known what the image of the Linux stub domain needs, None where nothing forbids to know it."""
+    path = manifest.path(xen.path(directory), _LINUX[0])
+    try:
+        damage = manifest.damage(files.read(path, longest=manifest.LARGEST))
+    except UserError as error:
+        return error.what
+    return None if damage is None else f"{path}, the record of an image, is damaged: {damage}."
 
 
 def _record(xen: Xen, directory: Optional[str], name: str, kind: str) -> Optional[manifest.Manifest]:

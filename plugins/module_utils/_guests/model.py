@@ -31,6 +31,7 @@ class Host:
 
     :param capabilities: what kernels the hypervisor starts (xen_caps of `xl info`).
     :param stub_keymaps: the layouts of keyboards that a screen can have with that image; empty where it has no screen.
+    :param stub_damage: why nothing is known of that image, as a sentence; None where its record is whole or missing.
     :param stub_pci: whether its guests can have PCI devices of the host.
     :param ioemu_release: the release of Xen that the image of the Mini-OS stub domain was made for, as "4.20".
     :param virtualisation: what the processor has for guests (virt_caps of `xl info`).
@@ -44,6 +45,7 @@ class Host:
     stub_memory_mib: Optional[int] = None
     stub_command_line: Optional[str] = None
     stub_keymaps: Optional[FrozenSet[str]] = None
+    stub_damage: Optional[str] = None
     stub_pci: Optional[bool] = None
     ioemu_release: Optional[str] = None
     virtualisation: FrozenSet[str] = frozenset()

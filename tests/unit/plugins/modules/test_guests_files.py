@@ -87,6 +87,13 @@ def test_memory_of_the_stub_domain_comes_from_its_record(host: Host) -> None:
     assert "stubdomain_memory" not in run(host, **linux())["settings"]
 
 
+def test_a_damaged_record_matters_to_those_that_have_the_image(host: Host) -> None:
+    host.put(f"{BOOT}/linux.json", "{")
+    host.put("opt/rootfs", "070701")
+    assert run(host, **linux(stubdomain_ramdisk="/opt/rootfs"))["changed"]
+    assert run(host, name="other")["changed"]
+
+
 def test_grub_is_where_the_distribution_puts_it(host: Host) -> None:
     (host.root / "usr/lib/grub-xen/grub-x86_64-xen.bin").unlink()
     host.put("usr/share/grub2/x86_64-xen/grub.xen", "")
@@ -138,6 +145,7 @@ def without(host: Host, path: str) -> None:
         (lambda host: setattr(host, "free", 100), {"state": "running"}, "host has 100 MiB free"),
         (lambda host: domain(host, "of-another"), {"state": "running"}, "name web is taken: domain 3 has it"),
         (lambda host: host.put("proc/xen/capabilities", ""), {"state": "running"}, "does not run Xen"),
+        (lambda host: host.put(f"{BOOT}/linux.json", "{"), linux(), "linux.json, the record of an image, is damaged"),
         (lambda host: None, linux(flavour="minios"), "no /usr/lib/xen-4.20/boot/ioemu-stubdom.gz"),
     ],
 )  # fmt: skip
