@@ -108,7 +108,7 @@ class Instances:
 
     def _up(self, platform: Variables) -> None:
         options = [word for key in ("memory", "cpus") if key in platform for word in (f"--{key}", str(platform[key]))]
-        options += ["--efi"] if platform.get("efi") else []
+        options += [f"--{key}" for key in ("efi", "iommu") if platform.get(key)]
         options += ["--owner", self.owner] if self.owner else []
         release = platform["release"] if "release" in platform else platform["name"]
         xenlab("up", "--name", self.name(platform["name"]), "--release", release, *options)

@@ -75,6 +75,13 @@ def test_xen_hosts_are_fresh_and_named_after_their_releases(tmp_path: Path, monk
     assert ups["bookworm"][-3:] == ("--efi", "--owner", "7")
 
 
+def test_hardware_of_a_xen_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    monkeypatch.setattr(instances, "xenlab", lab)
+    Instances("xen_a", ({"name": "trixie", "iommu": True, "efi": False},), tmp_path).create()
+    assert [call[3:] for call in lab.calls if call[0] == "up"] == [("--release", "trixie", "--iommu")]
+
+
 def test_two_hosts_of_one_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab()
     monkeypatch.setattr(instances, "xenlab", lab)
