@@ -12,6 +12,10 @@ from qemu import Machine
 # In the host's directory.
 DISK = "nvme.raw"
 DISK_MIB = 128
+# MiB of code that QEMU has translated, after which it forgets all of it. It looks at each write to a page with such
+# code (notdirty_write, accel/tcg/cputlb.c), and with an IOMMU Xen's stack lies where something ran before Xen: with
+# QEMU's own 1024 MiB such a host is busy with what Xen pushes on its stack. With 16 MiB it is busy with translating.
+CODE_MIB = 64
 
 
 class IommuMachine(Machine):
@@ -20,6 +24,10 @@ class IommuMachine(Machine):
     The IOMMU is of Intel's kind and the processor of AMD's. Xen has both kinds of IOMMU, but where it takes the page
     tables of a guest for the IOMMU as well (iommu=sharept), they are of the processor's kind.
     """
+
+    def emulation(self) -> list[str]:
+        name, accelerator, *rest = super().emulation()
+        return [name, f"{accelerator},tb-size={CODE_MIB}", *rest]
 
     def arguments(self) -> list[str]:
         return [
