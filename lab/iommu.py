@@ -13,8 +13,9 @@ from qemu import Machine
 DISK = "nvme.raw"
 DISK_MIB = 128
 # MiB of code that QEMU has translated, after which it forgets all of it. It looks at each write to a page with such
-# code (notdirty_write, accel/tcg/cputlb.c), and with an IOMMU Xen's stack lies where something ran before Xen: with
-# QEMU's own 1024 MiB such a host is busy with what Xen pushes on its stack. With 16 MiB it is busy with translating.
+# code (notdirty_write, accel/tcg/cputlb.c). With QEMU's own 1024 MiB such a host was busy with what Xen pushes on its
+# stack, which is then at the top of low memory, most likely where something ran before Xen; with 16 MiB it was busy
+# with translating.
 CODE_MIB = 64
 
 
