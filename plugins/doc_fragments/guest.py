@@ -302,7 +302,7 @@ options:
           backendtype:
             description:
               - What serves the disk. Without it, libxl chooses, but for a CD-ROM drive of the flavour V(linux), for
-                which V(phy) is the default; where the drive is empty, from Xen 4.19 on.
+                which V(phy) is the default from Xen 4.19 on. Older releases refuse that for an HVM guest.
             type: str
             choices: [phy, qdisk, tap]
           backend:

@@ -10,7 +10,7 @@ import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ansible_collections.xen.stubdom.plugins.module_utils._common.errors import UserError
-from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version
+from ansible_collections.xen.stubdom.plugins.module_utils._common.version import Version, text
 
 
 class Device(NamedTuple):
@@ -25,8 +25,9 @@ _VDEV = re.compile(r"(?:(?P<kind>xvd|hd|sd)(?P<letters>[a-z]{1,3})(?P<part>\d{0,
 # Highest disk and partition of each kind (libxl__device_disk_dev_number, libxl_device.c @ stable-4.20).
 _LIMITS = {"xvd": ((1 << 20) - 1, 255), "hd": (3, 63), "sd": (15, 15)}
 
-# The first release that serves an empty CD-ROM drive without a QEMU (libxl__device_disk_setdefault, libxl_disk.c).
-_EMPTY_DRIVE: Version = (4, 19)
+# The first release that has dom0's kernel serve the CD-ROM drives of HVM guests; older ones take a QEMU in dom0, and
+# nothing else: "Backend for CD devices on HVM guests must be Qdisk" (libxl__device_disk_setdefault, libxl_disk.c).
+_KERNEL_DRIVES: Version = (4, 19)
 
 _FORMS = "Name it as the guest is to see it, for example xvda, xvdb, hda or sda1."
 
@@ -141,8 +142,7 @@ def without_qemu(disks: Sequence[Mapping[str, Any]], version: Optional[Version])
 
 def _needs_no_qemu(disk: Mapping[str, Any], version: Optional[Version]) -> bool:
     own = any(disk.get(name) for name in ("backendtype", "backend", "script")) or disk.get("format", "raw") != "raw"
-    known = disk.get("target") or version is None or version >= _EMPTY_DRIVE
-    return bool(disk.get("cdrom") and not own and known)
+    return bool(disk.get("cdrom")) and not own and (version is None or version >= _KERNEL_DRIVES)
 
 
 def without_usual(disks: Sequence[Mapping[str, Any]], version: Optional[Version]) -> List[Mapping[str, Any]]:
@@ -189,6 +189,17 @@ def boot_drive(disks: Sequence[Mapping[str, Any]], target: str) -> Dict[str, Any
             "Set vdev of one of them to xvde or further on, or of a CD-ROM drive to a later one of hda to hdd.",
         )
     return {"vdev": f"hd{'abcd'[free[0]]}", "target": target, "cdrom": True, "format": "raw", "access": "ro"}
+
+
+def check_drives(disks: Sequence[Mapping[str, Any]], version: Optional[Version]) -> None:
+    """:raises UserError: dom0's kernel is to serve a CD-ROM drive of an HVM guest, which libxl refuses."""
+    for disk in disks:
+        if disk.get("cdrom") and disk.get("backendtype") == "phy" and version is not None and version < _KERNEL_DRIVES:
+            raise UserError(
+                f"The CD-ROM drive {disk['vdev']} has the backendtype phy, and Xen {text(version)} has a QEMU in dom0 "
+                "serve such drives.",
+                "Leave out backendtype of that drive.",
+            )
 
 
 def written(disks: Sequence[Mapping[str, Any]]) -> List[str]:

@@ -195,6 +195,7 @@ def _check(guest: Mapping[str, Any], host: Host) -> None:
     disks.check(guest["disks"])
     if guest["flavour"] in ("linux", "dom0") and guest["type"] == "hvm":
         disks.check_emulated(guest["disks"])
+        disks.check_drives(guest["disks"], host.version)
     disks.check_nics(guest.get("nics") or ())
 
 

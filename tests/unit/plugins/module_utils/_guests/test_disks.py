@@ -172,11 +172,12 @@ ISO = {**CD, "target": "/srv/a.iso"}
 @pytest.mark.parametrize(
     ("given", "version", "backend"),
     [
-        (ISO, (4, 12), "phy"),
+        (ISO, (4, 19), "phy"),
         (ISO, None, "phy"),
         (CD, (4, 19), "phy"),
         (CD, None, "phy"),
-        # There libxl has no file for an empty drive.
+        # There libxl takes nothing but a QEMU in dom0.
+        (ISO, (4, 18), None),
         (CD, (4, 18), None),
         # What the kernel of dom0 does not read, or is asked for.
         ({**ISO, "format": "qcow2"}, (4, 20), None),

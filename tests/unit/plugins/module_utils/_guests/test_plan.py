@@ -278,6 +278,11 @@ def test_a_uuid_belongs_to_a_name() -> None:
         ({**LINUX, "kernel": "/k", "boot": "c"}, HOST, "boot is c, and the guest has a kernel of dom0"),
         ({**LINUX, "kernel": "/k", "cmdline": "a 'b'"}, HOST, "GRUB 2 puts a backslash before each quote"),
         ({**LINUX, "kernel": "/k", "cmdline": "a  b"}, HOST, "cmdline is 'a  b', and it has blanks that a boot loader"),
+        (
+            {**LINUX, "disks": [{**DISK, "vdev": "hdc", "cdrom": True, "backendtype": "phy"}]},
+            host(version=(4, 18)),
+            "The CD-ROM drive hdc has the backendtype phy, and Xen 4.18 has a QEMU in dom0",
+        ),
         ({**LINUX, "cmdline": "quiet"}, HOST, "cmdline is not supported with flavour linux and no kernel: nothing"),
         ({**LINUX, "ramdisk": "/i"}, HOST, "ramdisk is not supported with flavour linux and no kernel: nothing would"),
         (
