@@ -193,16 +193,20 @@ def _linux(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     )
 
 
+def require_kernel(guest: Mapping[str, Any]) -> None:
+    """:raises UserError: an HVM guest is given what only a kernel reads, and no kernel."""
+    for name in ("cmdline", "ramdisk"):
+        if guest.get(name) and not guest.get("kernel"):
+            raise UserError(
+                f"{name} is not supported with type hvm and no kernel: nothing would read it.", f"Leave out {name}."
+            )
+
+
 def _start_kernel(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
     """Have the guest's BIOS start a kernel of dom0 from a CD, as QEMU does not see the file in the stub domain."""
+    require_kernel(guest)
     given = guest.get("kernel")
     if not given:
-        for name in ("cmdline", "ramdisk"):
-            if guest.get(name):
-                raise UserError(
-                    f"{name} is not supported with flavour linux and no kernel: nothing would read it.",
-                    f"Leave out {name}, or set kernel.",
-                )
         return
     if guest.get("firmware") == "uefi":
         raise UserError(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from dataclasses import dataclass, field
@@ -91,7 +90,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
     :param named: the firmware directory that the user names.
     """
     directory = firmware.find(xen, named)
-    record, ioemu = (_record(xen, directory, *image) for image in (_LINUX, _MINIOS))
+    (record, damage), (ioemu, _unused) = (_record(xen, directory, *image) for image in (_LINUX, _MINIOS))
     ours = frozenset(name for name in grub2.PLATFORMS if directory and _is_file(xen, grub2.path(directory, name)))
     running = xen.is_dom0()
     rows = xen.domains() if running else []
@@ -105,7 +104,7 @@ def observe(xen: Xen, named: Optional[str]) -> Observed:
         stub_memory_mib=None if record is None else record.memory_mib,
         stub_command_line=None if record is None else record.command_line,
         stub_keymaps=None if record is None else frozenset(map(str, record.more.get("keymaps") or ())),
-        stub_damage=None if directory is None else _damage(xen, directory),
+        stub_damage=damage,
         stub_pci=None if record is None else record.more.get("pci") is True,
         ioemu_release=None if ioemu is None else ioemu.xen,
         distribution=xen.distribution,
@@ -133,22 +132,20 @@ def _is_file(xen: Xen, path: str) -> bool:
     return os.path.isfile(xen.path(path))
 
 
-def _damage(xen: Xen, directory: str) -> Optional[str]:
-    """Why it is not known what the image of the Linux stub domain needs, None where nothing forbids to know it."""
-    path = manifest.path(xen.path(directory), _LINUX[0])
-    try:
-        damage = manifest.damage(files.read(path, longest=manifest.LARGEST))
-    except UserError as error:
-        return error.what
-    return None if damage is None else f"{path}, the record of an image, is damaged: {damage}."
-
-
-def _record(xen: Xen, directory: Optional[str], name: str, kind: str) -> Optional[manifest.Manifest]:
-    """The record of an image, None where there is none, or none that can be read."""
+def _record(
+    xen: Xen, directory: Optional[str], name: str, kind: str
+) -> Tuple[Optional[manifest.Manifest], Optional[str]]:
+    """The record of an image, None where there is none of that kind; and why there is none that can be read."""
     if directory is None:
-        return None
+        return None, None
     path = manifest.path(xen.path(directory), name)
-    with contextlib.suppress(UserError):
-        found = manifest.parse(files.read(path, longest=manifest.LARGEST))
-        return found if found is not None and found.kind == kind else None
-    return None
+    try:
+        content = files.read(path, longest=manifest.LARGEST)
+    except UserError as error:
+        return None, error.what
+    damage = manifest.damage(content)
+    found = manifest.parse(content)
+    return (
+        found if found is not None and found.kind == kind else None,
+        None if damage is None else f"{path}, the record of an image, is damaged: {damage}.",
+    )

@@ -29,11 +29,8 @@ def _dom0(guest: Mapping[str, Any], host: Host, planned: Plan) -> None:
             f"The guest {guest['name']} has neither a kernel nor a boot loader in dom0.",
             "Set options.bootloader, for example to pygrub, or kernel, or use the flavour grub2.",
         )
-    for name in ("cmdline", "ramdisk"):
-        if hvm and guest.get(name) and not guest.get("kernel"):
-            raise UserError(
-                f"{name} is not supported with type hvm and no kernel: nothing would read it.", f"Leave out {name}."
-            )
+    if hvm:
+        device_models.require_kernel(guest)
     for name in ("kernel", "boot", "serial", "firmware_override", "device_model_override"):
         if guest.get(name):
             planned.keys[name] = guest[name]

@@ -417,7 +417,7 @@ def _remove(item: Item, options: Options) -> None:
         *_former_links(item),
         files.Change(item.wanted.path, item.before, None),
     ]
-    for path in (menus.path(item.name, ending) for ending in menus.ENDINGS if ending != menus.CD):
+    for path in (menus.path(item.name, ending) for ending in menus.ENDINGS):
         item.changes.append(files.Change(path, files.read(path), None))
     item.changes.append(assembled.change(menus.path(item.name, menus.CD), None))
     item.screen = screens.Screen(item.guest.xen, item.name)

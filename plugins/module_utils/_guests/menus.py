@@ -18,8 +18,8 @@ from ansible_collections.xen.stubdom.plugins.module_utils._guests import disks
 
 # The files of dom0 that hold menus, or images of GRUB 2 with a menu in it, or CDs with such an image.
 DIRECTORY = "/var/lib/xen.stubdom/guests"
+ENDINGS = ("bin", "lst")
 CD = "iso"
-ENDINGS = ("bin", "lst", CD)
 
 # GRUB 0.97 reads a line into a buffer of this many bytes (NEW_HEAPSIZE, stage2/shared.h), with a NUL behind it.
 _LONGEST_LINE = 1499
@@ -66,7 +66,7 @@ CD_MENU, CD_KERNEL, CD_INITRD = "/menu.cfg", "/kernel", "/initrd"
 def path(name: str, ending: str) -> str:
     """Where the menu of a guest is kept.
 
-    :param ending: one of ENDINGS.
+    :param ending: one of ENDINGS, or CD.
     """
     return f"{DIRECTORY}/{name}.{ending}"
 

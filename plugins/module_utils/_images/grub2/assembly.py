@@ -57,10 +57,7 @@ def find(row: Distribution, asked: Optional[Sequence[str]], *, root: str = "/") 
         if directory is None and asked is not None:
             raise UserError(f"GRUB 2 has no modules for {platform} here: no {' and no '.join(directories)}.", remedy)
         if directory is not None:
-            needs = files.read(_at(root, directory, "moddep.lst")) or b""
-            chosen = recipe.modules(os.listdir(_at(root, directory)), needs.decode("ascii", "replace"))
-            taken = recipe.CD_MODULES if image.on_cd(platform) else tuple(chosen)
-            found.append(Parts(platform, _mkimage(row, root), directory, taken))
+            found.append(Parts(platform, _mkimage(row, root), directory, _modules(platform, _at(root, directory))))
     # A host that boots by its BIOS has modules for that, which are no reason not to say that those for Xen are missing.
     if asked is None and all(image.on_cd(parts.platform) for parts in found):
         raise UserError(
@@ -73,6 +70,14 @@ def find(row: Distribution, asked: Optional[Sequence[str]], *, root: str = "/") 
                 f"There is no {missing}, which is part of GRUB 2.", f"Install {_package(parts.platform, row)}."
             )
     return found
+
+
+def _modules(platform: str, directory: str) -> Tuple[str, ...]:
+    """Those that become part of an image."""
+    if image.on_cd(platform):
+        return recipe.CD_MODULES
+    needs = files.read(f"{directory}/moddep.lst") or b""
+    return tuple(recipe.modules(os.listdir(directory), needs.decode("ascii", "replace")))
 
 
 def _package(platform: str, row: Distribution) -> str:

@@ -283,8 +283,8 @@ def test_a_uuid_belongs_to_a_name() -> None:
             host(version=(4, 18)),
             "The CD-ROM drive hdc has the backendtype phy, and Xen 4.18 has a QEMU in dom0",
         ),
-        ({**LINUX, "cmdline": "quiet"}, HOST, "cmdline is not supported with flavour linux and no kernel: nothing"),
-        ({**LINUX, "ramdisk": "/i"}, HOST, "ramdisk is not supported with flavour linux and no kernel: nothing would"),
+        ({**LINUX, "cmdline": "quiet"}, HOST, "cmdline is not supported with type hvm and no kernel: nothing would"),
+        ({**LINUX, "ramdisk": "/i"}, HOST, "ramdisk is not supported with type hvm and no kernel: nothing would"),
         (
             {**LINUX, "kernel": "/k", "disks": [{**DISK, "vdev": vdev} for vdev in ("hda", "xvdb", "hdc", "hdd")]},
             HOST,
