@@ -90,15 +90,16 @@ def _watch(directory: Path, command: list[str], lock: int, starter: int, owner: 
             os.close(descriptor)
         except OSError:
             pass
+    asked, asking = os.pipe()
+    # Before anybody can know whom to ask; QEMU does not get it, as handlers end where a program begins.
+    signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"x"))
     Path("watcher.pid").write_text(f"{os.getpid()}\n")
     qemu = subprocess.Popen(command, pass_fds=(lock,), preexec_fn=die_with_parent)  # noqa: PLW1509 -- no threads
     poll = select.poll()
     ended = os.pidfd_open(qemu.pid)
     poll.register(ended, select.POLLIN)
     poll.register(starter, select.POLLIN)
-    asked, asking = os.pipe()
     poll.register(asked, select.POLLIN)
-    signal.signal(signal.SIGTERM, lambda *_: os.write(asking, b"x"))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     owned = -1

@@ -15,6 +15,7 @@ import _machine
 import files
 import pytest
 from errors import LabError
+from progress import Progress
 
 POLICY = "qemu-system-x86:\n  Installed: (none)\n  Candidate: {}\n  Version table:\n"
 
@@ -87,13 +88,22 @@ def test_two_commands_install_one_after_the_other(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calls = played(monkeypatch, 0, "")
+    # What is written while capsys is read can be lost, so that is done when the other one has ended.
+    said = threading.Event()
+    say = Progress.say
+
+    def heard(progress: Progress, text: str) -> None:
+        say(progress, text)
+        said.set()
+
+    monkeypatch.setattr(Progress, "say", heard)
     with files.only_one(files.base_directory() / "apt.lock", lambda: None):
         other = threading.Thread(target=_machine.install, args=("bin/test", ["tree"]))
         other.start()
-        while "waits for another command" not in capsys.readouterr().err:
-            assert other.is_alive()
+        assert said.wait(60) and other.is_alive()
         assert calls == []
     other.join()
+    assert "waits for another command" in capsys.readouterr().err.splitlines()[0]
     assert [call[-1] for call in calls] == ["update", "tree"]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import watcher
@@ -53,6 +54,23 @@ def test_a_ready_host_lives_on_until_it_is_stopped(host: Path) -> None:
         pass
     watcher.stop(host)
     assert not _alive(pid)
+    assert not (host / "disk.qcow2").exists()
+
+
+def test_a_host_that_is_stopped_as_it_starts_leaves_nothing(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        time.sleep(0.5)
+        return popen(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", late)
+    (host / "disk.qcow2").touch()
+    with watcher.Starting(host, [], None) as starting:
+        while not (host / "watcher.pid").exists() or not (host / "watcher.pid").read_text():
+            assert watcher.is_running(host)
+        starting.ready()
+        watcher.stop(host)
     assert not (host / "disk.qcow2").exists()
 
 
